@@ -1,0 +1,341 @@
+"""ACT's forward pass, written so that torch.compile gets one small graph of it.
+
+Everything here runs on the modules, the configuration and the loss of the LeRobot that is
+installed; only the order in which tensors are put together is ours. What is different, and
+what each difference is worth, stands in ``docs/architecture.md``.
+
+Shapes: ``B`` batch, ``S`` chunk size, ``D`` model width, ``L`` latent size, ``N`` cameras,
+``T`` tokens; the transformer works on ``(T, B, D)``, as LeRobot's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import (
+    ACT,
+    ACTDecoderLayer,
+    ACTEncoderLayer,
+    ACTPolicy,
+    ACTSinusoidalPositionEmbedding2d,
+)
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
+from torch import Tensor, nn
+
+from .configuration_act_compiled import ACTCompiledConfig
+from .loss import Batch, Posterior, policy_forward, policy_loss, with_image_list
+
+STOCK_ACT_FORWARD = ACT.forward
+
+
+# --- transformer layers -------------------------------------------------------------------
+
+
+def _attend(
+    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None
+) -> Tensor:
+    # ACT never reads the attention weights; asking for them rules out fused attention and
+    # costs a mean over all heads.
+    return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]
+
+
+def _residual(
+    layer: nn.Module, sublayer: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module, dropout: nn.Module
+) -> Tensor:
+    if layer.pre_norm:
+        return x + dropout(sublayer(norm(x)))
+    return norm(x + dropout(sublayer(x)))
+
+
+def _plus(x: Tensor, position: Tensor | None) -> Tensor:
+    return x if position is None else x + position
+
+
+def encoder_layer_forward(
+    self: ACTEncoderLayer, x: Tensor, pos_embed: Tensor | None = None, key_padding_mask: Tensor | None = None
+) -> Tensor:
+    """Self-attention and feed-forward, ``(T, B, D) -> (T, B, D)``."""
+
+    def attention(h: Tensor) -> Tensor:
+        query = _plus(h, pos_embed)
+        return _attend(self.self_attn, query, query, h, key_padding_mask)
+
+    def feed_forward(h: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.activation(self.linear1(h))))
+
+    x = _residual(self, attention, x, self.norm1, self.dropout1)
+    return _residual(self, feed_forward, x, self.norm2, self.dropout2)
+
+
+def decoder_layer_forward(
+    self: ACTDecoderLayer,
+    x: Tensor,
+    encoder_out: Tensor,
+    decoder_pos_embed: Tensor | None = None,
+    encoder_pos_embed: Tensor | None = None,
+) -> Tensor:
+    """Self-attention, cross-attention to ``encoder_out`` (T, B, D), feed-forward; ``(S, B, D)``."""
+
+    def self_attention(h: Tensor) -> Tensor:
+        query = _plus(h, decoder_pos_embed)
+        return _attend(self.self_attn, query, query, h)
+
+    def cross_attention(h: Tensor) -> Tensor:
+        key = _plus(encoder_out, encoder_pos_embed)
+        return _attend(self.multihead_attn, _plus(h, decoder_pos_embed), key, encoder_out)
+
+    def feed_forward(h: Tensor) -> Tensor:
+        return self.linear2(self.dropout(self.activation(self.linear1(h))))
+
+    x = _residual(self, self_attention, x, self.norm1, self.dropout1)
+    x = _residual(self, cross_attention, x, self.norm2, self.dropout2)
+    return _residual(self, feed_forward, x, self.norm3, self.dropout3)
+
+
+# --- the model ----------------------------------------------------------------------------
+
+
+def _posterior(model: ACT, batch: Batch, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Mean and log(sigma^2) of the VAE encoder's latent, ``(B, L)`` each."""
+    prefix = [model.vae_encoder_cls_embed.weight.expand(batch_size, 1, -1)]
+    if model.config.robot_state_feature:
+        prefix.append(model.vae_encoder_robot_state_input_proj(batch[OBS_STATE]).unsqueeze(1))
+    actions = model.vae_encoder_action_input_proj(batch[ACTION])  # (B, S, D)
+    tokens = torch.cat([*prefix, actions], dim=1).transpose(0, 1)
+
+    is_pad = batch["action_is_pad"]
+    never_pad = is_pad.new_zeros((batch_size, len(prefix)), dtype=torch.bool)
+    encoded = model.vae_encoder(
+        tokens,
+        pos_embed=model.vae_encoder_pos_enc.transpose(0, 1),
+        key_padding_mask=torch.cat([never_pad, is_pad], dim=1),
+    )
+    mean, log_sigma_x2 = model.vae_encoder_latent_output_proj(encoded[0]).split(
+        model.config.latent_dim, dim=1
+    )
+    return mean, log_sigma_x2
+
+
+@lru_cache(maxsize=32)
+def _fixed_position_table(
+    dimension: int, height: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    with torch.inference_mode(False), torch.no_grad():
+        features = torch.empty((1, 1, height, width), dtype=dtype, device=device)
+        return ACTSinusoidalPositionEmbedding2d(dimension)(features)
+
+
+def _position_table(model: ACT, features: Tensor) -> Tensor:
+    """The cameras' position embedding ``(1, D, h, w)``, which depends on shape, dtype and device alone.
+
+    In eager mode it is made once per such key and shared by all models (about 25 kernels a
+    camera and call otherwise); the table belongs to no module, so nothing can make it stale.
+    Inside a graph it is computed: a look-up there would add guards, and Inductor fuses it.
+    """
+    embed = model.encoder_cam_feat_pos_embed
+    if torch.compiler.is_compiling() or type(embed) is not ACTSinusoidalPositionEmbedding2d:
+        return embed(features)
+    height, width = features.shape[-2:]
+    return _fixed_position_table(embed.dimension, height, width, features.dtype, features.device)
+
+
+def _camera_tokens(model: ACT, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens ``(N, h*w, B, D)`` of ``images`` (N, B, C, H, W), and their positions ``(h*w, 1, D)``."""
+    n_cameras, batch_size = images.shape[:2]
+    features = model.backbone(images.flatten(0, 1))["feature_map"]
+    positions = _position_table(model, features).to(dtype=features.dtype)
+    tokens = model.encoder_img_feat_input_proj(features).flatten(2)  # (N*B, D, h*w)
+    tokens = tokens.unflatten(0, (n_cameras, batch_size)).permute(0, 3, 1, 2)
+    return tokens, positions.flatten(2).permute(2, 0, 1)
+
+
+def _image_tokens(model: ACT, images: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    # One batch for all cameras makes the graph of three cameras as small as that of one: ops
+    # captured 653 -> 272, cold compile 30 s -> 17 s. In eager mode it is about 7% slower on a
+    # CPU and holds the activations of all cameras at once, so there they go one by one.
+    if torch.compiler.is_compiling() and all(image.shape == images[0].shape for image in images):
+        tokens, positions = _camera_tokens(model, torch.stack(images))
+        yield tokens.flatten(0, 1), positions.repeat(len(images), 1, 1)
+        return
+    for image in images:
+        tokens, positions = _camera_tokens(model, image.unsqueeze(0))
+        yield tokens.squeeze(0), positions
+
+
+def _encoder_inputs(model: ACT, batch: Batch, latent: Tensor) -> tuple[Tensor, Tensor]:
+    """The encoder's tokens ``(T, B, D)`` and positions ``(T, 1, D)``: latent, state(s), then the cameras."""
+    config = model.config
+    vectors = [model.encoder_latent_input_proj(latent)]  # (B, D) each
+    if config.robot_state_feature:
+        vectors.append(model.encoder_robot_state_input_proj(batch[OBS_STATE]))
+    if config.env_state_feature:
+        vectors.append(model.encoder_env_state_input_proj(batch[OBS_ENV_STATE]))
+    tokens = [torch.stack(vectors)]
+    positions = [model.encoder_1d_feature_pos_embed.weight.unsqueeze(1)]
+    if config.image_features:
+        for image_tokens, image_positions in _image_tokens(model, batch[OBS_IMAGES]):
+            tokens.append(image_tokens)
+            positions.append(image_positions)
+    return torch.cat(tokens), torch.cat(positions)
+
+
+def act_forward(self: ACT, batch: Batch) -> tuple[Tensor, Posterior]:
+    """ACT's forward pass: actions ``(B, S, action_dim)`` and the latent's (mean, log(sigma^2)).
+
+    Same inputs, outputs and errors as ``ACT.forward`` of the installed LeRobot.
+    """
+    config = self.config
+    use_posterior = config.use_vae and self.training
+    if use_posterior and ACTION not in batch:
+        return STOCK_ACT_FORWARD(self, batch)  # which says what is missing in LeRobot's own words
+    batch_size = (batch[OBS_IMAGES][0] if OBS_IMAGES in batch else batch[OBS_ENV_STATE]).shape[0]
+
+    posterior: Posterior = (None, None)
+    if use_posterior:
+        mean, log_sigma_x2 = posterior = _posterior(self, batch, batch_size)
+        latent = mean + log_sigma_x2.div(2).exp() * torch.randn_like(mean)
+    else:
+        latent = self.encoder_latent_input_proj.weight.new_zeros((batch_size, config.latent_dim))
+
+    tokens, positions = _encoder_inputs(self, batch, latent)
+    decoded = self.decoder(
+        positions.new_zeros((config.chunk_size, batch_size, config.dim_model)),
+        self.encoder(tokens, pos_embed=positions),
+        encoder_pos_embed=positions,
+        decoder_pos_embed=self.decoder_pos_embed.weight.unsqueeze(1),
+    )
+    return self.action_head(decoded.transpose(0, 1)), posterior
+
+
+# --- the policy ---------------------------------------------------------------------------
+
+def policy_setattr(self: ACTPolicy, name: str, value: Any) -> None:
+    """Let ``policy.model = torch.compile(policy.model)`` change the calls and nothing else.
+
+    torch.compile wraps a module in another one, which puts ``_orig_mod.`` into every parameter
+    name: checkpoints no longer load elsewhere, and LeRobot's ``get_optim_params``, which goes
+    by name, gives the backbone the wrong learning rate. So the wrapper is what ``policy.model``
+    returns, and the wrapped model stays what the policy consists of.
+    """
+    nn.Module.__setattr__(self, name, value)
+    if name == "model" and isinstance(value, nn.Module):
+        original = value._modules.get("_orig_mod")
+        if original is not None:
+            self._modules[name] = original
+            self.__dict__[name] = value
+
+
+class CompileFriendlyEncoderLayer(ACTEncoderLayer):
+    forward = encoder_layer_forward
+
+
+class CompileFriendlyDecoderLayer(ACTDecoderLayer):
+    forward = decoder_layer_forward
+
+
+class CompileFriendlyACT(ACT):
+    forward = act_forward
+
+
+class CompileFriendlyACTPolicy(ACTPolicy):
+    forward = policy_forward
+    __setattr__ = policy_setattr
+
+
+COMPILE_FRIENDLY: dict[type[nn.Module], type[nn.Module]] = {
+    ACTEncoderLayer: CompileFriendlyEncoderLayer,
+    ACTDecoderLayer: CompileFriendlyDecoderLayer,
+    ACT: CompileFriendlyACT,
+    ACTPolicy: CompileFriendlyACTPolicy,
+}
+
+
+@lru_cache(maxsize=None)
+def _compile_friendly_class(cls: type[nn.Module]) -> type[nn.Module]:
+    for stock, friendly in COMPILE_FRIENDLY.items():
+        if cls is stock:
+            return friendly
+        if issubclass(cls, stock) and not issubclass(cls, friendly):
+            # Somebody's own subclass: its methods come first, their super() calls reach ours.
+            # Pickles name that class and not this one, which exists in this process only.
+            return type(cls.__name__, (cls, friendly), {"__module__": cls.__module__, "__reduce_ex__": _reduce})
+    return cls
+
+
+def _reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+    return _remake, (type(self).__mro__[1],), self.__getstate__()
+
+
+def _remake(cls: type[nn.Module]) -> nn.Module:
+    friendly = _compile_friendly_class(cls)
+    return friendly.__new__(friendly)
+
+
+def make_compile_friendly(module: nn.Module) -> None:
+    """Give every ACT module in ``module`` its compile-friendly class, in place; weights stay as they are."""
+    for part in module.modules():
+        part.__class__ = _compile_friendly_class(type(part))
+
+
+class ACTCompiledPolicy(CompileFriendlyACTPolicy):
+    """ACT with ``compile_model`` and ``compile_mode`` in its config; otherwise LeRobot's ACTPolicy.
+
+    With ``compile_model=True`` the first call of ``forward`` (training) and of
+    ``predict_action_chunk`` compiles; each is one graph, and a graph break is an error
+    (``fullgraph=True``). Checkpoints are those of ``ACTPolicy``, in both directions.
+
+    Args:
+        config: an ACTCompiledConfig, or a plain ACTConfig (as stored in an ACT checkpoint).
+    """
+
+    config_class = ACTCompiledConfig
+    name = "act_compiled"
+
+    def __init__(self, config: ACTConfig, **kwargs: Any) -> None:
+        super().__init__(ACTCompiledConfig.from_act(config), **kwargs)
+        make_compile_friendly(self.model)
+
+    def forward(self, batch: Batch, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Loss (0-d, with gradient) and its parts as floats, for ``batch`` with actions ``(B, S, action_dim)``."""
+        if not self._compiles():
+            return super().forward(batch, *args, **kwargs)
+        loss, parts = self._run(policy_loss, batch, *args, **kwargs)
+        return loss, {name: float(part) for name, part in parts.items()}
+
+    @torch.no_grad()
+    def predict_action_chunk(self, batch: Batch, **kwargs: Any) -> Tensor:
+        """Actions ``(B, S, action_dim)`` for the observations in ``batch``; sets the policy to eval mode."""
+        if not self._compiles():
+            return super().predict_action_chunk(batch, **kwargs)
+        self.eval()
+        actions = self._run(_action_chunk, batch)
+        # CUDA graphs write every result to the same memory; the action queue outlives a call.
+        return actions if self.config.compile_mode == "default" else actions.clone()
+
+    def _compiles(self) -> bool:
+        return self.config.compile_model and not torch.compiler.is_compiling()
+
+    def _run(self, function: Callable[..., Any], batch: Batch, *args: Any, **kwargs: Any) -> Any:
+        wanted = (*self.config.input_features, *self.config.output_features, "action_is_pad")
+        batch = {key: batch[key] for key in wanted if key in batch}  # a new "task" or "index" is no new graph
+        key = (function, self.config.compile_mode)
+        compiled = self.__dict__.setdefault("_compiled", {})
+        if key not in compiled:
+            compiled[key] = torch.compile(function, fullgraph=True, mode=self.config.compile_mode)
+        try:
+            return compiled[key](self, batch, *args, **kwargs)
+        except Exception:
+            function(self, batch, *args, **kwargs)  # a bad batch fails here too, with LeRobot's own error
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        """State without the compiled functions: a copy makes its own at its first call."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
+
+
+def _action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:
+    return self.model(with_image_list(self.config, batch))[0]
