@@ -192,7 +192,13 @@ def kernel_launches(work: Work) -> int:
     with torch.profiler.profile(activities=activities) as profile:
         work()
         torch.cuda.synchronize()
-    launches = {"cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch"}
+    launches = {
+        "cudaLaunchKernel",
+        "cudaLaunchKernelExC",
+        "cuLaunchKernel",
+        "cuLaunchKernelEx",
+        "cudaGraphLaunch",
+    }
     count = sum(event.name() in launches for event in profile.profiler.kineto_results.events())
     if count == 0:
         raise RuntimeError("the profiler saw no kernel launch; is CUPTI available to it?")

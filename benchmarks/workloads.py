@@ -229,7 +229,9 @@ Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 Precision = Callable[[], AbstractContextManager[Any]]
 
 
-def _inference_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision) -> Step:
+def _inference_step(
+    case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision
+) -> Step:
     predict = compile_graph(policy.predict_action_chunk)
 
     def work() -> Any:

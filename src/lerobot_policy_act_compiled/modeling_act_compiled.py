@@ -213,6 +213,7 @@ def act_forward(self: ACT, batch: Batch) -> tuple[Tensor, Posterior]:
 
 # --- the policy ---------------------------------------------------------------------------
 
+
 def policy_setattr(self: ACTPolicy, name: str, value: Any) -> None:
     """Let ``policy.model = torch.compile(policy.model)`` change the calls and nothing else.
 
@@ -262,7 +263,9 @@ def _compile_friendly_class(cls: type[nn.Module]) -> type[nn.Module]:
         if issubclass(cls, stock) and not issubclass(cls, friendly):
             # Somebody's own subclass: its methods come first, their super() calls reach ours.
             # Pickles name that class and not this one, which exists in this process only.
-            return type(cls.__name__, (cls, friendly), {"__module__": cls.__module__, "__reduce_ex__": _reduce})
+            return type(
+                cls.__name__, (cls, friendly), {"__module__": cls.__module__, "__reduce_ex__": _reduce}
+            )
     return cls
 
 

@@ -1,0 +1,106 @@
+"""Collect every count of a case in one process, for asv to look up figure by figure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from statistics import median
+from typing import Any
+
+from .cases import TIMEOUT, Machine, measured_cases, ready, setup_cache
+from .launch import timed
+from .workloads import SUITE_VERSION, Case, prepare
+
+PAIRS = 5  # of an eager and a compiled step; the ratio's standard deviation is about 2%
+
+
+def _figures(machine: Machine, case: Case) -> dict[str, Any]:
+    from . import counters
+
+    eager = prepare(case.as_variant("eager"))
+    eager()
+    trace = counters.trace(eager.forward, eager.batch)
+    with counters.count_compilation() as compilation:
+        compiled = ready(machine, case)
+    ratios = [timed(compiled) / timed(eager) for _ in range(PAIRS)]
+    return {
+        "graphs": trace.graphs,
+        "graph_breaks": len(trace.graph_breaks),
+        "ops": trace.ops,
+        "kernels": compilation.kernels,
+        "flops": counters.flops(eager),
+        "dispatched_ops": counters.dispatched_ops(eager),
+        "launches": counters.kernel_launches(compiled) if case.device == "cuda" else None,
+        "cudagraph_skips": compilation.cudagraph_skips if case.device == "cuda" else None,
+        "peak_memory_eager": counters.peak_memory(eager, case.device),
+        "peak_memory_compiled": counters.peak_memory(compiled, case.device),
+        "compiled_over_eager": median(ratios),
+    }
+
+
+class Counts(ABC):
+    """The figures of a phase's fp32 steps; less is better in every one. Abstract, so asv passes it by."""
+
+    version = SUITE_VERSION
+    timeout = TIMEOUT
+    param_names = ("workload", "device")
+    phase: str
+
+    @abstractmethod
+    def setup_cache(self) -> dict[str, Any]:
+        """``collect_fp32(self.phase)``; defined by the subclass, as asv tells caches apart by their source."""
+
+    def setup(self, counts: dict[str, Any], workload: str, device: str) -> None:
+        case = Case(workload, self.phase, "compiled", "fp32", device)
+        if str(case) not in counts:
+            raise NotImplementedError(f"{case} is not measured on this machine")
+        self.figures = counts[str(case)]
+
+    def track_graphs(self, *_: Any) -> int:
+        return self.figures["graphs"]
+
+    def track_graph_breaks(self, *_: Any) -> int:
+        return self.figures["graph_breaks"]
+
+    def track_ops_captured(self, *_: Any) -> int:
+        return self.figures["ops"]
+
+    def track_inductor_kernels(self, *_: Any) -> int:
+        return self.figures["kernels"]
+
+    def track_flops(self, *_: Any) -> int:
+        return self.figures["flops"]
+
+    def track_dispatched_ops_eager(self, *_: Any) -> int:
+        return self.figures["dispatched_ops"]
+
+    def track_peak_memory_eager(self, *_: Any) -> int:
+        return self.figures["peak_memory_eager"]
+
+    track_peak_memory_eager.unit = "bytes"  # type: ignore[attr-defined]
+
+    def track_peak_memory_compiled(self, *_: Any) -> int:
+        return self.figures["peak_memory_compiled"]
+
+    track_peak_memory_compiled.unit = "bytes"  # type: ignore[attr-defined]
+
+    def track_compiled_over_eager(self, *_: Any) -> float:
+        """Time of a compiled step as a share of an eager one's, in one process, by turns."""
+        return self.figures["compiled_over_eager"]
+
+    track_compiled_over_eager.unit = "ratio"  # type: ignore[attr-defined]
+
+    def track_kernel_launches(self, *_: Any) -> int | None:
+        return self.figures["launches"]
+
+    def track_cudagraph_skips(self, *_: Any) -> int | None:
+        return self.figures["cudagraph_skips"]
+
+
+def collect_fp32(phase: str) -> dict[str, dict[str, Any]]:
+    """Figures of every fp32 case of ``phase`` that this machine measures, by the compiled case's name."""
+    machine = setup_cache()
+    return {
+        str(case): _figures(machine, case)
+        for case in measured_cases(machine, phase)
+        if case.precision == "fp32"
+    }

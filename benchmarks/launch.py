@@ -1,0 +1,175 @@
+"""One fresh process that compiles or measures: ``python -m benchmarks.launch REQUEST``.
+
+The launch is the unit of replication: two launches differ by more than two samples of one.
+A request and its answer are JSON on one line, so a caller needs no torch of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .workloads import Case, Step, prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def launch(request: dict[str, Any], *, inductor_cache: Path, timeout: float = 1800) -> dict[str, Any]:
+    """Run ``request`` in a fresh process with its own Inductor cache directory.
+
+    Args:
+        request: ``do``, the name of a function of ANSWERS, and ``cases``, a list of Case's fields.
+        inductor_cache: empty for a cold compile, filled by an earlier launch for a warm one.
+        timeout: s
+
+    Raises:
+        RuntimeError: the launch failed; its last lines of output are in the message.
+        subprocess.TimeoutExpired: it took longer than ``timeout``; it has been killed.
+    """
+    environment = {
+        **os.environ,
+        "TORCHINDUCTOR_CACHE_DIR": str(inductor_cache),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.launch", json.dumps(request)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    if done.returncode != 0:
+        tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
+        raise RuntimeError(f"launch of {request['cases']} ended with exit code {done.returncode}: {tail}")
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def as_request(do: str, cases: Sequence[Case], **options: Any) -> dict[str, Any]:
+    """The request that asks a launch to ``do`` something with ``cases``."""
+    return {"do": do, "cases": [asdict(case) for case in cases], **options}
+
+
+def fixed_compile_seconds() -> float:
+    """Time of a process's first Inductor compile, of a function that is nothing: 10-24 s when cold.
+
+    It is the toolchain's and the vector instructions' check and has nothing to do with a model.
+    """
+    import torch
+
+    start = time.perf_counter()
+    torch.compile(lambda x: x.sin() + 1)(torch.zeros(64))
+    return time.perf_counter() - start
+
+
+def first_call(cases: Sequence[Case]) -> dict[str, Any]:
+    """Compile each case: seconds of its first call, graphs, kernels; the fixed cost apart.
+
+    What a first call costs without any compiling is in it too, well below a second.
+    """
+    from .counters import first_compiled_call
+
+    answer: dict[str, Any] = {"fixed_seconds": fixed_compile_seconds(), "cases": {}}
+    for case in cases:
+        step = prepare(case)
+        start = time.perf_counter()
+        compilation = first_compiled_call(step)
+        step.wait()
+        seconds = time.perf_counter() - start
+        answer["cases"][str(case)] = {
+            "seconds": seconds,
+            "graphs": compilation.graphs,
+            "kernels": compilation.kernels,
+        }
+    return answer
+
+
+def alternate(cases: Sequence[Case], rounds: int = 9) -> dict[str, Any]:
+    """Seconds of each case's step, taken by turns so that the machine's drift hits all alike.
+
+    The order turns with each round, so that no case always follows the same one.
+    """
+    from .counters import first_compiled_call
+
+    steps = [prepare(case) for case in cases]
+    for step in steps:
+        if step.case.compiles:
+            first_compiled_call(step)
+        step()
+    seconds: dict[str, list[float]] = {str(case): [] for case in cases}
+    for turn in range(rounds):
+        shift = turn % len(steps)
+        for step in steps[shift:] + steps[:shift]:
+            seconds[str(step.case)].append(timed(step))
+    return {"seconds": seconds}
+
+
+def timed(step: Step) -> float:
+    """Seconds of one call, waiting for the device before and after."""
+    step.wait()
+    start = time.perf_counter()
+    step()
+    step.wait()
+    return time.perf_counter() - start
+
+
+def memory(cases: Sequence[Case]) -> dict[str, Any]:
+    """Peak memory of each case's step, in bytes, after a first call."""
+    from .counters import peak_memory
+
+    peaks = {}
+    for case in cases:
+        step = prepare(case)
+        step()
+        peaks[str(case)] = peak_memory(step, case.device)
+    return {"bytes": peaks}
+
+
+def difference(cases: Sequence[Case]) -> dict[str, Any]:
+    """Largest absolute difference of each case's actions from those of the first case."""
+    results = [prepare(case)() for case in cases]
+    return {
+        "difference": {
+            str(case): (result - results[0]).abs().max().item()
+            for case, result in zip(cases, results, strict=True)
+        }
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What belongs beside every figure: versions, processor, threads."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "lerobot": version("lerobot"),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+ANSWERS = {f.__name__: f for f in (first_call, alternate, memory, difference)}
+
+
+def main(argument: str) -> None:
+    request = json.loads(argument)
+    cases = [Case(**fields) for fields in request.pop("cases")]
+    answer = ANSWERS[request.pop("do")](cases, **request)
+    print(json.dumps({**answer, "environment": environment()}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

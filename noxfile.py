@@ -1,0 +1,88 @@
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""Everything that is run in this project; ``nox -l`` is the manual, ``nox -s NAME -- ...`` passes arguments on."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+# uv leaves byte-code to the first import; here every launch is a first import: 13 s instead of 5.
+COMPILE_BYTECODE = {"UV_COMPILE_BYTECODE": "1"}
+
+
+def _install(session: nox.Session, group: str) -> None:
+    session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, group), env=COMPILE_BYTECODE)
+
+
+def _pytest(session: nox.Session, *args: str) -> None:
+    _install(session, "test")
+    session.run("python", "-m", "pytest", *args, *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every test that this machine can run (about 8 minutes on two cores; GPU tests where there is one)."""
+    _pytest(session)
+
+
+@nox.session(default=False)
+def consistency(session: nox.Session) -> None:
+    """Same actions, losses, gradients and updates as stock LeRobot, eager and compiled."""
+    _pytest(session, "-m", "consistency")
+
+
+@nox.session(default=False)
+def graph_breaks(session: nox.Session) -> None:
+    """Zero graph breaks and no needless recompile, with the place and reason of any."""
+    _pytest(session, "-m", "graph_breaks")
+
+
+@nox.session(default=False, python=["3.10", "3.11", "3.12", "3.13"])
+def compat(session: nox.Session) -> None:
+    """Backward compatibility with the newest LeRobot of each Python; skipped where a Python is missing."""
+    _pytest(session, "-m", "compat")
+
+
+@nox.session(default=False)
+def lint(session: nox.Session) -> None:
+    """Format, lint and types of src, benchmarks, tests and this file."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"), env=COMPILE_BYTECODE)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Time of stock, eager and compiled steps side by side; -- --workload pusht --phase training --device cuda."""
+    _install(session, "bench")
+    session.run("python", "-m", "pytest", "tests/performance", "-m", "performance", *session.posargs)
+
+
+@nox.session(default=False)
+def ratios(session: nox.Session) -> None:
+    """What is gained over stock LeRobot, each ratio from one run, written into README.md (about 40 minutes)."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.ratios", *session.posargs)
+
+
+@nox.session(default=False)
+def asv(session: nox.Session) -> None:
+    """Run asv with the arguments given, for example -- run HEAD^!"""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
+    session.run("asv", "machine", "--yes", silent=True)
+    session.run("asv", *session.posargs)
+
+
+@nox.session(default=False)
+def history(session: nox.Session) -> None:
+    """Measure commits with asv and publish the graphs; -- A..B, or this commit and its parent."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
+    session.run("python", "-m", "benchmarks.history", *session.posargs)

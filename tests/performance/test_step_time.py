@@ -1,0 +1,39 @@
+"""Time of each variant's step, side by side in one table a case: ``nox -s bench``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.counters import first_compiled_call
+from benchmarks.workloads import VARIANTS, Case, prepare
+
+pytestmark = pytest.mark.performance
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    option = metafunc.config.getoption
+    cases = [
+        Case(workload, phase, variant, option("--precision"), option("--device"))
+        for workload in option("--workload") or ("aloha", "pusht")
+        for phase in option("--phase") or ("inference",)
+        for variant in VARIANTS
+        if variant != "stock-compiled"  # it takes minutes to compile; `nox -s ratios` measures it
+    ]
+    metafunc.parametrize("case", cases, ids=[str(case) for case in cases])
+
+
+def test_step(case: Case, benchmark: Any) -> None:
+    benchmark.group = f"{case.workload} {case.phase} {case.precision} {case.device}"
+    benchmark.name = case.variant
+    step = prepare(case)
+    if case.compiles:
+        first_compiled_call(step)
+    step()
+
+    def work() -> None:
+        step()
+        step.wait()
+
+    benchmark.pedantic(work, rounds=10, iterations=1)
