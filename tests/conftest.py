@@ -1,0 +1,71 @@
+"""Fixtures of all tests: one thread, the ``tiny`` workload, Dynamo without memory of other tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot_policy_act_compiled import patch_lerobot
+
+from benchmarks.workloads import WORKLOADS, make_batch, make_config
+
+MakePolicy = Callable[..., ACTPolicy]
+MakeBatch = Callable[..., dict[str, Any]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two threads of a 20 ms step wait for each other up to 40 times as long beside another process."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fresh_dynamo_per_module() -> None:
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def fresh_dynamo() -> Iterator[None]:
+    """Each policy compiled is one more entry of the same code object, whose limit is eight."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def patched_lerobot() -> Iterator[None]:
+    with patch_lerobot():
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_policy() -> MakePolicy:
+    """Return a maker of seeded stock ACT policies in eval mode; what it takes are fields of ACTConfig."""
+
+    def make(*, phase: str = "training", seed: int = 0, **act: Any) -> ACTPolicy:
+        torch.manual_seed(seed)
+        return ACTPolicy(make_config(WORKLOADS["tiny"], phase, **act)).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_batch() -> MakeBatch:
+    """Return a maker of seeded batches for the policies of ``tiny_policy``."""
+
+    def make(batch_size: int = 2, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+        batch = make_batch(WORKLOADS["tiny"], batch_size, seed=seed)
+        return {key: value.to(dtype) if value.is_floating_point() else value for key, value in batch.items()}
+
+    return make
