@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox>=2025.2.9"]
 # ///
-"""Everything that is run in this project; ``nox -l`` is the manual, ``nox -s NAME -- ...`` passes arguments on."""
+"""Everything that is run in this project: ``nox -l`` is the manual, ``nox -s NAME -- ...`` passes on."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Time of stock, eager and compiled steps side by side; -- --workload pusht --phase training --device cuda."""
+    """Stock, eager and compiled steps timed side by side; -- --workload pusht --phase training --device cuda."""
     _install(session, "bench")
     session.run("python", "-m", "pytest", "tests/performance", "-m", "performance", *session.posargs)
 
 
 @nox.session(default=False)
 def ratios(session: nox.Session) -> None:
-    """What is gained over stock LeRobot, each ratio from one run, written into README.md (about 40 minutes)."""
+    """Ratios to stock LeRobot, each taken in one run, written into README.md (about 40 minutes)."""
     _install(session, "history")
     session.run("python", "-m", "benchmarks.ratios", *session.posargs)
 

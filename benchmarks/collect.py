@@ -47,7 +47,7 @@ class Counts(ABC):
 
     @abstractmethod
     def setup_cache(self) -> dict[str, Any]:
-        """``collect_fp32(self.phase)``; defined by the subclass, as asv tells caches apart by their source."""
+        """``collect_fp32(self.phase)``, in the subclass: asv tells caches apart by where they stand."""
 
     def setup(self, counts: dict[str, Any], workload: str, device: str) -> None:
         case = Case(workload, self.phase, "compiled", "fp32", device)

@@ -116,9 +116,7 @@ def first_compiled_call(step: Work) -> Compilation:
     return compilation
 
 
-def _cpu_attention_flops(
-    query: Any, key: Any, value: Any, *_args: Any, out_shape: Any = None, **_kwargs: Any
-) -> int:
+def _cpu_attention_flops(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
     return int(sdpa_flop_count(query, key, value))
 
 

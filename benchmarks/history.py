@@ -21,7 +21,7 @@ SUBJECT = "src/lerobot_policy_act_compiled/__init__.py"
 PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
 
 
-class CannotMeasure(Exception):
+class MeasurementError(Exception):
     """One line that says what could not be measured, and the remedy."""
 
 
@@ -29,19 +29,19 @@ def git(*args: str, root: Path) -> str:
     """Output of a git command in ``root``.
 
     Raises:
-        CannotMeasure: git failed; its last line is the message.
+        MeasurementError: git failed; its last line is the message.
     """
     done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise CannotMeasure((done.stderr.strip() or f"git {args[0]} failed").splitlines()[-1])
+        raise MeasurementError((done.stderr.strip() or f"git {args[0]} failed").splitlines()[-1])
     return done.stdout.strip()
 
 
 def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]:
-    """The commits of ``commit_range`` (default: HEAD and its first parent) that have the subject, oldest first.
+    """Those commits of ``commit_range`` that have the subject, oldest first; default: HEAD and its parent.
 
     Raises:
-        CannotMeasure: the range is unknown or empty, or no commit of it has the subject.
+        MeasurementError: the range is unknown or empty, or no commit of it has the subject.
     """
     if commit_range is None:
         found = git("rev-list", "--first-parent", "-n", "2", "HEAD", root=root).split()
@@ -50,10 +50,10 @@ def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]
             commit_range += "^!"  # one commit, not all before it
         found = git("rev-list", "--first-parent", commit_range, "--", root=root).split()
         if not found:
-            raise CannotMeasure(f"no commit in {commit_range}; give a range as in HEAD~3..HEAD")
+            raise MeasurementError(f"no commit in {commit_range}; give a range as in HEAD~3..HEAD")
     with_subject = [commit for commit in reversed(found) if _has_subject(commit, root)]
     if not with_subject:
-        raise CannotMeasure(f"none of the {len(found)} commits asked for has {SUBJECT}; choose later ones")
+        raise MeasurementError(f"none of the {len(found)} commits asked for has {SUBJECT}; choose later ones")
     return with_subject
 
 
@@ -66,7 +66,7 @@ def asv_lines(args: Sequence[str], root: Path) -> Iterator[str]:
     """Lines that ``asv ARGS`` prints, as it prints them.
 
     Raises:
-        CannotMeasure: asv's exit code is not 0; its last lines are the message.
+        MeasurementError: asv's exit code is not 0; its last lines are the message.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "asv", *args],
@@ -88,14 +88,16 @@ def asv_lines(args: Sequence[str], root: Path) -> Iterator[str]:
         process.wait()
     if process.returncode != 0:
         failed = [line for line in last if "failed" in line.lower()] or last[-3:]
-        raise CannotMeasure(f"asv {args[0]} ended with exit code {process.returncode}: {' | '.join(failed)}")
+        raise MeasurementError(
+            f"asv {args[0]} ended with exit code {process.returncode}: {' | '.join(failed)}"
+        )
 
 
 def measure(commits: Sequence[str], extra: Sequence[str], console: Console, root: Path = ROOT) -> None:
     """Run asv over ``commits``, rounds interleaved, and show how far it is.
 
     Raises:
-        CannotMeasure: asv or one of its benchmarks failed.
+        MeasurementError: asv or one of its benchmarks failed.
     """
     for _ in asv_lines(["machine", "--yes"], root):
         pass
@@ -136,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         measure(commits, [*(["--quick"] if args.quick else []), *extra], console)
         for _ in asv_lines(["publish"], ROOT):
             pass
-    except CannotMeasure as error:
+    except MeasurementError as error:
         Console(stderr=True).print(f"history: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
     console.print(f"published: open {ROOT / '.asv' / 'html' / 'index.html'} by `nox -s asv -- preview`")

@@ -199,6 +199,7 @@ def prepare(
     """
     import torch
     from lerobot.policies.act.modeling_act import ACTPolicy
+
     from lerobot_policy_act_compiled import patch_policy
 
     if case.device not in available_devices():

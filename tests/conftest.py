@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
-from lerobot_policy_act_compiled import patch_lerobot
 
 from benchmarks.workloads import WORKLOADS, make_batch, make_config
+from lerobot_policy_act_compiled import patch_lerobot
 
-MakePolicy = Callable[..., ACTPolicy]
-MakeBatch = Callable[..., dict[str, Any]]
+Make = Callable[..., Any]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,13 +44,19 @@ def fresh_dynamo() -> Iterator[None]:
 
 
 @pytest.fixture
+def without_inductor(monkeypatch: pytest.MonkeyPatch, fresh_dynamo: None) -> None:  # noqa: ARG001
+    """Make torch.compile stop where Inductor begins: for code that names no backend, in a fifth of the time."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+@pytest.fixture
 def patched_lerobot() -> Iterator[None]:
     with patch_lerobot():
         yield
 
 
 @pytest.fixture(scope="session")
-def tiny_policy() -> MakePolicy:
+def tiny_policy() -> Make:
     """Return a maker of seeded stock ACT policies in eval mode; what it takes are fields of ACTConfig."""
 
     def make(*, phase: str = "training", seed: int = 0, **act: Any) -> ACTPolicy:
@@ -61,7 +67,7 @@ def tiny_policy() -> MakePolicy:
 
 
 @pytest.fixture(scope="session")
-def tiny_batch() -> MakeBatch:
+def tiny_batch() -> Make:
     """Return a maker of seeded batches for the policies of ``tiny_policy``."""
 
     def make(batch_size: int = 2, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class LossParts(dict[str, Any]):
         return {name: self[name] for name in self}
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 - it is dict.get that would recur
 
     def pop(self, name: str, *default: Any) -> Any:
         value = super().pop(name, *default)
@@ -82,7 +82,7 @@ class _WithOutputs:
         self._policy = policy
         self._outputs = outputs
 
-    def model(self, batch: Batch) -> tuple[Tensor, Posterior]:
+    def model(self, _batch: Batch) -> tuple[Tensor, Posterior]:
         return self._outputs
 
     def __getattr__(self, name: str) -> Any:
@@ -97,7 +97,7 @@ def with_image_list(config: ACTConfig, batch: Batch) -> Batch:
 
 
 def policy_loss(self: ACTPolicy, batch: Batch, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
-    """Loss (0-d) and its parts (0-d tensors, detached) as the installed ``ACTPolicy.forward`` defines them."""
+    """Loss and its parts, all 0-d tensors, the parts detached, as the installed release defines them."""
     # The model runs first and outside of the mode, through which not every operation can be traced.
     outputs = self.model(with_image_list(self.config, batch))
     with _ItemsStayTensors():

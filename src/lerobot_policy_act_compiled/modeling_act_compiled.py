@@ -11,7 +11,7 @@ Shapes: ``B`` batch, ``S`` chunk size, ``D`` model width, ``L`` latent size, ``N
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -255,7 +255,7 @@ COMPILE_FRIENDLY: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compile_friendly_class(cls: type[nn.Module]) -> type[nn.Module]:
     for stock, friendly in COMPILE_FRIENDLY.items():
         if cls is stock:
@@ -269,7 +269,7 @@ def _compile_friendly_class(cls: type[nn.Module]) -> type[nn.Module]:
     return cls
 
 
-def _reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+def _reduce(self: nn.Module, _protocol: Any) -> tuple[Any, ...]:
     return _remake, (type(self).__mro__[1],), self.__getstate__()
 
 
@@ -303,7 +303,7 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
         make_compile_friendly(self.model)
 
     def forward(self, batch: Batch, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
-        """Loss (0-d, with gradient) and its parts as floats, for ``batch`` with actions ``(B, S, action_dim)``."""
+        """Loss (0-d, with gradient) and its parts as floats; ``batch`` has actions ``(B, S, action_dim)``."""
         if not self._compiles():
             return super().forward(batch, *args, **kwargs)
         loss, parts = self._run(policy_loss, batch, *args, **kwargs)

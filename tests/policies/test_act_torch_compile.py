@@ -11,9 +11,9 @@ import torch
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
-from lerobot_policy_act_compiled import patch_lerobot
 
 from benchmarks.counters import count_compilation
+from lerobot_policy_act_compiled import patch_lerobot
 
 CAMERA = "observation.images.top"
 STATE_SIZE, ACTION_SIZE, CHUNK, BATCH = (
