@@ -61,7 +61,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Stock, eager and compiled steps timed side by side; -- --workload pusht --phase training --device cuda."""
+    """Stock, eager and compiled steps side by side; -- --workload pusht --phase training --device cuda."""
     _install(session, "bench")
     session.run("python", "-m", "pytest", "tests/performance", "-m", "performance", *session.posargs)
 

@@ -145,6 +145,22 @@ def difference(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
+def traced(cases: Sequence[Case]) -> dict[str, Any]:
+    """Graphs, graph breaks and ops that Dynamo captures of each case's forward."""
+    from .counters import trace
+
+    traces = {}
+    for case in cases:
+        step = prepare(case)
+        found = trace(step.forward, step.batch)
+        traces[str(case)] = {
+            "graphs": found.graphs,
+            "ops": found.ops,
+            "graph_breaks": [str(graph_break) for graph_break in found.graph_breaks],
+        }
+    return {"traces": traces}
+
+
 def environment() -> dict[str, Any]:
     """What belongs beside every figure: versions, processor, threads."""
     import platform
@@ -161,7 +177,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-ANSWERS = {f.__name__: f for f in (first_call, alternate, memory, difference)}
+ANSWERS = {f.__name__: f for f in (first_call, alternate, memory, difference, traced)}
 
 
 def main(argument: str) -> None:

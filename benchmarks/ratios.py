@@ -101,8 +101,8 @@ def time_rows(workload: str, phase: str, launches: list[dict[str, list[float]]])
         rows.append(
             Row(
                 f"{workload} {phase}: {variant}, times as fast as stock eager",
-                f"{spread(ratios)}×",
-                f"≥ {target}×" if target else "",
+                f"{spread(ratios)}x",
+                f"≥ {target}x" if target else "",
                 median(ratios) >= target if target else None,
             )
         )
