@@ -45,7 +45,7 @@ def fresh_dynamo() -> Iterator[None]:
 
 @pytest.fixture
 def without_inductor(monkeypatch: pytest.MonkeyPatch, fresh_dynamo: None) -> None:  # noqa: ARG001
-    """Make torch.compile stop where Inductor begins: for code that names no backend, in a fifth of the time."""
+    """Make torch.compile stop before Inductor, for code that names no backend: a fifth of the time."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
