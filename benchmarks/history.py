@@ -48,7 +48,10 @@ def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]
     else:
         if ".." not in commit_range and not commit_range.endswith("^!"):
             commit_range += "^!"  # one commit, not all before it
-        found = git("rev-list", "--first-parent", commit_range, "--", root=root).split()
+        try:
+            found = git("rev-list", "--first-parent", commit_range, "--", root=root).split()
+        except MeasurementError as error:
+            raise MeasurementError(f"{error}; `git log --oneline` shows the commits there are") from None
         if not found:
             raise MeasurementError(f"no commit in {commit_range}; give a range as in HEAD~3..HEAD")
     with_subject = [commit for commit in reversed(found) if _has_subject(commit, root)]

@@ -7,7 +7,7 @@ here: the installed method itself is traced, with ``.item()`` kept as a tensor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, ValuesView
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -53,10 +53,8 @@ class LossParts(dict[str, Any]):
     def __repr__(self) -> str:
         return repr(self.copy())
 
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object) -> bool:  # and no __hash__, as in any dict
         return self.copy() == other
-
-    __hash__ = None  # type: ignore[assignment]
 
     def copy(self) -> dict[str, float]:
         return {name: self[name] for name in self}
@@ -68,10 +66,10 @@ class LossParts(dict[str, Any]):
         value = super().pop(name, *default)
         return float(value) if isinstance(value, Tensor) else value
 
-    def items(self) -> ItemsView[str, float]:
+    def items(self) -> Any:
         return self.copy().items()
 
-    def values(self) -> ValuesView[float]:
+    def values(self) -> Any:
         return self.copy().values()
 
 

@@ -256,7 +256,7 @@ COMPILE_FRIENDLY: dict[type[nn.Module], type[nn.Module]] = {
 
 
 @cache
-def _compile_friendly_class(cls: type[nn.Module]) -> type[nn.Module]:
+def _compile_friendly_class(cls: Any) -> Any:
     for stock, friendly in COMPILE_FRIENDLY.items():
         if cls is stock:
             return friendly
@@ -273,7 +273,7 @@ def _reduce(self: nn.Module, _protocol: Any) -> tuple[Any, ...]:
     return _remake, (type(self).__mro__[1],), self.__getstate__()
 
 
-def _remake(cls: type[nn.Module]) -> nn.Module:
+def _remake(cls: Any) -> nn.Module:
     friendly = _compile_friendly_class(cls)
     return friendly.__new__(friendly)
 
