@@ -281,7 +281,8 @@ def _remake(cls: Any) -> nn.Module:
 def make_compile_friendly(module: nn.Module) -> None:
     """Give every ACT module in ``module`` its compile-friendly class, in place; weights stay as they are."""
     for part in module.modules():
-        part.__class__ = _compile_friendly_class(type(part))
+        cls: Any = type(part)
+        part.__class__ = _compile_friendly_class(cls)
 
 
 class ACTCompiledPolicy(CompileFriendlyACTPolicy):
