@@ -1,0 +1,167 @@
+"""A canary for every counter: on the installed torch it still counts, and counts right.
+
+Each works on a function so small that the answer is known beforehand.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.counters import (
+    count_compilation,
+    dispatched_ops,
+    first_compiled_call,
+    flops,
+    kernel_launches,
+    peak_memory,
+    trace,
+)
+
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
+
+MEBIBYTE = 1 << 20
+
+
+def two_ops(x: Tensor) -> Tensor:
+    return torch.sin(x) + 1
+
+
+def breaks_once(x: Tensor) -> Tensor:
+    if x.sum() > 0:
+        x = x + 1
+    return x * 2
+
+
+def test_trace_counts_graphs_and_ops() -> None:
+    traced = trace(two_ops, torch.ones(3))
+    assert (traced.graphs, traced.ops, traced.graph_breaks) == (1, 2, ())
+
+
+def test_trace_says_where_and_why_a_graph_breaks() -> None:
+    traced = trace(breaks_once, torch.ones(3))
+    assert traced.graphs == 2
+    (found,) = traced.graph_breaks
+    assert found.file == __file__
+    lines, first = inspect.getsourcelines(breaks_once)
+    assert found.line == first + next(i for i, line in enumerate(lines) if "if x.sum()" in line)
+    assert "branch" in found.reason or "jump" in found.reason
+    assert str(found).startswith(f"{__file__}:{found.line}: ")
+
+
+def test_graphs_and_recompiles_are_counted() -> None:
+    compiled = torch.compile(two_ops, backend="eager", dynamic=False)
+    with count_compilation() as first:
+        compiled(torch.ones(3))
+        compiled(torch.ones(3))
+    assert (first.graphs, first.recompiles, first.recompile_reasons) == (1, 0, ())
+    assert first.seconds > 0
+    with count_compilation() as second:
+        compiled(torch.ones(4))
+    assert (second.graphs, second.recompiles) == (1, 1)
+    assert "size" in second.recompile_reasons[0]
+    with count_compilation() as third:
+        compiled(torch.ones(4))
+    assert (third.graphs, third.recompiles, third.seconds) == (0, 0, 0.0)
+
+
+def test_inductor_kernels_are_counted_on_a_warm_cache_too() -> None:
+    compiled = torch.compile(two_ops)
+    for _ in range(2):  # the second compile of one graph is a hit of Inductor's cache
+        torch.compiler.reset()
+        with count_compilation() as compilation:
+            compiled(torch.ones(3))
+        assert compilation.graphs == 1
+        assert compilation.kernels == 1
+        assert compilation.cudagraph_skips == 0
+
+
+def test_a_first_call_that_compiles_is_reported() -> None:
+    compiled = torch.compile(two_ops, backend="eager")
+    assert first_compiled_call(lambda: compiled(torch.ones(3))).graphs == 1
+
+
+def test_a_first_call_that_compiles_nothing_is_an_error() -> None:
+    compiled = torch.compile(two_ops, backend="eager")
+    with (
+        torch.compiler.set_stance("force_eager"),
+        pytest.raises(RuntimeError, match="compiled nothing; is TORCHDYNAMO_DISABLE"),
+    ):
+        first_compiled_call(lambda: compiled(torch.ones(3)))
+
+
+def test_flops_of_a_matrix_product() -> None:
+    a, b = torch.ones(3, 5), torch.ones(5, 7)
+    assert flops(lambda: a @ b) == 2 * 3 * 5 * 7
+
+
+def test_flops_of_a_convolution() -> None:
+    convolution, image = nn.Conv2d(3, 8, kernel_size=3, padding=1), torch.ones(2, 3, 10, 12)
+    assert flops(lambda: convolution(image)) == 2 * (2 * 8 * 10 * 12) * (3 * 3 * 3)
+
+
+def test_flops_of_fused_attention_on_a_cpu() -> None:
+    query, key = torch.ones(2, 4, 6, 16), torch.ones(2, 4, 10, 16)
+    with torch.no_grad():
+        counted = flops(lambda: nn.functional.scaled_dot_product_attention(query, key, key))
+    assert counted == 2 * (2 * 2 * 4 * 6 * 10 * 16), "query times key, and weights times value"
+
+
+def test_flops_of_a_backward_pass_are_counted() -> None:
+    weight, x = torch.ones(5, 7, requires_grad=True), torch.ones(3, 5)
+    assert flops(lambda: (x @ weight).sum().backward()) == 2 * (2 * 3 * 5 * 7)
+
+
+def test_dispatched_ops_are_counted() -> None:
+    x = torch.ones(3)
+    assert dispatched_ops(lambda: two_ops(x)) == 2
+    assert dispatched_ops(lambda: None) == 0
+
+
+def test_peak_memory_is_what_is_held_at_one_time() -> None:
+    def one_after_the_other() -> None:
+        for _ in range(4):
+            torch.empty(MEBIBYTE, dtype=torch.uint8)
+
+    def together() -> None:
+        held = [torch.empty(MEBIBYTE, dtype=torch.uint8) for _ in range(4)]
+        held.clear()
+
+    assert peak_memory(one_after_the_other, "cpu") == MEBIBYTE
+    assert peak_memory(together, "cpu") == 4 * MEBIBYTE
+
+
+def test_kernel_launches_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="counted on CUDA devices only"):
+        kernel_launches(lambda: None)
+
+
+@pytest.mark.gpu
+def test_kernel_launches_are_counted() -> None:
+    x = torch.ones(1000, device="cuda")
+    assert kernel_launches(lambda: torch.sin(x)) == 1
+    assert kernel_launches(lambda: (torch.sin(x), torch.cos(x))) == 2
+    with pytest.raises(RuntimeError, match="saw no kernel launch"):
+        kernel_launches(lambda: None)
+
+
+@pytest.mark.gpu
+def test_peak_memory_on_cuda() -> None:
+    def hold() -> None:
+        held = [torch.empty(MEBIBYTE, dtype=torch.uint8, device="cuda") for _ in range(4)]
+        held.clear()
+
+    assert peak_memory(hold, "cuda") == 4 * MEBIBYTE
+
+
+@pytest.mark.gpu
+def test_cudagraph_skips_are_counted() -> None:
+    # A graph that works on the CPU too cannot be replayed as a CUDA graph.
+    compiled = torch.compile(lambda x, y: (x.sin(), y.cos()), mode="reduce-overhead")
+    with count_compilation() as compilation:
+        compiled(torch.ones(3, device="cuda"), torch.ones(3))
+    assert compilation.cudagraph_skips == 1
