@@ -90,7 +90,7 @@ def ops_row(workload: str, stock: int, ours: int) -> Row:
     )
 
 
-def time_rows(workload: str, phase: str, launches: list[dict[str, list[float]]]) -> list[Row]:
+def speed_up_rows(workload: str, phase: str, launches: list[dict[str, list[float]]]) -> list[Row]:
     """Speed-up over stock eager; each launch holds seconds by variant."""
     rows = []
     for variant, target in (
@@ -153,7 +153,7 @@ def measure(launches: int, device: str, cold: bool) -> tuple[list[Row], dict[str
             ]
             answers = [ask("alternate", cases)["seconds"] for _ in range(launches)]
             by_variant = [{case.variant: seconds[str(case)] for case in cases} for seconds in answers]
-            rows += time_rows(workload, phase, by_variant)
+            rows += speed_up_rows(workload, phase, by_variant)
             peaks = ask("memory", cases[:2])["bytes"]
             rows.append(memory_row(workload, phase, *(peaks[str(case)] for case in cases[:2])))
         cases = [
