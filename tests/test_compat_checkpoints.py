@@ -1,0 +1,134 @@
+"""Weights and checkpoints are stock LeRobot's, in both directions, compiled or not."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.act.modeling_act import ACTPolicy
+from safetensors.torch import load_file
+
+from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, patch_lerobot, patch_policy
+
+pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("fresh_dynamo")]
+
+Make = Callable[..., Any]
+
+
+def compiled_model(policy: Any) -> Any:
+    policy.model = torch.compile(policy.model, backend="eager")
+    return policy
+
+
+def act_compiled(policy: Any) -> Any:
+    return ACTCompiledPolicy(copy.deepcopy(policy.config)).eval()
+
+
+VARIANTS: dict[str, Callable[[Any], Any]] = {
+    "patched": patch_policy,
+    "patched-compiled": lambda policy: compiled_model(patch_policy(policy)),
+    "compiled-patched": lambda policy: patch_policy(compiled_model(policy)),
+    "act_compiled": act_compiled,
+    "act_compiled-compiled": lambda policy: compiled_model(act_compiled(policy)),
+}
+
+
+@pytest.fixture(params=VARIANTS)
+def ours(request: pytest.FixtureRequest, tiny_policy: Make) -> Any:
+    """Return a policy of ours, of other weights than the stock policy that it is held against."""
+    return VARIANTS[request.param](tiny_policy(seed=1))
+
+
+def layout(policy: Any) -> dict[str, tuple[Any, Any]]:
+    return {key: (value.shape, value.dtype) for key, value in policy.state_dict().items()}
+
+
+def test_keys_shapes_and_parameter_names_are_stocks(ours: Any, tiny_policy: Make) -> None:
+    stock = tiny_policy()
+    assert list(layout(ours).items()) == list(layout(stock).items())
+    for names in ("named_parameters", "named_buffers", "named_modules"):
+        expected, actual = ([name for name, _ in getattr(policy, names)()] for policy in (stock, ours))
+        assert actual == expected
+
+
+def test_weights_load_strictly_both_ways(ours: Any, tiny_policy: Make, tiny_batch: Make) -> None:
+    stock, batch = tiny_policy(), tiny_batch()
+    expected = stock.predict_action_chunk(batch)
+    assert (ours.predict_action_chunk(batch) - expected).abs().max() > 1e-3, "other weights so far"
+    ours.load_state_dict(stock.state_dict(), strict=True)
+    assert (ours.predict_action_chunk(batch) - expected).abs().max() < 1e-5
+
+    back = tiny_policy(seed=2)
+    back.load_state_dict(ours.state_dict(), strict=True)
+    assert torch.equal(back.predict_action_chunk(batch), expected)
+
+
+def test_optimizer_groups_are_stocks(ours: Any, tiny_policy: Make) -> None:
+    # LeRobot picks the backbone's learning rate by parameter name.
+    def groups(policy: Any) -> list[tuple[list[str], Any]]:
+        names = {id(parameter): name for name, parameter in policy.named_parameters()}
+        return [
+            ([names[id(p)] for p in group["params"]], group.get("lr")) for group in policy.get_optim_params()
+        ]
+
+    expected = groups(tiny_policy())
+    assert groups(ours) == expected
+    assert all(name.startswith("model.backbone") for name in expected[1][0])
+    assert expected[1][0]
+
+
+def test_a_saved_checkpoint_loads_in_stock(
+    ours: Any, tiny_policy: Make, tiny_batch: Make, tmp_path: Path
+) -> None:
+    ours.save_pretrained(tmp_path)
+    assert set(load_file(tmp_path / "model.safetensors")) == set(tiny_policy().state_dict())
+    stock = ACTPolicy.from_pretrained(tmp_path, config=tiny_policy().config, strict=True)
+    batch = tiny_batch()
+    difference = stock.predict_action_chunk(batch) - ours.predict_action_chunk(batch)
+    assert difference.abs().max() < 1e-5
+
+
+def test_a_stock_checkpoint_loads_in_ours(tiny_policy: Make, tiny_batch: Make, tmp_path: Path) -> None:
+    stock, batch = tiny_policy(n_action_steps=5), tiny_batch()
+    stock.save_pretrained(tmp_path)
+    expected = stock.predict_action_chunk(batch)
+    ours = ACTCompiledPolicy.from_pretrained(tmp_path, strict=True)
+    assert isinstance(ours.config, ACTCompiledConfig)
+    assert ours.config.n_action_steps == 5
+    assert not ours.config.compile_model
+    assert (ours.predict_action_chunk(batch) - expected).abs().max() < 1e-5
+    with patch_lerobot():
+        patched = ACTPolicy.from_pretrained(tmp_path, strict=True)
+        assert (patched.predict_action_chunk(batch) - expected).abs().max() < 1e-5
+
+
+def test_our_own_checkpoint_keeps_our_fields(tiny_policy: Make, tmp_path: Path) -> None:
+    config = ACTCompiledConfig.from_act(tiny_policy().config)
+    config.compile_model, config.compile_mode = True, "max-autotune"
+    ACTCompiledPolicy(config).save_pretrained(tmp_path)
+    loaded = PreTrainedConfig.from_pretrained(tmp_path)
+    assert isinstance(loaded, ACTCompiledConfig)
+    assert loaded.type == "act_compiled"
+    assert (loaded.compile_model, loaded.compile_mode) == (True, "max-autotune")
+    assert ACTCompiledPolicy.from_pretrained(tmp_path, strict=True).config.compile_mode == "max-autotune"
+
+
+def test_setting_the_model_again_leaves_no_trace_of_the_compiled_one(
+    tiny_policy: Make, tiny_batch: Make
+) -> None:
+    policy = patch_policy(tiny_policy())
+    original = policy.model
+    keys = list(policy.state_dict())
+    policy.model = torch.compile(original, backend="eager")
+    assert policy.model is not original
+    policy.model = original
+    assert policy.model is original
+    assert list(policy.state_dict()) == keys
+    policy.model = torch.compile(policy.model, backend="eager")
+    policy.double()
+    assert policy.predict_action_chunk(tiny_batch(dtype=torch.float64)).dtype == torch.float64
