@@ -1,0 +1,94 @@
+"""The import law: the ruler may use the subject, never the other way round, and only by its front door."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+import lerobot_policy_act_compiled
+
+ROOT = Path(__file__).resolve().parents[1]
+SUBJECT = "lerobot_policy_act_compiled"
+SUBJECT_FILES = sorted((ROOT / "src" / SUBJECT).rglob("*.py"))
+RULER_FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
+PRIVATE_TORCH = ROOT / "benchmarks" / "counters.py"  # the one adapter to torch's private API
+
+
+def imports(file: Path) -> set[str]:
+    """Every name that ``file`` imports at any depth of it, dotted; from a module also what is taken."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # Relative ones stay in their own package: src and benchmarks never share one.
+            module = "." * node.level + (node.module or "")
+            found.update(f"{module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def private_torch(file: Path) -> set[str]:
+    """Private modules of torch that ``file`` imports or names, as ``torch._dynamo``."""
+    named = {
+        f"torch.{node.attr}"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch"
+    }
+    return {
+        name
+        for name in imports(file) | named
+        if name.startswith("torch.")
+        and any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+    }
+
+
+def top(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names if not name.startswith(".")}
+
+
+def test_there_are_files_to_check() -> None:
+    assert len(SUBJECT_FILES) > 4
+    assert PRIVATE_TORCH in RULER_FILES
+    assert private_torch(PRIVATE_TORCH), "the check below sees private names"
+
+
+@pytest.mark.parametrize("file", SUBJECT_FILES, ids=lambda file: file.name)
+def test_the_subject_imports_no_ruler(file: Path) -> None:
+    allowed = {"torch", "torchvision", "lerobot", "packaging"}
+    standard = {"__future__", "collections", "dataclasses", "functools", "importlib", "logging", "types"}
+    assert top(imports(file)) <= allowed | standard | {"typing"}
+
+
+@pytest.mark.parametrize("file", SUBJECT_FILES + RULER_FILES, ids=lambda file: file.name)
+def test_only_the_counters_touch_private_torch(file: Path) -> None:
+    if file != PRIVATE_TORCH:
+        assert private_torch(file) == set()
+
+
+@pytest.mark.parametrize("file", RULER_FILES, ids=lambda file: file.name)
+def test_the_ruler_uses_public_names_of_the_subject(file: Path) -> None:
+    public = {f"{SUBJECT}.{name}" for name in lerobot_policy_act_compiled.__all__}
+    used = {name for name in imports(file) if name.split(".")[0] == SUBJECT}
+    assert used <= public | {SUBJECT}
+
+
+def test_the_counters_know_no_policy() -> None:
+    assert not top(imports(PRIVATE_TORCH)) & {SUBJECT, "lerobot", "benchmarks"}
+
+
+@pytest.mark.parametrize("name", lerobot_policy_act_compiled.__all__)
+def test_public_names_are_there(name: str) -> None:
+    assert hasattr(importlib.import_module(SUBJECT), name)
+
+
+def test_the_public_names_are_the_contract() -> None:
+    assert sorted(lerobot_policy_act_compiled.__all__) == [
+        "ACTCompiledConfig",
+        "ACTCompiledPolicy",
+        "patch_lerobot",
+        "patch_policy",
+        "unpatch_lerobot",
+    ]
