@@ -270,8 +270,7 @@ def _compile_friendly_class(cls: Any) -> Any:
 
 
 def _reduce(self: nn.Module, _protocol: Any) -> tuple[Any, ...]:
-    state = getattr(self, "__getstate__", self.__dict__.copy)()  # Python 3.10's objects have none
-    return _remake, (type(self).__mro__[1],), state
+    return _remake, (type(self).__mro__[1],), self.__getstate__()
 
 
 def _remake(cls: Any) -> nn.Module:
@@ -339,7 +338,7 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the compiled functions: a copy makes its own at its first call."""
-        return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
+        return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
 
 
 def _action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:
