@@ -19,7 +19,7 @@ PRIVATE_TORCH = ROOT / "benchmarks" / "counters.py"  # the one adapter to torch'
 
 def imports(file: Path) -> set[str]:
     """Every name that ``file`` imports at any depth of it, dotted; from a module also what is taken."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
