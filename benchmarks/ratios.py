@@ -8,6 +8,7 @@ variants take turns; a launch gives one ratio, of its medians. Counts and memory
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -118,10 +119,10 @@ def memory_row(workload: str, phase: str, stock: int, ours: int) -> Row:
     )
 
 
-def measure(launches: int, device: str, cold: bool) -> tuple[list[Row], dict[str, Any]]:
+def measure(launches: int, cold_launches: int, device: str) -> tuple[list[Row], dict[str, Any]]:
     """Every row of the table, and the environment in which they were measured."""
     rows: list[Row] = []
-    total = (4 * launches if cold else 0) + len(OPS) + len(TIMED) * (launches + 1) + 1
+    total = 4 * cold_launches + len(OPS) + len(TIMED) * (launches + 1) + 1
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         tempfile.TemporaryDirectory() as warm,
@@ -135,9 +136,9 @@ def measure(launches: int, device: str, cold: bool) -> tuple[list[Row], dict[str
             progress.advance(task)
             return answer
 
-        for workload in COLD if cold else ():
+        for workload in COLD if cold_launches else ():
             sides: dict[str, list[dict[str, Any]]] = {"stock-compiled": [], "compiled": []}
-            for _ in range(launches):
+            for _ in range(cold_launches):
                 for variant, answers in sides.items():
                     case = Case(workload, "inference", variant, device=device)
                     with tempfile.TemporaryDirectory() as empty:
@@ -167,12 +168,15 @@ def measure(launches: int, device: str, cold: bool) -> tuple[list[Row], dict[str
     return rows, answer["environment"]
 
 
-def table(rows: Sequence[Row], environment: dict[str, Any], launches: int, device: str) -> str:
+def table(
+    rows: Sequence[Row], environment: dict[str, Any], launches: int, cold_launches: int, device: str
+) -> str:
     """Markdown: what was measured on, then one line a figure."""
     described = (
         f"{environment['threads']} threads, {environment['cpu']}, torch {environment['torch']}, "
         f"LeRobot {environment['lerobot']}, Python {environment['python']}, {device}, fp32; inference and "
-        f"rollout batch 1, training batch 8; medians over {launches} fresh launches (least to most)."
+        f"rollout batch 1, training batch 8; medians over {launches} fresh launches ({cold_launches} of each "
+        "cold compile), in brackets the least and the most."
     )
     lines = ["| | figure | target | |", "|---|---|---|---|", *(row.markdown() for row in rows)]
     return f"{described}\n\n" + "\n".join(lines)
@@ -197,19 +201,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s ratios --", description=__doc__.split("\n\n")[0])
     parser.add_argument("--launches", type=int, default=3, help="fresh processes per figure (default 3)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument(
-        "--no-cold", action="store_true", help="leave out the cold compiles (half of the time)"
-    )
+    parser.add_argument("--cold-launches", type=int, default=3, help="of cold compiles (3; 0 for none)")
     parser.add_argument("--print", action="store_true", help="print the table and leave README.md alone")
     args = parser.parse_args(argv)
-    if args.launches < 1:
-        parser.error(f"--launches is {args.launches}; it takes at least 1")
+    if args.launches < 1 or args.cold_launches < 0:
+        parser.error("--launches takes at least 1, --cold-launches at least 0")
     try:
-        rows, environment = measure(args.launches, args.device, not args.no_cold)
-    except RuntimeError as error:
+        rows, environment = measure(args.launches, args.cold_launches, args.device)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
         print(f"ratios: {error}", file=sys.stderr)
         return 2
-    text = table(rows, environment, args.launches, args.device)
+    text = table(rows, environment, args.launches, args.cold_launches, args.device)
     print(text)
     if not args.print:
         write_between_markers(text, ROOT / "README.md")

@@ -87,21 +87,19 @@ def test_patched_trains_as_stock(use_vae: bool, tiny_policy: Make, tiny_batch: M
     assert_same_training(patched, stock, tiny_batch(dtype=torch.float64))
 
 
-@pytest.mark.parametrize("use_vae", [True, False])
-def test_compiled_trains_as_stock(use_vae: bool, tiny_policy: Make, tiny_batch: Make) -> None:
-    # aot_eager: the graph that Inductor would get, forward and backward, run by torch's own kernels.
-    stock = in_float64(tiny_policy(use_vae=use_vae, dropout=0.0))
+@pytest.mark.parametrize(("use_vae", "dropout"), [(True, 0.1), (False, 0.0)])
+def test_compiled_trains_as_stock(use_vae: bool, dropout: float, tiny_policy: Make, tiny_batch: Make) -> None:
+    # aot_eager: the graph that Inductor would get, forward and backward, run by torch's own kernels,
+    # which draw stock's random numbers. Without dropout attention is another kernel than with it.
+    stock = in_float64(tiny_policy(use_vae=use_vae, dropout=dropout))
     compiled = patch_policy(copy.deepcopy(stock))
     compiled.forward = torch.compile(compiled.forward, fullgraph=True, backend="aot_eager")
     assert_same_training(compiled, stock, tiny_batch(dtype=torch.float64))
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "aot_eager"])
-def test_dropout_draws_stocks_numbers(compiled: bool, tiny_policy: Make, tiny_batch: Make) -> None:
+def test_dropout_draws_stocks_numbers(tiny_policy: Make, tiny_batch: Make) -> None:
     stock, batch = tiny_policy(dropout=0.1), tiny_batch()
     policy = patch_policy(copy.deepcopy(stock))
-    if compiled:
-        policy.forward = torch.compile(policy.forward, fullgraph=True, backend="aot_eager")
     losses = [loss_of(policy, batch, seed).item() for seed in range(3)]
     assert losses == pytest.approx([loss_of(stock, batch, seed).item() for seed in range(3)], abs=1e-5)
     assert len(set(losses)) == 3
@@ -120,7 +118,7 @@ def without_cameras(tiny_policy: Make, tiny_batch: Make) -> tuple[Any, Batch]:
         "observation.state": PolicyFeature(FeatureType.STATE, (4,)),
         "observation.environment_state": PolicyFeature(FeatureType.ENV, (4,)),
     }
-    batch = tiny_batch(8)
+    batch = tiny_batch(4)
     batch["observation.environment_state"] = batch["observation.state"].flip(0)
     return tiny_policy(input_features=features), batch
 
@@ -226,12 +224,14 @@ def test_nothing_goes_stale(compiled: bool, tiny_policy: Make, tiny_batch: Make)
 
     check(tiny_batch(2))
     check(tiny_batch(3))
-    if not compiled:  # where the shapes are guarded by Dynamo, and each costs a compile
+    if not compiled:  # where Dynamo guards shapes and dtypes itself, and each costs a compile
         check(_resized(tiny_batch(2), (96, 64)))
         check(_resized(tiny_batch(2), (64, 96)))  # as many tokens, at other positions
     for each in (stock, policy):
         _other_weights(each)
     check(tiny_batch(3))
+    if compiled:
+        return
     for each in (stock, policy):
         in_float64(each)
     check(tiny_batch(3, dtype=torch.float64))

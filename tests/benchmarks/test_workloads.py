@@ -78,8 +78,18 @@ def test_weights_are_seeded() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("phase", "variant"),
+    [
+        (phase, variant)
+        for phase in PHASES
+        for variant in VARIANTS
+        # Each of these is a compile; both rollouts compile what inference does, in the same way.
+        if phase in ("inference", "training")
+        or (phase, variant) == ("rollout", "compiled")
+        or not Case("tiny", phase, variant).compiles
+    ],
+)
 def test_a_step_works_in_every_variant(phase: str, variant: str) -> None:
     case = Case("tiny", phase, variant)
     step = prepare(case, batch_size=1, backend="eager")
