@@ -93,7 +93,7 @@ def first_call(cases: Sequence[Case]) -> dict[str, Any]:
     return answer
 
 
-def alternate(cases: Sequence[Case], rounds: int = 9) -> dict[str, Any]:
+def alternate(cases: Sequence[Case], rounds: int = 7) -> dict[str, Any]:
     """Seconds of each case's step, taken by turns so that the machine's drift hits all alike.
 
     The order turns with each round, so that no case always follows the same one.
