@@ -24,7 +24,11 @@ LEROBOT = Version(version("lerobot"))
 STATE, ENVIRONMENT = "observation.state", "observation.environment_state"
 
 
-def features(cameras: tuple[Size, ...] = ((32, 32),), *, state: bool = True, env: bool = False) -> Any:
+# Feature maps of 2 x 3 and 3 x 2 tokens: positions that are mixed up would not show in a square one.
+WIDE, HIGH = (64, 96), (96, 64)
+
+
+def features(cameras: tuple[Size, ...] = (WIDE,), *, state: bool = True, env: bool = False) -> Any:
     found = {
         f"observation.images.camera{i}": PolicyFeature(FeatureType.VISUAL, (3, *size))
         for i, size in enumerate(cameras)
@@ -76,8 +80,8 @@ def assert_same(stock: Any, batch: dict[str, Any]) -> None:
         pytest.param(features(env=True), id="camera-state-env"),
         pytest.param(features((), env=True), id="state-env"),
         pytest.param(features((), env=True, state=False), id="env"),
-        pytest.param(features(((32, 32),) * 4), id="4_cameras"),
-        pytest.param(features(((32, 32), (64, 32), (32, 32))), id="cameras_of_two_sizes"),
+        pytest.param(features((WIDE,) * 4), id="4_cameras"),
+        pytest.param(features((WIDE, (32, 64), WIDE)), id="cameras_of_two_sizes"),
     ],
 )
 def test_inputs(inputs: Any, use_vae: bool, tiny_policy: Make) -> None:
@@ -133,7 +137,7 @@ def raised_by(policy: Any, batch: dict[str, Any]) -> str:
     return str(raised.value)
 
 
-cameras = st.lists(st.sampled_from([(32, 32), (32, 64)]), max_size=4).map(tuple)
+cameras = st.lists(st.sampled_from([WIDE, HIGH]), max_size=4).map(tuple)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

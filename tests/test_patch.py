@@ -125,6 +125,17 @@ def test_patch_policy_keeps_the_object_and_its_parameters(
     assert ops(tiny_policy()) == stock_ops, "other policies stay as they are"
 
 
+def test_no_attention_weights_are_asked_for(tiny_policy: Make, tiny_batch: Make) -> None:
+    # Nothing of ACT reads them; making them rules out fused attention.
+    policy, weights = patch_policy(tiny_policy()), []
+    for module in policy.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.register_forward_hook(lambda _module, _args, output: weights.append(output[1]))
+    policy.train().forward(tiny_batch())
+    assert len(weights) == 4, "the VAE's encoder, the encoder, and two in the decoder"
+    assert weights == [None] * 4
+
+
 def test_a_model_compiled_before_patch_policy_gets_clean_keys(tiny_policy: Make) -> None:
     policy = tiny_policy()
     expected = list(policy.state_dict())
