@@ -174,13 +174,14 @@ def _encoder_inputs(model: ACT, batch: Batch, latent: Tensor) -> tuple[Tensor, T
         vectors.append(model.encoder_robot_state_input_proj(batch[OBS_STATE]))
     if config.env_state_feature:
         vectors.append(model.encoder_env_state_input_proj(batch[OBS_ENV_STATE]))
-    tokens = [torch.stack(vectors)]
+    tokens = []
     positions = [model.encoder_1d_feature_pos_embed.weight.unsqueeze(1)]
     if config.image_features:
         for image_tokens, image_positions in _image_tokens(model, batch[OBS_IMAGES]):
             tokens.append(image_tokens)
             positions.append(image_positions)
-    return torch.cat(tokens), torch.cat(positions)
+    # Stacked last: a copy made before the backbone would be held at the peak of its memory.
+    return torch.cat([torch.stack(vectors), *tokens]), torch.cat(positions)
 
 
 def act_forward(self: ACT, batch: Batch) -> tuple[Tensor, Posterior]:
