@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from statistics import median
 from typing import Any
@@ -10,10 +11,11 @@ from .cases import TIMEOUT, Machine, measured_cases, ready, setup_cache
 from .launch import timed
 from .workloads import SUITE_VERSION, Case, prepare
 
+NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
 PAIRS = 5  # of an eager and a compiled step; the ratio's standard deviation is about 2%
 
 
-def _figures(machine: Machine, case: Case) -> dict[str, Any]:
+def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
     from . import counters
 
     eager = prepare(case.as_variant("eager"))
@@ -29,8 +31,8 @@ def _figures(machine: Machine, case: Case) -> dict[str, Any]:
         "kernels": compilation.kernels,
         "flops": counters.flops(eager),
         "dispatched_ops": counters.dispatched_ops(eager),
-        "launches": counters.kernel_launches(compiled) if case.device == "cuda" else None,
-        "cudagraph_skips": compilation.cudagraph_skips if case.device == "cuda" else None,
+        "launches": counters.kernel_launches(compiled) if case.device == "cuda" else NOT_APPLICABLE,
+        "cudagraph_skips": compilation.cudagraph_skips if case.device == "cuda" else NOT_APPLICABLE,
         "peak_memory_eager": counters.peak_memory(eager, case.device),
         "peak_memory_compiled": counters.peak_memory(compiled, case.device),
         "compiled_over_eager": median(ratios),
@@ -89,10 +91,10 @@ class Counts(ABC):
 
     track_compiled_over_eager.unit = "ratio"  # type: ignore[attr-defined]
 
-    def track_kernel_launches(self, *_: Any) -> int | None:
+    def track_kernel_launches(self, *_: Any) -> float:
         return self.figures["launches"]
 
-    def track_cudagraph_skips(self, *_: Any) -> int | None:
+    def track_cudagraph_skips(self, *_: Any) -> float:
         return self.figures["cudagraph_skips"]
 
 
@@ -100,7 +102,7 @@ def collect_fp32(phase: str) -> dict[str, dict[str, Any]]:
     """Figures of every fp32 case of ``phase`` that this machine measures, by the compiled case's name."""
     machine = setup_cache()
     return {
-        str(case): _figures(machine, case)
+        str(case): figures_of(machine, case)
         for case in measured_cases(machine, phase)
         if case.precision == "fp32"
     }

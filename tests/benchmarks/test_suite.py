@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import cases, ratios
+from benchmarks import cases, collect, ratios
 from benchmarks.cases import SUITE, Machine, measured_cases, skip_unless_measured
-from benchmarks.workloads import Case
+from benchmarks.workloads import Case, Step, prepare
 
 CPU_ONLY = Machine(devices=("cpu",), cpu_bf16=False)
 
@@ -36,6 +38,32 @@ def test_what_a_machine_cannot_measure_is_skipped_by_asvs_own_means(case: Case, 
     with pytest.raises(NotImplementedError, match=reason):
         skip_unless_measured(CPU_ONLY, case)
     assert case not in measured_cases(CPU_ONLY, case.phase, case.variant)
+
+
+def test_a_count_that_a_device_lacks_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asv takes None for a failed benchmark, and a failed benchmark for a failed run."""
+
+    def ready(_machine: Machine, case: Case) -> Step:
+        step = prepare(case, backend="aot_eager")
+        step()
+        return step
+
+    monkeypatch.setattr(collect, "ready", ready)
+
+    class Counted(collect.Counts):
+        phase = "inference"
+
+        def setup_cache(self) -> dict[str, Any]:
+            return {}
+
+    counted = Counted()
+    counted.figures = collect.figures_of(CPU_ONLY, Case("tiny", "inference", "compiled"))
+    tracked = {name: getattr(counted, name)() for name in dir(counted) if name.startswith("track_")}
+    assert {name for name, value in tracked.items() if math.isnan(value)} == {
+        "track_kernel_launches",
+        "track_cudagraph_skips",
+    }
+    assert tracked["track_graphs"] == 1
 
 
 def test_one_compile_cache_per_version_of_the_subject(
