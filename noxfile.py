@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
@@ -86,3 +89,13 @@ def history(session: nox.Session) -> None:
     """Measure commits with asv and publish the graphs; -- A..B, or this commit and its parent."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
     session.run("python", "-m", "benchmarks.history", *session.posargs)
+
+
+@nox.session(default=False)
+def gate(session: nox.Session) -> None:
+    """Did this change make ACT slower? -- --base REF; exit code 0: no, 1: yes, 2: unknown, 3: undecided."""
+    _install(session, "gate")
+    sys.stdout.flush()
+    # Not session.run, which makes 1 of every exit code: this process becomes the gate.
+    command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
+    os.execve(command[0], command, {**os.environ, **session.env})  # noqa: S606

@@ -1,0 +1,193 @@
+"""``python -m benchmarks.gate``: did head make ACT slower than base? Exit 0 no, 1 yes, 2 unknown, 3 open."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from . import cases as gate_cases
+from .channel import ROOT, WORKER, Worker
+from .environments import python_for
+from .exact import Finding, moved
+from .report import write
+from .result import COULD_NOT_MEASURE, CaseTime, Result
+from .sides import GateError, Source, accepted, check_out, distance, resolve
+from .tiers import compare_exactly, label, stops_here
+from .timing import Budget, Timing, pair, run
+from .verdict import Plan
+from .workplace import workplace
+
+FLOOR = {"cpu": 20e-6, "cuda": 5e-6}  # s; below it a change of a step is nobody's loss
+
+
+def percentage(text: str) -> float:
+    """``3%`` or ``0.03``."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 3% or 0.03") from None
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nox -s gate --",
+        description="Compare two commits: results, counters, time. Exit code 0: no regression, "
+        "1: regression, 2: could not measure, 3: inconclusive at the end of the budget.",
+    )
+    parser.add_argument("--base", help="commit, branch or tag (default: merge-base with main, or parent)")
+    parser.add_argument("--head", help="the same (default: the working tree, uncommitted changes included)")
+    parser.add_argument(
+        "--workloads",
+        nargs="+",
+        metavar="NAME",
+        help="aloha, pusht-training, ... (default: a set for the device)",
+    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all of it, compiling included (9)")
+    parser.add_argument("--min-effect", type=percentage, default=0.03, help="the change to catch (3%%)")
+    parser.add_argument("--report", type=Path, help="where the report goes (default: .gate/report)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of cases and sides (0)")
+    return parser
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def gate(
+    args: argparse.Namespace, console: Console, root: Path = ROOT, command: Sequence[str] = WORKER
+) -> Result:
+    """The whole comparison, one tier after the other.
+
+    Raises:
+        GateError, ValueError, OSError: it could not be measured.
+    """
+    budget = Budget(args.minutes)
+    rng = random.Random(args.seed)  # noqa: S311  # an order, not a secret
+    plan = Plan(min_effect=args.min_effect, floor=FLOOR[args.device])
+    cases = gate_cases.choose(args.workloads, args.device)
+    sources = resolve(args.base, args.head, root)
+    reasons = accepted(*sources, root)
+
+    def progress(text: str) -> None:
+        left = max(0, round(budget.left))
+        console.print(f"[{left // 60}:{left % 60:02d} left] {text}", markup=False, highlight=False)
+
+    with workplace(root) as place:
+        sides = {source.side: check_out(source, place / source.side, root) for source in sources}
+        progress(f"base {sources[0].name}, head {sources[1].name}")
+        pythons = {name: python_for(side, root, progress) for name, side in sides.items()}
+        cache = root / ".gate" / "inductor"
+
+        def start(name: str) -> Worker:
+            return Worker(sides[name], cache, python=pythons[name], command=command)
+
+        with pair(start, rng) as (workers, hello):
+            if args.device == "cuda" and not hello["head"]["devices"]:
+                raise GateError("head: --device cuda was asked for and torch sees none; use --device cpu")
+            findings = compare_exactly(workers, cases, progress)
+        for finding in findings:
+            progress(
+                f"{'worse' if finding.red else 'better'}: {finding.case}: {finding.what} {finding.detail}"
+            )
+        timings = [Timing(case, explained=bool(moved(findings, label(case), case.variant))) for case in cases]
+        launches = 0
+        if stops_here(findings):
+            progress("not timed: results, graph breaks or failures come first")
+            timings = []
+        else:
+            launches = run(timings, plan, budget, start, rng, progress)
+    about = _about(hello, args, launches, budget, pythons)
+    return _result(sources, root, plan, findings, timings, reasons, about)
+
+
+def _about(
+    hello: dict[str, Any], args: argparse.Namespace, launches: int, budget: Budget, pythons: Any
+) -> dict[str, Any]:
+    about = {}
+    for name in ("base", "head"):
+        ran = hello[name]
+        found = ran["environment"]
+        about[f"{name} ran"] = f"{len(ran['blobs'])} modules, contents checked against git"
+        about[f"{name}'s environment"] = (
+            f"torch {found['torch']}, LeRobot {found['lerobot']}, Python {found['python']}"
+        )
+    if pythons["base"] != pythons["head"]:
+        about["environments"] = "two: the sides declare different dependencies"
+    found = hello["head"]["environment"]
+    about["machine"] = ", ".join(
+        [f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads", *hello["head"]["devices"]]
+    )
+    about["precision and batch"] = "fp32; inference and rollout batch 1, training batch 8"
+    about["seeds"] = f"weights and batch 0, order {args.seed}"
+    about["launches"] = f"{launches} of each side; samples in the order base, head, head, base"
+    about["minutes"] = f"{budget.used / 60:.1f} of {args.minutes:g}"
+    return about
+
+
+def _result(
+    sources: tuple[Source, Source],
+    root: Path,
+    plan: Plan,
+    findings: list[Finding],
+    timings: list[Timing],
+    reasons: dict[str, str],
+    about: dict[str, Any],
+) -> Result:
+    from statistics import median
+
+    base, head = (
+        {"name": s.name, "ref": s.ref, "commit": s.commit, "described": s.described, "subject": s.subject}
+        for s in sources
+    )
+    times = [
+        CaseTime(
+            name=str(timing.case),
+            verdict=timing.verdict,
+            counters=tuple(moved(findings, label(timing.case), timing.case.variant)),
+            log_ratios=tuple(timing.log_ratios),
+            base_seconds=median(timing.base_seconds),
+            unconfirmed=timing.unconfirmed,
+        )
+        for timing in timings
+        if timing.verdict is not None
+    ]
+    return Result(base, head, distance(*sources, root), plan, findings, times, reasons, about)
+
+
+def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] = WORKER) -> int:
+    args = parser().parse_args(argv)
+    console = Console(stderr=True, soft_wrap=True)
+    before = signal.signal(signal.SIGTERM, _interrupt)  # a cancelled job cleans up like Ctrl-C
+    try:
+        result = gate(args, console, root, command)
+        directory = args.report or root / ".gate" / "report"
+        paths = write(result, directory)
+    except KeyboardInterrupt:
+        return _could_not(console, "interrupted; nothing is decided and nothing is left behind")
+    except OSError as error:
+        return _could_not(console, f"{error}; is the disk full, or not to be written to?")
+    except (GateError, ValueError) as error:
+        return _could_not(console, str(error))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(result.headline)
+    console.print(f"report: {paths[0]}", markup=False, highlight=False)
+    return result.exit_code
+
+
+def _could_not(console: Console, why: str) -> int:
+    console.print(f"gate: could not measure: {' '.join(why.split())}", markup=False, highlight=False)
+    return COULD_NOT_MEASURE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

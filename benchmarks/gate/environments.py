@@ -1,0 +1,55 @@
+"""The interpreter of a side: this one, where it declares what is installed here; else one of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .sides import GateError, Side, declared_dependencies
+
+INSTALL_SECONDS = 1800
+RULER = ("filelock", "packaging", "rich")  # what a worker imports of the ruler's needs
+
+
+def python_for(side: Side, root: Path, progress: Callable[[str], None]) -> str:
+    """Path of the interpreter that runs ``side``; made with uv where it needs an environment of its own.
+
+    Environments are named by the dependencies they hold and stay for the next run.
+
+    Raises:
+        GateError: the dependencies do not install.
+    """
+    if side.dependencies == declared_dependencies(root):
+        return sys.executable
+    key = hashlib.sha256("\n".join((sys.version, *side.dependencies)).encode()).hexdigest()[:16]
+    place = root / ".gate" / "environments" / key
+    python = place / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    complete = place / "complete"
+    if not complete.exists():
+        progress(f"{side.name}: other dependencies than the working tree's; installing them apart")
+        _uv(side, "venv", "--clear", "--python", sys.executable, str(place))
+        _uv(side, "pip", "install", "--compile-bytecode", "--python", str(python), *side.dependencies, *RULER)
+        complete.touch()
+    return str(python)
+
+
+def _uv(side: Side, *args: str) -> None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "uv", *args],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise GateError(f"{side.name}: its dependencies did not install within {INSTALL_SECONDS} s") from None
+    if done.returncode != 0:
+        raise GateError(
+            f"{side.name}: its dependencies do not install: {' '.join(done.stderr.split())[:300]}"
+        )

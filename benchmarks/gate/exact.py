@@ -1,0 +1,171 @@
+"""What needs no statistics: counters compared one by one, and outputs within a tolerance. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Words for each counter, in the order in which a report shows them; less is better in every one.
+COUNTERS: dict[str, str] = {
+    "graph_breaks": "graph breaks",
+    "graphs": "graphs",
+    "recompiles": "recompiles",
+    "ops": "ops captured",
+    "kernels": "Inductor kernels",
+    "flops": "FLOPs",
+    "dispatched_ops": "ops dispatched in eager",
+    "launches_eager": "kernel launches in eager",
+    "launches_compiled": "kernel launches compiled",
+    "cudagraph_skips": "CUDA-graph skips",
+    "peak_memory_eager": "peak memory in eager",
+    "peak_memory_compiled": "peak memory compiled",
+}
+# Allocations are exact for one program, but the order in time of those of two threads is not.
+TOLERANCE = {"peak_memory_eager": 0.005, "peak_memory_compiled": 0.005}
+# Which counters can explain a change of a variant's time.
+EXPLAINS = {
+    "eager": ("dispatched_ops", "flops", "launches_eager", "peak_memory_eager"),
+    "compiled": (
+        "graph_breaks",
+        "graphs",
+        "recompiles",
+        "ops",
+        "kernels",
+        "flops",
+        "launches_compiled",
+        "cudagraph_skips",
+        "peak_memory_compiled",
+    ),
+}
+ACTION_TOLERANCE = 1e-5  # absolute, strict fp32
+LEARNING_TOLERANCE = 1e-6  # relative, float64
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A counter that moved, or an output that differs.
+
+    Attributes:
+        case: workload and phase, ``aloha-inference``.
+        what: the counter's or the output's name.
+        base, head: values; None where there is none.
+        red: it is a regression.
+        detail: file:line and reason of a graph break, or what to look at.
+    """
+
+    case: str
+    what: str
+    base: float | None
+    head: float | None
+    red: bool
+    detail: str = ""
+
+
+def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Finding]:
+    """Counters of ``case`` that moved; a graph break in head is red, whatever base has.
+
+    Raises:
+        ValueError: a counter that one side has and the other has not.
+    """
+    findings = []
+    for name, words in COUNTERS.items():
+        old, new = base.get(name), head.get(name)
+        if name == "graph_breaks":
+            findings += [
+                Finding(case, words, len(old or ()), len(new or ()), True, place) for place in new or ()
+            ]
+            if old and not new:
+                findings.append(Finding(case, words, len(old), 0, False, old[0]))
+            continue
+        if (old is None or new is None) and (base.get("graph_breaks") or head.get("graph_breaks")):
+            continue  # what does not compile has no kernels; its graph breaks say so
+        if (old is None) != (new is None):
+            raise ValueError(f"{case}: {words} is known of one side only: base {old}, head {new}")
+        if old is None or new is None or abs(new - old) <= TOLERANCE.get(name, 0.0) * old:
+            continue
+        findings.append(Finding(case, words, old, new, new > old))
+    return findings
+
+
+def moved(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
+    """Counters of a case that moved and can explain a change of ``variant``'s time, in words."""
+    names = {COUNTERS[name] for name in EXPLAINS[variant]}
+    return [describe(found) for found in findings if found.case == case and found.what in names]
+
+
+def describe(found: Finding) -> str:
+    """``Inductor kernels 91 → 95``, with the detail where there is one."""
+    if found.base is None or found.head is None:
+        return f"{found.what}: {found.detail}"
+    text = f"{found.what} {_number(found.base)} → {_number(found.head)}"
+    return f"{text} ({found.detail})" if found.detail else text
+
+
+def _number(value: float) -> str:
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:.3g}"
+
+
+def compare_actions(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Finding]:
+    """State dict and actions: head against base in eager, and head's compiled against its eager."""
+    findings = []
+    changed = _changed(base["state_dict"], head["state_dict"])
+    if changed:
+        findings.append(
+            Finding(
+                case, "state_dict", None, None, True, f"{len(changed)} entries differ, {changed[0]} first"
+            )
+        )
+    pairs = (
+        ("eager actions, head against base", base["values"]["eager"], head["values"]["eager"]),
+        ("compiled actions against eager", head["values"]["eager"], head["values"]["compiled"]),
+    )
+    for what, expected, found in pairs:
+        difference = _largest(expected, found)
+        if not difference <= ACTION_TOLERANCE:
+            detail = f"they differ by {difference:.1e}, more than {ACTION_TOLERANCE:.0e}"
+            findings.append(Finding(case, what, None, None, True, detail))
+    return findings
+
+
+def _changed(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in base.keys() | head.keys() if base.get(name) != head.get(name))
+
+
+def _largest(expected: Sequence[float], found: Sequence[float]) -> float:
+    if len(expected) != len(found):
+        return math.inf
+    differences = [abs(a - b) for a, b in zip(expected, found, strict=True)]
+    return math.nan if any(math.isnan(d) for d in differences) else max(differences, default=0.0)
+
+
+def compare_learning(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Finding]:
+    """Loss and gradients: head against base in eager, and head's graph against its eager."""
+    pairs = (
+        ("head against base", base["values"]["eager"], head["values"]["eager"]),
+        ("compiled against eager", head["values"]["eager"], head["values"]["compiled"]),
+    )
+    findings = []
+    for what, expected, found in pairs:
+        wrong = [
+            name
+            for name in (*expected, *(found.keys() - expected.keys()))
+            if not _close(expected.get(name), found.get(name), expected.get(_norm_of(name)))
+        ]
+        if wrong:
+            detail = f"{len(wrong)} of {len(expected)} differ, first {wrong[0]}"
+            findings.append(Finding(case, f"loss and gradients, {what}", None, None, True, detail))
+    return findings
+
+
+def _norm_of(name: str) -> str:
+    return name.replace("direction of", "norm of", 1)
+
+
+def _close(expected: float | None, found: float | None, scale: float | None) -> bool:
+    if expected is None or found is None:
+        return expected is found
+    return abs(found - expected) <= LEARNING_TOLERANCE * max(abs(expected), scale or 0.0) + 1e-12

@@ -1,0 +1,177 @@
+"""The report: Markdown for a pull request, JSON for machines, SVG for the eye. No torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from .exact import COUNTERS, Finding, describe
+from .result import CaseTime, Result
+from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER
+
+SCHEMA = 1  # of report.json; raised when a reader of the old one would misread the new one
+ORDER = {SLOWER: 0, INCONCLUSIVE: 1, FASTER: 2, SAME: 3}
+# Contrast of at least 3:1 on GitHub's light (#ffffff) and dark (#0d1117) pages alike.
+COLOURS = {SLOWER: "#d1454d", FASTER: "#2f8f4e", SAME: "#7d8590", INCONCLUSIVE: "#b58407"}
+NEUTRAL = "#7d8590"
+
+
+def cell(text: str) -> str:
+    """Text that stays what it is in a Markdown table: commit messages and errors are anybody's."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\|`*_\[\]~@#])", r"\\\1", text)
+
+
+def milliseconds(seconds: float) -> str:
+    value = seconds * 1e3
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
+def worst_first(result: Result) -> list[CaseTime]:
+    """What needs somebody's eye first; an accepted slow-down after those that are open."""
+
+    def key(time: CaseTime) -> tuple[float, float]:
+        accepted = time.verdict.kind == SLOWER and result.reason(time.name) is not None
+        return (1.5 if accepted else ORDER[time.verdict.kind], -time.verdict.ratio)
+
+    return sorted(result.times, key=key)
+
+
+def rows(result: Result) -> list[dict[str, Any]]:
+    """One row a case, worst first."""
+    return [_row(time, result) for time in worst_first(result)]
+
+
+def _row(time: CaseTime, result: Result) -> dict[str, Any]:
+    verdict = time.verdict
+    reason = result.reason(time.name) if verdict.kind == SLOWER else None
+    word = verdict.wording()
+    if verdict.kind == INCONCLUSIVE and time.unconfirmed:
+        word = f"inconclusive ({time.unconfirmed} once, no counter moved)"
+    return {
+        "case": time.name,
+        "verdict": f"**{word}**" if verdict.kind == SLOWER and reason is None else word,
+        "accepted": cell(reason) if reason else "",
+        "interval": _interval(verdict.low, verdict.high),
+        "base": milliseconds(time.base_seconds),
+        "launches": verdict.launches,
+        "noise": "" if math.isnan(verdict.noise) else f"{verdict.noise:.1%}",
+        "cause": cell("; ".join(time.counters)) if time.counters else "none moved",
+    }
+
+
+def _interval(low: float, high: float) -> str:
+    return "unknown" if not math.isfinite(high) or low <= 0 else f"{low:.3f} to {high:.3f}"
+
+
+def finding_rows(result: Result) -> list[dict[str, str]]:
+    """Counters that moved and outputs that differ, red ones first."""
+    order = list(COUNTERS.values())
+
+    def key(finding: Finding) -> tuple[bool, int, str]:
+        place = order.index(finding.what) if finding.what in order else -1
+        return (not finding.red, place, finding.case)
+
+    found = []
+    for finding in sorted(result.findings, key=key):
+        accepted = result.finding_accepted(finding) if finding.red else None
+        word = "improved" if not finding.red else f"accepted: {cell(accepted)}" if accepted else "**worse**"
+        found.append({"case": finding.case, "what": cell(describe(finding)), "verdict": word})
+    return found
+
+
+def markdown(result: Result) -> str:
+    """The report as a comment on a pull request; the verdict is its first line."""
+    environment = jinja2.Environment(  # noqa: S701  # Markdown; cell() escapes what is not ours
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.md.jinja").render(
+        result=result, rows=rows(result), findings=finding_rows(result), cell=cell
+    )
+
+
+def as_json(result: Result) -> str:
+    """The report for machines: ``schema``, ``exit_code``, ``headline``, and all there is."""
+    document = {
+        "schema": SCHEMA,
+        "exit_code": result.exit_code,
+        "headline": result.headline,
+        **asdict(result),
+        "plan": asdict(result.plan),
+    }
+    return json.dumps(_finite(document), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity and no NaN: null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def draw(result: Result, path: Path) -> None:
+    """Every ratio with its 95% interval, as an SVG that reads on a light and on a dark page."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    times = worst_first(result)[::-1]
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "gate", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(8, 0.8 + 0.36 * max(1, len(times))), layout="constrained")
+        axes = figure.subplots()
+        effect = result.plan.min_effect
+        axes.axvspan(1 / (1 + effect), 1 + effect, color=NEUTRAL, alpha=0.18, linewidth=0)
+        axes.axvline(1, color=NEUTRAL, linewidth=1)
+        for place, time in enumerate(times):
+            verdict = time.verdict
+            colour = COLOURS[verdict.kind]
+            if math.isfinite(verdict.high):
+                axes.plot([verdict.low, verdict.high], [place, place], color=colour, linewidth=2)
+            if math.isfinite(verdict.ratio):
+                axes.plot([verdict.ratio], [place], "o", color=colour, markersize=6)
+        axes.set_yticks(range(len(times)), [time.name for time in times])
+        axes.set_xlabel(f"time of head over base (band: ±{effect:.0%}, the minimum effect)")
+        axes.set_ylim(-0.6, max(0.4, len(times) - 0.4))
+        axes.tick_params(colors=NEUTRAL)
+        axes.xaxis.label.set_color(NEUTRAL)
+        for spine in axes.spines.values():
+            spine.set_color(NEUTRAL)
+        figure.savefig(path, format="svg", transparent=True, metadata={"Date": None})
+
+
+def write(result: Result, directory: Path) -> list[Path]:
+    """Write report.md, report.json and report.svg; each appears whole or not at all.
+
+    Raises:
+        OSError: the directory cannot be written to.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in (
+        ("report.md", markdown(result)),
+        ("report.json", as_json(result)),
+        ("report.svg", None),
+    ):
+        target, partial = directory / name, directory / f".{name}.partial"
+        try:
+            if content is None:
+                draw(result, partial)
+            else:
+                partial.write_text(content, encoding="utf-8")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        written.append(target)
+    return written

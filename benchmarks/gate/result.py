@@ -1,0 +1,121 @@
+"""What a run of the gate found, and what follows from it. No torch, no statistics of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .exact import Finding
+from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, Verdict
+
+NO_REGRESSION, REGRESSION, COULD_NOT_MEASURE, UNDECIDED = 0, 1, 2, 3
+NEVER_ACCEPTED = ("graph breaks", "state_dict", "actions", "loss and gradients")
+
+
+@dataclass(frozen=True)
+class CaseTime:
+    """A case's verdict on time, and the cause beside it.
+
+    Attributes:
+        name: as in ``Perf-Accept``: workload-phase-variant-precision-device.
+        counters: those that moved and can explain it, in words.
+        log_ratios: head over base, one per launch.
+        base_seconds: median step of base, s.
+        unconfirmed: slower or faster once, without a counter that moved; another look is needed.
+    """
+
+    name: str
+    verdict: Verdict
+    counters: tuple[str, ...] = ()
+    log_ratios: tuple[float, ...] = ()
+    base_seconds: float = 0.0
+    unconfirmed: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that a report says.
+
+    Attributes:
+        base, head: what was compared: name, ref, description and first line of the commit.
+        distance: commits that head has and base has not.
+        findings: counters that moved, outputs that differ.
+        times: one per case.
+        accepted: reasons by case, from commit trailers.
+        about: versions, processor, threads, seeds, launches, minutes; as they are to be shown.
+    """
+
+    base: Mapping[str, Any]
+    head: Mapping[str, Any]
+    distance: int
+    plan: Plan
+    findings: Sequence[Finding] = ()
+    times: Sequence[CaseTime] = ()
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def reason(self, case: str) -> str | None:
+        """Why a regression of ``case`` is meant; a trailer's case stands for all that begin with it."""
+        for accepted, reason in self.accepted.items():
+            if case == accepted or case.startswith(accepted + "-"):
+                return reason
+        return None
+
+    def finding_accepted(self, finding: Finding) -> str | None:
+        """A counter may be accepted; a graph break or a wrong result never."""
+        if any(word in finding.what for word in NEVER_ACCEPTED):
+            return None
+        return self.reason(finding.case)
+
+    @property
+    def red_findings(self) -> list[Finding]:
+        return [f for f in self.findings if f.red and self.finding_accepted(f) is None]
+
+    @property
+    def red_times(self) -> list[CaseTime]:
+        return [t for t in self.times if t.verdict.kind == SLOWER and self.reason(t.name) is None]
+
+    @property
+    def open_times(self) -> list[CaseTime]:
+        return [t for t in self.times if t.verdict.kind == INCONCLUSIVE]
+
+    @property
+    def exit_code(self) -> int:
+        """0 no regression, 1 regression, 3 inconclusive at the end of the budget."""
+        if self.red_findings or self.red_times:
+            return REGRESSION
+        return UNDECIDED if self.open_times else NO_REGRESSION
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one line."""
+        if self.exit_code == REGRESSION:
+            causes = [
+                f"{len(times)} of {len(self.times)} cases slower, "
+                f"most {worst.name} ({worst.verdict.wording()})"
+                for times in [self.red_times]
+                if times
+                for worst in [max(times, key=lambda t: t.verdict.ratio)]
+            ]
+            breaks = [f for f in self.red_findings if f.what == "graph breaks"]
+            others = [f for f in self.red_findings if f not in breaks]
+            if breaks:
+                causes.insert(0, f"graph break in {breaks[0].case} at {breaks[0].detail}")
+            if others:
+                names = ", ".join(dict.fromkeys(f"{f.what} of {f.case}" for f in others[:3]))
+                more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+                causes.append(f"worse: {names}{more}")
+            return "Regression: " + "; ".join(causes)
+        if self.exit_code == UNDECIDED:
+            names = ", ".join(t.name for t in self.open_times[:3])
+            return (
+                f"Inconclusive: {len(self.open_times)} of {len(self.times)} cases undecided "
+                f"at the end of the budget ({names}{', …' if len(self.open_times) > 3 else ''})"
+            )
+        kinds = [t.verdict.kind for t in self.times]
+        parts = [f"{kinds.count(kind)} {kind}" for kind in (FASTER, SAME) if kinds.count(kind)]
+        accepted = [t for t in self.times if t.verdict.kind == SLOWER]
+        if accepted:
+            parts.append(f"{len(accepted)} slower and accepted")
+        return "No regression" + (f": of {len(self.times)} cases {', '.join(parts)}" if parts else "")

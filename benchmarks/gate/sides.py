@@ -1,0 +1,263 @@
+"""The two sides of a comparison: the subject of each commit, checked out apart, and the proof of what ran.
+
+Nothing is left in the repository: a side is an export of ``src`` and ``pyproject.toml`` into a
+temporary directory, not a git worktree, so an interrupted gate leaves no entry behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PACKAGE = "src/lerobot_policy_act_compiled"
+WORKING_TREE = "working tree"
+
+
+class GateError(Exception):
+    """Nothing could be measured: one line that names the side and the remedy. Exit code 2."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a side is made of, before it is checked out.
+
+    Attributes:
+        side: "base" or "head".
+        ref: as it was asked for.
+        commit: full hash; of HEAD for the working tree.
+        dirty: it is the working tree and differs from ``commit`` in what is measured.
+        described: ``git describe``, or the short hash.
+        subject: first line of the commit's message.
+    """
+
+    side: str
+    ref: str
+    commit: str
+    dirty: bool
+    described: str
+    subject: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.commit[:10]} and uncommitted changes" if self.dirty else self.commit[:10]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A side that can be run.
+
+    Attributes:
+        source: what it is.
+        path: directory that holds its ``src``.
+        blobs: git's hash of each file of the package, by its path in the package.
+        dependencies: as its pyproject.toml declares them, sorted.
+    """
+
+    source: Source
+    path: Path
+    blobs: Mapping[str, str]
+    dependencies: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.source.side
+
+    def check(self, imported: str, blobs: Mapping[str, str]) -> None:
+        """Compare what a worker imported with what this side is.
+
+        Raises:
+            GateError: the worker ran another file, or other contents.
+        """
+        if not Path(imported).resolve().is_relative_to(self.path.resolve()):
+            raise GateError(
+                f"{self.name} imported {imported}, not its own checkout; unset PYTHONPATH and retry"
+            )
+        wrong = sorted(name for name, blob in blobs.items() if self.blobs.get(name) != blob)
+        if wrong or not blobs:
+            raise GateError(
+                f"{self.name} ran other code than {self.source.name}: {', '.join(wrong) or 'nothing'}"
+            )
+
+
+def git(*args: str, root: Path) -> str:
+    """Output of git.
+
+    Raises:
+        GateError: git failed, with its last line.
+    """
+    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise GateError((done.stderr.strip() or f"git {args[0]} failed").splitlines()[-1])
+    return done.stdout.strip()
+
+
+def resolve(base: str | None, head: str | None, root: Path) -> tuple[Source, Source]:
+    """The two sources: head is the working tree unless named; base the merge-base with main.
+
+    On main itself base is the parent commit, or, with uncommitted changes, HEAD.
+
+    Raises:
+        GateError: a ref that git does not know or that has no subject, or there is nothing to compare.
+    """
+    head_source = _working_tree(root) if head is None else _commit("head", head, root)
+    if base is None:
+        base = _default_base(head_source, root)
+    base_source = _commit("base", base, root)
+    for source in (base_source, head_source):
+        if git("ls-tree", "--name-only", source.commit, PACKAGE, root=root) == "" and not source.dirty:
+            raise GateError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
+    return base_source, head_source
+
+
+def _commit(side: str, ref: str, root: Path) -> Source:
+    try:
+        commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", root=root)
+    except GateError:
+        raise GateError(
+            f"{side} {ref!r} is no commit that git knows here; fetch it, or see `git log --oneline`"
+        ) from None
+    return Source(side, ref, commit, False, *_described(commit, root))
+
+
+def _described(commit: str, root: Path) -> tuple[str, str]:
+    described = git("describe", "--tags", "--always", commit, root=root)
+    return described, git("log", "-1", "--format=%s", commit, root=root)
+
+
+def _working_tree(root: Path) -> Source:
+    commit = git("rev-parse", "HEAD", root=root)
+    dirty = git("status", "--porcelain", "--", "src", "pyproject.toml", root=root) != ""
+    return Source("head", WORKING_TREE, commit, dirty, *_described(commit, root))
+
+
+def _default_base(head: Source, root: Path) -> str:
+    for main in ("origin/main", "main"):
+        try:
+            merge_base = git("merge-base", head.commit, main, root=root)
+        except GateError:
+            continue
+        if merge_base != head.commit:
+            return merge_base
+        break
+    if head.dirty:
+        return head.commit
+    try:
+        return git("rev-parse", "--verify", "--quiet", f"{head.commit}^", root=root)
+    except GateError:
+        raise GateError(f"base: {head.name} has no parent commit; name one by --base") from None
+
+
+def check_out(source: Source, into: Path, root: Path) -> Side:
+    """Put the source's ``src`` and ``pyproject.toml`` into ``into``.
+
+    Raises:
+        GateError: it cannot be read, or the disk is full.
+    """
+    into.mkdir(parents=True)
+    try:
+        if source.ref == WORKING_TREE:
+            blobs = _copy_working_tree(into, root)
+        else:
+            blobs = _export(source.commit, into, root)
+        dependencies = declared_dependencies(into)
+    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+        raise GateError(f"{source.side} {source.name} cannot be checked out: {error}") from None
+    if not blobs:
+        raise GateError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
+    return Side(source, into, blobs, dependencies)
+
+
+def declared_dependencies(root: Path) -> tuple[str, ...]:
+    """What the pyproject.toml in ``root`` declares, sorted and in one spelling."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return tuple(sorted(str(Requirement(line)) for line in project["dependencies"]))
+
+
+def _export(commit: str, into: Path, root: Path) -> dict[str, str]:
+    done = subprocess.run(
+        ["git", "archive", "--format=tar", commit, "src", "pyproject.toml"],
+        cwd=root,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise OSError((done.stderr.decode().strip() or "git archive failed").splitlines()[-1])
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(into, filter="data")
+    listed = git("ls-tree", "-r", commit, PACKAGE, root=root)  # lines: mode type hash TAB path
+    pairs = (line.split("\t", 1) for line in listed.splitlines())
+    return {os.path.relpath(path, PACKAGE): entry.split()[2] for entry, path in pairs}
+
+
+def _copy_working_tree(into: Path, root: Path) -> dict[str, str]:
+    """A copy, so that edits made while the gate runs change nothing."""
+    listed = git(
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        "src",
+        "pyproject.toml",
+        root=root,
+    )
+    blobs = {}
+    for name in filter(None, listed.split("\0")):
+        source = root / name
+        if not source.is_file():
+            continue  # deleted, not yet committed
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = source.read_bytes()
+        target.write_bytes(content)
+        if name.startswith(PACKAGE + "/"):
+            blobs[os.path.relpath(name, PACKAGE)] = blob_hash(content)
+    return blobs
+
+
+def blob_hash(content: bytes) -> str:
+    """Git's name for a file's contents."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def accepted(base: Source, head: Source, root: Path) -> dict[str, str]:
+    """Reasons by case, from ``Perf-Accept: <case> <reason>`` trailers of the commits in between.
+
+    Raises:
+        GateError: a trailer without a reason.
+    """
+    trailers = git(
+        "log",
+        "--format=%(trailers:key=Perf-Accept,valueonly,unfold)",
+        f"{base.commit}..{head.commit}",
+        root=root,
+    )
+    reasons = {}
+    for line in filter(None, map(str.strip, trailers.splitlines())):
+        case, _, reason = line.partition(" ")
+        if not reason.strip():
+            raise GateError(
+                f"head: 'Perf-Accept: {line}' gives no reason; write Perf-Accept: <case> <reason>"
+            )
+        reasons[case] = reason.strip()
+    return reasons
+
+
+def distance(base: Source, head: Source, root: Path) -> int:
+    """Commits that head has and base has not."""
+    return int(git("rev-list", "--count", f"{base.commit}..{head.commit}", root=root))

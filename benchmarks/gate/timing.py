@@ -1,0 +1,184 @@
+"""The time tier: launches of both sides, paired in time, until every case is decided or time is up.
+
+One launch starts a fresh worker for each side and serves every undecided case, in random order, so
+that start-up is paid once. Within a launch exactly one worker runs at a time and the sides take
+turns in the order base, head, head, base, so that a drift that is straight over four steps cancels
+(the ABBA design; docs/gate.md has it beside duet benchmarking, arXiv 2001.05811, on this project's
+cases).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from ..workloads import Case
+from .channel import Worker
+from .sides import GateError
+from .verdict import INCONCLUSIVE, SAME, Plan, Verdict, decide, launch_ratio
+
+STEP_TIMEOUT = 600  # s for one request; a cold compile of a training step takes up to 100 on two cores
+CASE_SECONDS = 4.0  # of steps per case and launch, both sides together
+LEAST_BLOCKS, MOST_BLOCKS = 3, 25  # of base, head, head, base
+
+StartWorker = Callable[[str], Worker]
+
+
+@dataclass
+class Timing:
+    """A case on its way to a verdict.
+
+    Attributes:
+        explained: counters moved that can explain a change of its time.
+        log_ratios: head over base, one per launch.
+        base_seconds: median step of base in each launch.
+    """
+
+    case: Case
+    explained: bool = False
+    log_ratios: list[float] = field(default_factory=list)
+    base_seconds: list[float] = field(default_factory=list)
+    verdict: Verdict | None = None
+    looked_at: int = 0
+    unconfirmed: str | None = None
+
+    @property
+    def decided(self) -> bool:
+        return self.verdict is not None and self.verdict.decided
+
+    def add(self, base: Sequence[float], head: Sequence[float]) -> None:
+        """One launch's samples.
+
+        Raises:
+            GateError: a time that is zero or not a number.
+        """
+        try:
+            self.log_ratios.append(launch_ratio(base, head))
+        except ValueError as error:
+            raise GateError(f"{self.case}: {error}") from None
+        self.base_seconds.append(median(base))
+
+    def look(self, plan: Plan, tests: int, *, last: bool = False) -> None:
+        """Decide, if this many launches are a look of the plan, or if there will be no more.
+
+        A change of time that no counter explains is called only when the look after it says the
+        same: it gets one more batch of launches.
+        """
+        launches = len(self.log_ratios)
+        if self.decided or (launches not in plan.looks and not last):
+            return
+        if launches > self.looked_at or self.verdict is None:
+            self.verdict = decide(
+                self.log_ratios,
+                median(self.base_seconds) if self.base_seconds else 0.0,
+                plan,
+                tests=tests,
+                spent_at=self.looked_at,
+            )
+            self.looked_at = launches
+        kind = self.verdict.kind
+        if kind in (SAME, INCONCLUSIVE) or self.explained or kind == self.unconfirmed:
+            self.unconfirmed = None
+            return
+        self.unconfirmed = kind
+        self.verdict = _as_inconclusive(self.verdict)
+
+
+def _as_inconclusive(verdict: Verdict) -> Verdict:
+    return Verdict(**{**asdict(verdict), "kind": INCONCLUSIVE})
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Seconds of each side's steps in one launch, neighbours in time at the same place."""
+
+    base: list[float]
+    head: list[float]
+
+
+@contextmanager
+def pair(
+    start: StartWorker, rng: random.Random
+) -> Iterator[tuple[dict[str, Worker], dict[str, dict[str, Any]]]]:
+    """A fresh worker of each side, and what it says it runs; which one starts first is drawn."""
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(start(name)) for name in rng.sample(("base", "head"), 2)}
+        for worker in workers.values():
+            worker.send("hello")
+        yield workers, {name: worker.check_hello() for name, worker in workers.items()}
+
+
+def measure_launch(
+    cases: Sequence[Case], start: StartWorker, rng: random.Random, seconds: float = CASE_SECONDS
+) -> Iterator[tuple[Case, Samples]]:
+    """One launch: each case's samples as they come, in random order."""
+    with pair(start, rng) as (workers, _):
+        for case in rng.sample(list(cases), len(cases)):
+            request: dict[str, Any] = {"case": asdict(case)}
+            for worker in workers.values():  # at once, a core each: both only trace, the cache has the code
+                worker.send("warm", **request)
+            step = max(worker.receive(STEP_TIMEOUT)["seconds"] for worker in workers.values())
+            blocks = int(min(MOST_BLOCKS, max(LEAST_BLOCKS, seconds / (4 * max(step, 1e-6)))))
+            times: dict[str, list[float]] = {"base": [], "head": []}
+            for block in range(blocks):
+                first, second = ("base", "head") if block % 2 == 0 else ("head", "base")
+                for side in (first, second, second, first):
+                    answer = workers[side].ask("sample", timeout=STEP_TIMEOUT, samples=1, **request)
+                    times[side] += answer["seconds"]
+            yield case, Samples(times["base"], times["head"])
+
+
+class Budget:
+    """What is left of the run's time."""
+
+    def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._end = self._started + 60 * minutes
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self._end - self._clock()
+
+    @property
+    def used(self) -> float:
+        """Seconds."""
+        return self._clock() - self._started
+
+
+def run(
+    timings: Sequence[Timing],
+    plan: Plan,
+    budget: Budget,
+    start: StartWorker,
+    rng: random.Random,
+    progress: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Launch until every case is decided, has all its launches, or the next launch would not fit.
+
+    Returns:
+        Launches taken.
+    """
+    tests, longest, launches = len(timings), 0.0, 0
+    while undecided := [t for t in timings if not t.decided and len(t.log_ratios) < plan.most]:
+        if launches and budget.left < longest:
+            break
+        began = budget.used
+        by_case = {timing.case: timing for timing in undecided}
+        for case, samples in measure_launch(list(by_case), start, rng):
+            by_case[case].add(samples.base, samples.head)
+        launches += 1
+        longest = budget.used - began  # the last one: fewer cases are left with each
+        for timing in undecided:
+            timing.look(plan, tests)
+        decided = sum(timing.decided for timing in timings)
+        progress(f"launch {launches}: {decided} of {tests} cases decided, {max(0.0, budget.left):.0f} s left")
+    for timing in timings:
+        timing.look(plan, tests, last=True)
+    return launches

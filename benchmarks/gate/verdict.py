@@ -1,0 +1,194 @@
+"""What the launches of a case say: slower, faster, same, or inconclusive. Statistics only, no torch.
+
+The unit is the launch. One launch starts a fresh process for each side and gives one number per
+case: the log of head's time over base's. Within a launch samples share memory layout, allocator
+and clock, so they are never counted as independent (Kalibera & Jones, "Rigorous benchmarking in
+reasonable time", ISMM 2013).
+
+Three rules, in this order, at each look at the data:
+
+- **slower**: a one-sided t-test rejects "no slower", and the estimate reaches ``caught_share`` of
+  the minimum effect and the absolute floor. At exactly the minimum effect an estimate falls below
+  it every second time; asking for the whole of it would miss half of what is to be caught.
+- **faster**: the same, mirrored.
+- **same**: the interval excludes the minimum effect on both sides (two one-sided tests:
+  Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987). It is not a failure to reject.
+
+Otherwise the case is undecided and gets more launches.
+
+False alarms: with ``m`` tests in the run, each gets ``alpha / m`` (Bonferroni) and spends it over
+its looks by a power-family function of the launches taken (Kim & DeMets, Biometrika 74, 1987).
+Each look is tested at what it may spend there and no more, so the union bound holds without any
+assumption on how looks or cases depend on each other. The t-test on log ratios of paired launches
+is conservative for the symmetric, heavy-tailed noise of a shared machine (Efron, JASA 64, 1969);
+that the procedure as a whole keeps its promise is measured by replay, see docs/gate.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+SLOWER, FASTER, SAME, INCONCLUSIVE = "slower", "faster", "same", "inconclusive"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run decides.
+
+    Attributes:
+        min_effect: relative change that is to be caught, 0.03 for 3%.
+        floor: absolute change below which nothing is red, s per step.
+        alpha: chance of any false "slower" in one run, all cases and looks together.
+        miss: chance, per case, that a change of ``min_effect`` is called same.
+        looks: launches after which a case is looked at; the last is the most it can get.
+        caught_share: share of ``min_effect`` that the estimate must reach to be slower or faster.
+        spending: power of the spending function; 1 spends evenly, 2 saves for later looks.
+    """
+
+    min_effect: float = 0.03
+    floor: float = 20e-6
+    alpha: float = 0.01
+    miss: float = 0.10
+    looks: tuple[int, ...] = (4, 6, 8, 10, 12, 16)
+    caught_share: float = 0.6
+    spending: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_effect < 1:
+            raise ValueError(f"a minimum effect of {self.min_effect:.0%} is not between 0% and 100%")
+        if not self.looks or self.looks[0] < 2 or list(self.looks) != sorted(set(self.looks)):
+            raise ValueError(f"looks {self.looks} must rise, from 2 launches at least")
+
+    @property
+    def most(self) -> int:
+        return self.looks[-1]
+
+    def spent(self, launches: int) -> float:
+        """Share of a test's error that may be spent up to ``launches``, 0 to 1."""
+        return float(min(1.0, launches / self.most) ** self.spending)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a case's launches say.
+
+    Attributes:
+        kind: SLOWER, FASTER, SAME or INCONCLUSIVE.
+        ratio: head's time over base's, the geometric mean over launches.
+        low, high: 95% interval of ``ratio`` (t, launches as the unit).
+        p: one-sided, against "no slower"; small means slower.
+        launches: how many there are.
+        noise: standard deviation of one launch's log ratio.
+        level: what this look was allowed to spend on a false "slower".
+    """
+
+    kind: str
+    ratio: float
+    low: float
+    high: float
+    p: float
+    launches: int
+    noise: float
+    level: float
+
+    @property
+    def decided(self) -> bool:
+        return self.kind != INCONCLUSIVE
+
+    def wording(self) -> str:
+        """``1.04x slower``, as people say it."""
+        if self.kind == SLOWER:
+            return f"{self.ratio:.2f}x slower"
+        if self.kind == FASTER:
+            return f"{1 / self.ratio:.2f}x faster"
+        return self.kind
+
+
+def launch_ratio(base: Sequence[float], head: Sequence[float]) -> float:
+    """Log of head's time over base's in one launch, from samples taken in turn.
+
+    The median over neighbours in time: one disturbed sample moves it by one rank.
+
+    Raises:
+        ValueError: no pair, or a time that is zero, negative or not a number.
+    """
+    if len(base) != len(head) or not base:
+        raise ValueError(f"{len(base)} samples of base and {len(head)} of head are no pairs")
+    for side, seconds in (("base", base), ("head", head)):
+        for second in seconds:
+            if not (math.isfinite(second) and second > 0):
+                raise ValueError(f"{side} reported a time of {second} s; nothing can be said from it")
+    return float(np.median(np.log(np.asarray(head)) - np.log(np.asarray(base))))
+
+
+def decide(
+    log_ratios: Sequence[float], base_seconds: float, plan: Plan, *, tests: int, spent_at: int = 0
+) -> Verdict:
+    """The verdict on one case from one number per launch.
+
+    Args:
+        log_ratios: log of head's time over base's, one per launch.
+        base_seconds: of one step, for the absolute floor.
+        plan: the error rates and effects.
+        tests: cases of the run, decided ones included.
+        spent_at: launches at the look before this one, 0 at the first.
+
+    Raises:
+        ValueError: a ratio that is not finite, or less than one test.
+    """
+    values = np.asarray(log_ratios, dtype=float)
+    if tests < 1:
+        raise ValueError(f"{tests} tests: at least one case is needed to decide on")
+    if not np.isfinite(values).all():
+        raise ValueError(f"log ratios {list(log_ratios)} are not all finite numbers")
+    n = len(values)
+    if n < 2:
+        ratio = float(np.exp(values.mean())) if n else math.nan
+        return Verdict(INCONCLUSIVE, ratio, 0.0, math.inf, 1.0, n, math.nan, 0.0)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    error = deviation / math.sqrt(n)
+    share = max(0.0, plan.spent(n) - plan.spent(spent_at))
+    level, miss = plan.alpha / tests * share, plan.miss * share
+    low, high = _interval(mean, error, n, 0.05)
+    p = float(stats.t.sf(mean / error, n - 1)) if error > 0 else 0.5 if mean == 0 else float(mean < 0)
+    return Verdict(
+        kind=_kind(mean, error, n, p, level, miss, base_seconds, plan),
+        ratio=math.exp(mean),
+        low=math.exp(low),
+        high=math.exp(high),
+        p=p,
+        launches=n,
+        noise=deviation,
+        level=level,
+    )
+
+
+def _kind(
+    mean: float, error: float, n: int, p: float, level: float, miss: float, base_seconds: float, plan: Plan
+) -> str:
+    effect = math.log1p(plan.min_effect)
+    change = math.expm1(mean) * base_seconds
+    large = abs(mean) >= plan.caught_share * effect and abs(change) >= plan.floor
+    if large and p <= level:
+        return SLOWER
+    if large and 1 - p <= level:
+        return FASTER
+    low, high = _interval(mean, error, n, 2 * miss)
+    if -effect < low and high < effect:
+        return SAME
+    if abs(math.expm1(low)) * base_seconds < plan.floor and abs(math.expm1(high)) * base_seconds < plan.floor:
+        return SAME  # whatever the share is, in seconds it is nothing
+    return INCONCLUSIVE
+
+
+def _interval(mean: float, error: float, n: int, outside: float) -> tuple[float, float]:
+    """Interval of the mean that leaves ``outside`` of the probability, half on either side."""
+    if outside <= 0:
+        return -math.inf, math.inf
+    half = float(stats.t.isf(min(outside, 1.0) / 2, n - 1)) * error
+    return mean - half, mean + half

@@ -1,0 +1,231 @@
+"""One side of a comparison in a process of its own: answers requests about cases, one JSON line each.
+
+``python -m benchmarks.gate.worker`` with the side's ``src`` first on PYTHONPATH. Requests come on
+standard input, answers leave on what was standard output when the process began; whatever the
+code under test prints goes to standard error. The first answer says what was imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..launch import environment, timed
+from ..workloads import Case, Step, make_batch, prepare
+from .sides import blob_hash
+
+_steps: dict[Case, Step] = {}
+
+
+def hello() -> dict[str, Any]:
+    """What this process runs: the subject's file, git's hash of every module of it, versions, threads."""
+    import torch
+
+    import lerobot_policy_act_compiled as subject
+
+    assert subject.__file__ is not None
+    package = Path(subject.__file__).parent
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == subject.__name__]
+    files = {Path(module.__file__) for module in modules if module.__file__ is not None}
+    blobs = {os.path.relpath(file, package): blob_hash(file.read_bytes()) for file in files}
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"imported": subject.__file__, "blobs": blobs, "environment": environment(), "devices": devices}
+
+
+def ready(case: Case) -> Step:
+    """The case's step, compiled where it is to be, and warm."""
+    from ..counters import first_compiled_call
+
+    if case not in _steps:
+        step = prepare(case)
+        if case.compiles:
+            first_compiled_call(step)
+        step()
+        step.wait()
+        _steps[case] = step
+    return _steps[case]
+
+
+def warm(case: Case) -> dict[str, Any]:
+    return {"seconds": timed(ready(case))}
+
+
+def sample(case: Case, samples: int) -> dict[str, Any]:
+    """Seconds of each of ``samples`` steps."""
+    step = ready(case)
+    return {"seconds": [timed(step) for _ in range(samples)]}
+
+
+def pin(cores: list[int], threads: int) -> dict[str, Any]:
+    """Run on these cores only, with this many threads (duet benchmarking)."""
+    import torch
+
+    for task in Path("/proc/self/task").iterdir():  # threads that exist already keep their own mask
+        os.sched_setaffinity(int(task.name), cores)
+    torch.set_num_threads(threads)
+    return {"cores": sorted(os.sched_getaffinity(0)), "threads": torch.get_num_threads()}
+
+
+def counts(case: Case) -> dict[str, Any]:
+    """Exact counts of a case; see ``counters``. Graph breaks come with file:line and reason."""
+    from .. import counters
+
+    eager = prepare(case.as_variant("eager"))
+    eager()
+    trace = counters.trace(eager.forward, eager.batch)
+    found: dict[str, Any] = {
+        "graph_breaks": [str(graph_break) for graph_break in trace.graph_breaks],
+        "graphs": trace.graphs,
+        "ops": trace.ops,
+        "flops": counters.flops(eager),
+        "dispatched_ops": counters.dispatched_ops(eager),
+        "peak_memory_eager": counters.peak_memory(eager, case.device),
+        "recompiles": None,
+    }
+    if trace.graph_breaks:
+        return found  # fullgraph would raise; the break is the finding
+    found |= {"recompiles": _recompiles(case)}
+    with counters.count_compilation() as compilation:
+        compiled = ready(case.as_variant("compiled"))
+    found |= {
+        "kernels": compilation.kernels,
+        "peak_memory_compiled": counters.peak_memory(compiled, case.device),
+    }
+    if case.device == "cuda":
+        found |= {
+            "launches_eager": counters.kernel_launches(eager),
+            "launches_compiled": counters.kernel_launches(compiled),
+            "cudagraph_skips": compilation.cudagraph_skips,
+        }
+    return found
+
+
+BATCH_SIZES = (2, 3, 5, 6)  # the second makes the batch dynamic; from then on nothing may recompile
+
+
+def _recompiles(case: Case) -> int:
+    """Recompiles over an episode's reset, a switch of train and eval and back, and other batch sizes."""
+    import torch
+
+    from .. import counters
+    from ..workloads import WORKLOADS
+
+    torch._dynamo.reset()
+    step = prepare(case.as_variant("eager"))
+    compiled = torch.compile(step.forward, fullgraph=True, backend="eager")
+    with counters.count_compilation() as compilation:
+        for size in BATCH_SIZES:
+            compiled(make_batch(WORKLOADS[case.workload], size, device=case.device))
+        for training in (True, False, True, False):
+            step.policy.train(training)
+            step.policy.reset()
+            compiled(step.batch)
+    torch._dynamo.reset()
+    return compilation.recompiles
+
+
+def outputs(case: Case) -> dict[str, Any]:
+    """Actions, eager and compiled, of the case's weights and batch, and the names in its state dict."""
+    eager, compiled = (ready(case.as_variant(variant)) for variant in ("eager", "compiled"))
+    keys = {key: list(value.shape) for key, value in eager.policy.state_dict().items()}
+    actions = {}
+    for variant, step in (("eager", eager), ("compiled", compiled)):
+        step.policy.reset()
+        actions[variant] = step().flatten().tolist()
+    return {"values": actions, "state_dict": keys}
+
+
+def learning(case: Case) -> dict[str, Any]:
+    """Loss and gradients of ``case`` in float64 without dropout, eager and as the graph Inductor gets.
+
+    Float64, because in float32 rounding alone moves the backbone's first gradient by 1%; each
+    gradient as its norm and its product with a seeded vector, which a wrong sign or order changes.
+    aot_eager, because Inductor's float64 attention has no backward pass on a CPU (torch 2.11).
+    """
+    import torch
+
+    values: dict[str, dict[str, float]] = {}
+    for variant in ("eager", "compiled"):
+        step = prepare(case.as_variant("eager"), dropout=0.0)
+        step.policy.double()
+        batch = {
+            key: value.double() if value.is_floating_point() else value for key, value in step.batch.items()
+        }
+        forward = step.forward
+        if variant == "compiled":
+            torch._dynamo.reset()
+            forward = torch.compile(forward, fullgraph=True, backend="aot_eager")
+        torch.manual_seed(0)  # of the latent
+        loss, _ = forward(batch)
+        loss.backward()
+        values[variant] = {"loss": loss.item()}
+        for name, parameter in step.policy.named_parameters():
+            if parameter.grad is None:
+                continue
+            generator = torch.Generator().manual_seed(0)
+            vector = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            gradient = parameter.grad.cpu()
+            values[variant][f"norm of {name}'s gradient"] = gradient.norm().item()
+            values[variant][f"direction of {name}'s gradient"] = (gradient * vector).sum().item()
+    return {"values": values}
+
+
+ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
+    f.__name__: f for f in (warm, sample, counts, outputs, learning)
+}
+
+
+# What an exception says when it is the machine's doing and not the code's, in whatever it is wrapped.
+_MACHINE = (
+    "No space left",
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "Killed signal",
+)
+
+
+def is_the_machines(error: BaseException) -> bool:
+    """Whether memory or disk ran out, anywhere in the chain of exceptions."""
+    while True:
+        if isinstance(error, (MemoryError, OSError)) or any(text in str(error) for text in _MACHINE):
+            return True
+        following = error.__cause__ or error.__context__
+        if following is None:
+            return False
+        error = following
+    return False
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one request; a failure is an answer too."""
+    do = request.pop("do")
+    try:
+        if do == "hello":
+            return hello()
+        if do == "pin":
+            return pin(**request)
+        return ANSWERS[do](Case(**request.pop("case")), **request)
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        return {"error": text, "machine": is_the_machines(error)}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the code under test prints must not be read as an answer
+    with contextlib.suppress(BrokenPipeError):
+        for line in sys.stdin:
+            answers.write(json.dumps(answer(json.loads(line))) + "\n")
+            answers.flush()
+
+
+if __name__ == "__main__":
+    main()

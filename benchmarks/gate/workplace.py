@@ -1,0 +1,38 @@
+"""Where a run of the gate puts its things, one run at a time in a checkout."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .sides import GateError
+
+
+@contextmanager
+def workplace(root: Path) -> Iterator[Path]:
+    """A directory for one run, of which nothing stays; what a killed run left goes with the next.
+
+    Raises:
+        GateError: another gate is running.
+    """
+    home = root / ".gate"
+    home.mkdir(exist_ok=True)
+    lock = FileLock(home / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise GateError(
+            "another gate is running in this checkout; two would disturb each other: wait for it"
+        ) from None
+    place = home / "run"
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        lock.release()

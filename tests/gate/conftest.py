@@ -1,0 +1,88 @@
+"""A throw-away repository whose subject says how it behaves, and the gate run on it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gate import __main__ as gate_main
+from benchmarks.gate.sides import PACKAGE
+
+FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
+PYPROJECT = '[project]\nname = "subject"\nversion = "1"\ndependencies = ["torch"]\n'
+
+
+@dataclass
+class Repository:
+    """A git repository with a subject in it."""
+
+    root: Path
+
+    def git(self, *args: str) -> str:
+        identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+        return subprocess.run(
+            ["git", *identity, *args], cwd=self.root, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def write(self, **behaviour: Any) -> None:
+        """Make the subject behave so, without a commit."""
+        file = self.root / PACKAGE / "__init__.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"nan = float('nan')\nBEHAVIOUR = {behaviour!r}\n")
+
+    def commit(self, message: str = "a change", **behaviour: Any) -> str:
+        self.write(**behaviour)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def left_behind(self) -> set[str]:
+        """What a gate left in the checkout, its caches and its report apart."""
+        found = {path.name for path in (self.root / ".gate").glob("*")}
+        worktrees = self.git("worktree", "list").splitlines()
+        return found - {"lock", "report", "inductor"} | set(worktrees[1:])
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """On branch ``work``, one commit after main; both are the same subject."""
+    repository = Repository(tmp_path / "checkout")
+    repository.root.mkdir()
+    repository.git("init", "-q", "-b", "main")
+    (repository.root / "pyproject.toml").write_text(PYPROJECT)
+    (repository.root / ".gitignore").write_text(".gate/\n__pycache__/\n")
+    repository.commit("first")
+    repository.git("checkout", "-q", "-b", "work")
+    return repository
+
+
+@dataclass
+class Run:
+    """What a gate did."""
+
+    code: int
+    report: dict[str, Any]
+    markdown: str
+    said: str
+
+
+@pytest.fixture
+def run_gate(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Run the gate on the repository, with workers that need no torch."""
+
+    def run(*args: str) -> Run:
+        argv = ["--workloads", "pusht-inference", *args] if "--workloads" not in args else list(args)
+        code = gate_main.main(argv, root=repository.root, command=FAKE)
+        captured = capsys.readouterr()
+        report = repository.root / ".gate" / "report" / "report.json"
+        found = json.loads(report.read_text()) if report.exists() else {}
+        markdown = report.with_suffix(".md").read_text() if report.exists() else ""
+        return Run(code, found, markdown, captured.out + captured.err)
+
+    return run

@@ -1,0 +1,91 @@
+"""Speaks a worker's protocol without torch; what it does is written in the subject of its side.
+
+The fake subject's ``__init__.py`` holds ``BEHAVIOUR``: seconds of a step, counters, and on which
+request to fail and how.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import runpy
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gate.sides import blob_hash
+
+COUNTS = {
+    "graph_breaks": [],
+    "graphs": 1,
+    "recompiles": 1,
+    "ops": 270,
+    "kernels": 90,
+    "flops": 1000,
+    "dispatched_ops": 500,
+    "peak_memory_eager": 10**6,
+    "peak_memory_compiled": 10**6,
+}
+
+
+def misbehave(how: str) -> dict[str, Any]:
+    if how == "hang":
+        time.sleep(3600)
+    if how == "exit":
+        print("Illegal instruction", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(3)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "memory":
+        return {"error": "MemoryError: [enforce fail at alloc_cpu.cpp:117]", "machine": True}
+    return {"error": f"RuntimeError: {how}"}
+
+
+def source() -> Path:
+    return Path(os.environ["PYTHONPATH"].split(os.pathsep)[0]) / "lerobot_policy_act_compiled" / "__init__.py"
+
+
+def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Random) -> dict[str, Any]:
+    do = request["do"]
+    if do in behaviour.get("fails", {}):
+        return misbehave(behaviour["fails"][do])
+    seconds = behaviour.get("seconds", 0.1)
+    if do == "hello":
+        content = source().read_bytes()
+        blob = blob_hash(content)
+        environment = {"torch": "2.11.0", "lerobot": "0.6.1", "python": "3.12.1", "threads": 2, "cpu": "AVX2"}
+        imported = behaviour.get("imported", str(source()))
+        return {
+            "imported": imported,
+            "blobs": {"__init__.py": blob},
+            "environment": environment,
+            "devices": [],
+        }
+    if do == "warm":
+        return {"seconds": seconds}
+    if do == "sample":
+        drawn = seconds * math.exp(noise.gauss(0, behaviour.get("noise", 0.01)))
+        return {"seconds": [behaviour.get("time", drawn)]}
+    if do == "counts":
+        return {**COUNTS, **behaviour.get("counts", {})}
+    variants = ("eager", "compiled")
+    if do == "outputs":
+        actions = {variant: behaviour.get(f"{variant}_actions", [0.5, 0.25]) for variant in variants}
+        return {"values": actions, "state_dict": behaviour.get("state_dict", {"weight": [2, 2]})}
+    return {"values": {variant: {"loss": behaviour.get("loss", 1.0)} for variant in variants}}
+
+
+def main() -> None:
+    behaviour = runpy.run_path(str(source()))["BEHAVIOUR"]
+    noise = random.Random()  # noqa: S311  # noise, not a secret
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line), behaviour, noise)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The gate from end to end on real git and real processes; only torch is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from .conftest import Repository, Run
+
+Gate = Callable[..., Run]
+
+
+def test_no_change_is_green(repository: Repository, run_gate: Gate) -> None:
+    repository.commit()
+    done = run_gate()
+    assert done.code == 0
+    assert done.report["headline"] == "No regression: of 2 cases 2 same"
+    assert done.report["distance"] == 1
+    assert repository.left_behind() == set()
+
+
+def test_a_slower_commit_is_red_and_the_cause_stands_beside_it(
+    repository: Repository, run_gate: Gate
+) -> None:
+    repository.commit(seconds=0.11, counts={"kernels": 99})
+    done = run_gate()
+    assert done.code == 1
+    assert done.markdown.startswith("**Regression: 2 of 2 cases slower")
+    assert "Inductor kernels 90 → 99" in done.markdown
+    compiled, eager = (next(t for t in done.report["times"] if v in t["name"]) for v in ("compiled", "eager"))
+    assert compiled["counters"] == ["Inductor kernels 90 → 99"]
+    assert eager["counters"] == [], "kernels do not explain an eager step"
+    # A change that no counter explains gets one more batch of launches before it is called.
+    assert eager["verdict"]["launches"] > compiled["verdict"]["launches"]
+
+
+def test_a_faster_commit_is_green(repository: Repository, run_gate: Gate) -> None:
+    repository.commit(seconds=0.09)
+    done = run_gate()
+    assert (done.code, done.report["headline"]) == (0, "No regression: of 2 cases 2 faster")
+
+
+@pytest.mark.parametrize(
+    ("counts", "code", "said"),
+    [
+        ({"ops": 271}, 1, "ops captured 270 → 271"),
+        ({"dispatched_ops": 499}, 0, "ops dispatched in eager 500 → 499"),
+        ({"peak_memory_eager": 10**6 + 4000}, 0, None),
+        ({"peak_memory_eager": 10**6 + 6000}, 1, "peak memory in eager 1,000,000 → 1,006,000"),
+    ],
+)
+def test_counters_decide_without_statistics(
+    repository: Repository, run_gate: Gate, counts: dict[str, int], code: int, said: str | None
+) -> None:
+    repository.commit(counts=counts)
+    done = run_gate()
+    assert done.code == code
+    assert (said in done.markdown) if said else done.report["findings"] == []
+
+
+def test_a_graph_break_is_red_with_its_place_and_nothing_is_timed(
+    repository: Repository, run_gate: Gate
+) -> None:
+    place = "modeling_act_compiled.py:77: Unsupported Tensor.item() call"
+    broken = {"graph_breaks": [place], "graphs": 2, "kernels": None, "peak_memory_compiled": None}
+    repository.commit(counts=broken)
+    done = run_gate()
+    assert done.code == 1
+    assert "graph break in pusht-inference at modeling" in done.report["headline"]
+    assert place.replace("_", r"\_") in done.markdown
+    assert done.report["times"] == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "what"),
+    [
+        ({"eager_actions": [0.5, 0.2501]}, "eager actions, head against base"),
+        ({"compiled_actions": [0.5, float("nan")]}, "compiled actions against eager"),
+        ({"state_dict": {"_orig_mod.weight": [2, 2]}}, "state_dict"),
+        ({"loss": 1.0001}, "loss and gradients, head against base"),
+        ({"fails": {"outputs": "shape mismatch"}}, "outputs fails"),
+    ],
+)
+def test_a_wrong_result_is_red(
+    repository: Repository, run_gate: Gate, behaviour: dict[str, Any], what: str
+) -> None:
+    repository.commit(**behaviour)
+    done = run_gate()
+    assert done.code == 1
+    assert what in [finding["what"] for finding in done.report["findings"]]
+    assert done.report["times"] == []
+
+
+def test_a_regression_that_is_meant_is_accepted_with_its_reason(
+    repository: Repository, run_gate: Gate
+) -> None:
+    message = "slower\n\nPerf-Accept: pusht-inference dropout is needed | <here>\n"
+    repository.commit(message, seconds=0.11, counts={"ops": 300})
+    done = run_gate()
+    assert done.code == 0
+    assert done.report["headline"] == "No regression: of 2 cases 2 slower and accepted"
+    assert r"accepted: dropout is needed \| &lt;here&gt;" in done.markdown
+
+
+def test_a_graph_break_or_a_wrong_result_cannot_be_accepted(repository: Repository, run_gate: Gate) -> None:
+    repository.commit("x\n\nPerf-Accept: pusht-inference on purpose\n", eager_actions=[9.0, 9.0])
+    assert run_gate().code == 1
+
+
+def test_too_noisy_ends_undecided(repository: Repository, run_gate: Gate) -> None:
+    repository.commit(noise=2.0)
+    done = run_gate()
+    assert done.code == 3
+    assert done.report["headline"].startswith("Inconclusive: 2 of 2 cases undecided")
+    assert all(t["verdict"]["launches"] == done.report["plan"]["looks"][-1] for t in done.report["times"])
+
+
+def test_the_budget_ends_a_run(repository: Repository, run_gate: Gate) -> None:
+    repository.commit(noise=2.0)
+    done = run_gate("--minutes", "0.0001")
+    assert done.code == 3
+    assert {t["verdict"]["launches"] for t in done.report["times"]} == {1}
+
+
+def test_uncommitted_changes_are_head(repository: Repository, run_gate: Gate) -> None:
+    repository.commit()
+    repository.write(counts={"ops": 999})
+    done = run_gate()
+    assert done.code == 1
+    assert done.report["head"]["name"].endswith("and uncommitted changes")
+
+
+def test_base_may_be_a_tag_and_the_report_says_how_far(repository: Repository, run_gate: Gate) -> None:
+    repository.git("tag", "v1.0")
+    for _ in range(3):
+        repository.commit()
+    done = run_gate("--base", "v1.0")
+    assert done.code == 0
+    assert "(v1.0, 3 commits back)" in done.markdown

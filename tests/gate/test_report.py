@@ -1,0 +1,138 @@
+"""The report of a known result: golden Markdown, JSON that anything can read, an SVG for both pages."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.gate.exact import Finding
+from benchmarks.gate.report import COLOURS, NEUTRAL, as_json, cell, draw, markdown, write
+from benchmarks.gate.result import CaseTime, Result
+from benchmarks.gate.verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, Verdict
+
+GOLDEN = Path(__file__).with_name("golden.md")
+
+
+def time_of(name: str, kind: str, ratio: float, **fields: object) -> CaseTime:
+    verdict = Verdict(kind, ratio, ratio * 0.99, ratio * 1.01, 0.001, 8, 0.015, 0.0001)
+    return CaseTime(name, verdict, base_seconds=0.25, log_ratios=(math.log(ratio),) * 8, **fields)  # type: ignore[arg-type]
+
+
+RESULT = Result(
+    base={"name": "aaaaaaaaaa", "ref": "v1.0", "described": "v1.0", "subject": "Release", "commit": "a" * 40},
+    head={
+        "name": "bbbbbbbbbb and uncommitted changes",
+        "ref": "working tree",
+        "described": "v1.0-3-gbbbbbbb",
+        "subject": "Tokens | <b>faster</b> @everyone",
+        "commit": "b" * 40,
+    },
+    distance=3,
+    plan=Plan(),
+    findings=[
+        Finding("aloha-inference", "Inductor kernels", 91, 95, True),
+        Finding("aloha-inference", "FLOPs", 34_900_000_000, 34_800_000_000, False),
+        Finding("pusht-training", "ops dispatched in eager", 500, 600, True),
+    ],
+    times=[
+        time_of("pusht-inference-eager-fp32-cpu", SAME, 1.001),
+        time_of("aloha-inference-compiled-fp32-cpu", SLOWER, 1.06, counters=("Inductor kernels 91 → 95",)),
+        time_of("aloha-inference-eager-fp32-cpu", FASTER, 0.9),
+        time_of(
+            "pusht-training-eager-fp32-cpu", SLOWER, 1.2, counters=("ops dispatched in eager 500 → 600",)
+        ),
+        time_of("pusht-inference-compiled-fp32-cpu", INCONCLUSIVE, 1.02, unconfirmed=SLOWER),
+    ],
+    accepted={"pusht-training": "Dropout is back."},
+    about={"machine": "2 cores, AVX2, 2 threads", "seeds": "weights and batch 0, order 0"},
+)
+
+
+def test_the_markdown_is_golden() -> None:
+    """To change it on purpose: write ``markdown(RESULT)`` into golden.md and read the difference."""
+    assert markdown(RESULT) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_verdict_is_the_first_line() -> None:
+    assert markdown(RESULT).splitlines()[0] == (
+        "**Regression: 1 of 5 cases slower, most aloha-inference-compiled-fp32-cpu (1.06x slower); "
+        "worse: Inductor kernels of aloha-inference**"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code", "headline"),
+    [
+        ([SAME, SAME], 0, "No regression: of 2 cases 2 same"),
+        ([SAME, FASTER], 0, "No regression: of 2 cases 1 faster, 1 same"),
+        ([SAME, SLOWER], 1, "Regression: 1 of 2 cases slower, most case1 (1.10x slower)"),
+        ([SLOWER, INCONCLUSIVE], 1, "Regression: 1 of 2 cases slower, most case0 (1.10x slower)"),
+        ([SAME, INCONCLUSIVE], 3, "Inconclusive: 1 of 2 cases undecided at the end of the budget (case1)"),
+        ([], 0, "No regression"),
+    ],
+)
+def test_outcomes(kinds: list[str], code: int, headline: str) -> None:
+    times = [time_of(f"case{i}", kind, 1.1 if kind == SLOWER else 1.0) for i, kind in enumerate(kinds)]
+    result = replace(RESULT, findings=[], times=times)
+    assert (result.exit_code, result.headline) == (code, headline)
+
+
+def test_what_people_write_stays_text() -> None:
+    assert cell("a|b\n<img src=x> `c` [d](e) @f") == r"a\|b &lt;img src=x&gt; \`c\` \[d\](e) \@f"
+    rendered = markdown(RESULT)
+    assert "<b>" not in rendered
+    assert "@everyone" not in rendered.replace(r"\@everyone", "")
+
+
+def test_the_json_says_all_and_holds_no_infinity() -> None:
+    unknown = Verdict(INCONCLUSIVE, math.nan, 0.0, math.inf, 1.0, 1, math.nan, 0.0)
+    result = replace(RESULT, times=[*RESULT.times, CaseTime("one-launch", unknown)])
+    document = json.loads(as_json(result), parse_constant=pytest.fail)
+    assert document["schema"] == 1
+    assert document["exit_code"] == 1
+    assert document["times"][-1]["verdict"]["high"] is None
+    assert document["times"][1]["counters"] == ["Inductor kernels 91 → 95"]
+    assert document["plan"]["min_effect"] == 0.03
+    assert markdown(result), "and the Markdown can say it too"
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#0d1117"])
+@pytest.mark.parametrize("colour", [*COLOURS.values(), NEUTRAL])
+def test_colours_can_be_seen_on_a_light_and_a_dark_page(page: str, colour: str) -> None:
+    bright, dark = sorted((luminance(page), luminance(colour)), reverse=True)
+    assert (bright + 0.05) / (dark + 0.05) >= 3  # WCAG 2.1, 1.4.11: graphical objects
+
+
+def test_the_svg_has_every_case_and_no_page_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "report.svg"
+    draw(RESULT, path)
+    text = path.read_text(encoding="utf-8")
+    ElementTree.fromstring(text)  # noqa: S314  # our own
+    for time in RESULT.times:
+        assert time.name in text
+        assert COLOURS[time.verdict.kind] in text
+    assert not re.search(r"fill: #(ffffff|000000)", text), "a white page or black letters"
+
+
+def test_a_report_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [path.name for path in write(RESULT, tmp_path)] == ["report.md", "report.json", "report.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md", "report.svg"]
+
+    old = (tmp_path / "report.md").read_text()
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write(replace(RESULT, distance=99), tmp_path)
+    assert (tmp_path / "report.md").read_text() == old
+    assert not list(tmp_path.glob(".*"))
