@@ -12,7 +12,7 @@ from .launch import timed
 from .workloads import SUITE_VERSION, Case, prepare
 
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
-PAIRS = 5  # of an eager and a compiled step; the ratio's standard deviation is about 2%
+PAIRS = 3  # of an eager and a compiled step; the ratio's standard deviation is about 2%
 
 
 def figures_of(machine: Machine, case: Case) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..launch import TRUST_THE_PROCESSOR
 from .sides import GateError, Side
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,7 @@ class Worker:
                 for key, value in os.environ.items()
                 if not key.startswith(("TORCHINDUCTOR_", "TORCH_COMPILE"))
             },
+            **TRUST_THE_PROCESSOR,
             "TORCHINDUCTOR_CACHE_DIR": str(cache),
             "PYTHONPATH": os.pathsep.join((str(side.path / "src"), str(ROOT))),
             "PYTHONHASHSEED": "0",  # Inductor's and Dynamo's sets, in the same order on both sides

@@ -72,6 +72,13 @@ def pin(cores: list[int], threads: int) -> dict[str, Any]:
     return {"cores": sorted(os.sched_getaffinity(0)), "threads": torch.get_num_threads()}
 
 
+def ballast() -> dict[str, Any]:
+    """Seconds of one unit of the extra work that ``slowdown`` put into this side."""
+    import importlib
+
+    return {"seconds": importlib.import_module("lerobot_policy_act_compiled._ballast").seconds_per_unit()}
+
+
 def counts(case: Case) -> dict[str, Any]:
     """Exact counts of a case; see ``counters``. Graph breaks come with file:line and reason."""
     from .. import counters
@@ -116,7 +123,7 @@ def _recompiles(case: Case) -> int:
     from .. import counters
     from ..workloads import WORKLOADS
 
-    torch._dynamo.reset()
+    torch.compiler.reset()
     step = prepare(case.as_variant("eager"))
     compiled = torch.compile(step.forward, fullgraph=True, backend="eager")
     with counters.count_compilation() as compilation:
@@ -126,7 +133,7 @@ def _recompiles(case: Case) -> int:
             step.policy.train(training)
             step.policy.reset()
             compiled(step.batch)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     return compilation.recompiles
 
 
@@ -159,7 +166,7 @@ def learning(case: Case) -> dict[str, Any]:
         }
         forward = step.forward
         if variant == "compiled":
-            torch._dynamo.reset()
+            torch.compiler.reset()
             forward = torch.compile(forward, fullgraph=True, backend="aot_eager")
         torch.manual_seed(0)  # of the latent
         loss, _ = forward(batch)
@@ -211,6 +218,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             return hello()
         if do == "pin":
             return pin(**request)
+        if do == "ballast":
+            return ballast()
         return ANSWERS[do](Case(**request.pop("case")), **request)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)

@@ -1,0 +1,103 @@
+"""A subject that is slower by a known share: real extra work, calibrated, put into its source.
+
+The work is an operator of its own that multiplies small matrices; Inductor cannot look into it or
+remove it, and its time is spent computing, so frequency, caches and the other core feel it as they
+would feel any change. It stands in the model's forward pass, eager and compiled alike.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from ..workloads import Case
+from .sides import PACKAGE, Side, blob_hash
+
+MODULE = "_ballast.py"
+TARGET = "modeling_act_compiled.py"
+# Runs when the subject is imported: every model of ours does its step, then the extra work.
+HOOK = """
+
+from ._ballast import install as _install_ballast
+
+_install_ballast(globals())
+"""
+SOURCE = '''"""Extra work, for the campaign that measures what the gate catches."""
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+_UNITS = json.loads((Path(__file__).parent / "_ballast.json").read_text())
+_MATRIX = torch.full((48, 48), 1.0 / 48)
+
+
+def work(units):
+    """As much computing as was calibrated: one unit is one product of small matrices."""
+    out = torch.empty_like(_MATRIX)
+    for _ in range(units):
+        torch.mm(_MATRIX, _MATRIX, out=out)
+
+
+def seconds_per_unit(units=2000):
+    """Time of one unit on this machine."""
+    work(units)
+    start = time.perf_counter()
+    work(units)
+    return (time.perf_counter() - start) / units
+
+
+@torch.library.custom_op("act_ballast::carry", mutates_args=())
+def carry(tensor: torch.Tensor, key: str) -> torch.Tensor:
+    work(_UNITS.get(key, 0))
+    return tensor.clone()
+
+
+@carry.register_fake
+def _(tensor, key):
+    return torch.empty_like(tensor)
+
+
+def key_of(images, training):
+    mode = "compiled" if torch.compiler.is_compiling() else "eager"
+    return f"{images[0].shape[-2]}-{'training' if training else 'inference'}-{mode}"
+
+
+def install(names):
+    """Wrap ``act_forward``: the state goes through the operator, and keeps its value."""
+    forward = names["act_forward"]
+
+    def with_ballast(self, batch):
+        images = batch["observation.images"]
+        state = carry(batch["observation.state"], key_of(images, self.training))
+        return forward(self, {**batch, "observation.state": state})
+
+    names["act_forward"] = with_ballast
+    for value in list(names.values()):
+        if isinstance(value, type) and value.__dict__.get("forward") is forward:
+            value.forward = with_ballast
+'''
+
+
+def key(case: Case) -> str:
+    """What tells this case's steps from others inside the model."""
+    from ..workloads import WORKLOADS
+
+    phase = "training" if case.phase == "training" else "inference"
+    return f"{WORKLOADS[case.workload].height}-{phase}-{case.variant}"
+
+
+def slowed(side: Side, into: Path, units: dict[str, int]) -> Side:
+    """A copy of ``side`` that does ``units`` of extra work per step, by ``key``."""
+    shutil.copytree(side.path, into)
+    package = into / PACKAGE
+    (package / MODULE).write_text(SOURCE, encoding="utf-8")
+    (package / "_ballast.json").write_text(json.dumps(units), encoding="utf-8")
+    with (package / TARGET).open("a", encoding="utf-8") as file:
+        file.write(HOOK)
+    changed = {name: blob_hash((package / name).read_bytes()) for name in (MODULE, "_ballast.json", TARGET)}
+    return replace(side, path=into, blobs={**side.blobs, **changed})
