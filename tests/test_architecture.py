@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,15 @@ def test_the_ruler_uses_public_names_of_the_subject(file: Path) -> None:
     public = {f"{SUBJECT}.{name}" for name in lerobot_policy_act_compiled.__all__}
     used = {name for name in imports(file) if name.split(".")[0] == SUBJECT}
     assert used <= public | {SUBJECT}
+
+
+@pytest.mark.parametrize(
+    "name", ["__main__", "verdict", "exact", "result", "report", "timing", "tiers", "sides"]
+)
+def test_the_gate_decides_without_torch(name: str) -> None:
+    """A report can be made, and a verdict tested, on a machine that has no torch."""
+    command = f"import benchmarks.gate.{name}, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
 
 
 def test_the_counters_know_no_policy() -> None:

@@ -21,9 +21,9 @@ from rich.console import Console
 from ..workloads import Case
 from .cases import choose
 from .channel import ROOT, Worker
-from .sides import GateError, Side, check_out, resolve
+from .sides import GateError, check_out, resolve
 from .slowdown import key, slowed
-from .timing import STEP_TIMEOUT, Budget, measure_launch, pair
+from .timing import STEP_TIMEOUT, Budget, StartWorker, measure_launch, pair
 from .verdict import launch_ratio
 from .workplace import workplace
 
@@ -37,13 +37,8 @@ def lines(name: str) -> list[dict[str, Any]]:
     path = RECORDED / f"{name}.jsonl"
     if not path.exists():
         return []
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return found
+    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def append(name: str, line: dict[str, Any]) -> None:
@@ -61,9 +56,7 @@ def log_ratios(kind: str) -> dict[Case, list[float]]:
     return found
 
 
-def calibrate(
-    start: Any, sides: dict[str, Side], cases: Sequence[Case], rng: random.Random
-) -> dict[str, int]:
+def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> dict[str, int]:
     """Units of extra work that make each case's step SLOWDOWN slower, measured here and now."""
     units = {}
     with pair(start, rng) as (workers, _):
@@ -94,15 +87,13 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
         def start(name: str) -> Worker:
             return Worker(sides[name], root / ".gate" / "inductor")
 
-        units = calibrate(start, sides, cases, rng)
+        units = calibrate(start, cases, rng)
         heads = {"same": base, "slower": slowed(base, place / "slowed", units)}
         while (missing := _missing(launches, cases)) and budget.left > 0:
             kind = rng.choice(sorted(missing))
             sides["head"] = heads[kind]
             todo = missing[kind]
-            console.print(
-                f"{kind}: {len(todo)} cases, {sum(map(len, missing.values()))} to go, {budget.left / 60:.0f} min left"
-            )
+            console.print(f"{kind}: {len(todo)} cases to go, {budget.left / 60:.0f} min left")
             for case, samples in measure_launch(todo, start, rng):
                 append(
                     "launches",
