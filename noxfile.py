@@ -99,3 +99,10 @@ def gate(session: nox.Session) -> None:
     # Not session.run, which makes 1 of every exit code: this process becomes the gate.
     command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
     os.execve(command[0], command, {**os.environ, **session.env})  # noqa: S606
+
+
+@nox.session(default=False)
+def campaign(session: nox.Session) -> None:
+    """The gate's own error rates, measured: -- record, pairing, mutants, runs, write (hours; it resumes)."""
+    _install(session, "gate")
+    session.run("python", "-m", "benchmarks.gate.campaign", *session.posargs)

@@ -182,18 +182,18 @@ def table(
     return f"{described}\n\n" + "\n".join(lines)
 
 
-def write_between_markers(text: str, path: Path) -> None:
-    """Replace what stands between BEGIN and END in ``path``.
+def write_between_markers(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between ``begin`` and ``end`` in ``path``.
 
     Raises:
         ValueError: the markers are not there.
     """
     page = path.read_text(encoding="utf-8")
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path.name} has no place for the ratios; put {BEGIN} and {END} into it")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    before, opened, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise ValueError(f"{path.name} has no place for these figures; put {begin} and {end} into it")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The gate's own proof: ``nox -s campaign -- record|mutants|runs|write``. It goes on where it was stopped.
+"""The gate's own proof: ``nox -s campaign -- pairing|record|mutants|runs|write``; each part resumes.
 
 What it records lies in ``recorded/``, one JSON object a line, and is part of the repository: the
 figures in docs/gate.md are drawn from it and from nothing else.
@@ -9,26 +9,37 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import random
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.console import Console
 
+from ..ratios import write_between_markers
 from ..workloads import Case
+from . import pairing, proof
+from .__main__ import gate, parser
 from .cases import choose
 from .channel import ROOT, Worker
-from .sides import GateError, check_out, resolve
-from .slowdown import key, slowed
+from .mutants import HARMLESS, MUTANTS
+from .sides import PACKAGE, GateError, check_out, git, resolve
+from .slowdown import inject, key, slowed
 from .timing import STEP_TIMEOUT, Budget, StartWorker, measure_launch, pair
-from .verdict import launch_ratio
+from .verdict import Plan, launch_ratio
 from .workplace import workplace
 
 RECORDED = Path(__file__).with_name("recorded")
 SLOWDOWN = 0.05
+PAIRING_CASES = ("pusht-inference", "aloha-inference")
+MUTANT_CASES = ("pusht-inference", "pusht-training")
 KINDS = ("same", "slower")  # A/A, and head slowed by SLOWDOWN
 
 
@@ -88,6 +99,8 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
             return Worker(sides[name], root / ".gate" / "inductor")
 
         units = calibrate(start, cases, rng)
+        with pair(start, rng) as (_, hello):
+            about = described(hello["base"])
         heads = {"same": base, "slower": slowed(base, place / "slowed", units)}
         while (missing := _missing(launches, cases)) and budget.left > 0:
             kind = rng.choice(sorted(missing))
@@ -104,10 +117,20 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
                         "base_seconds": median(samples.base),
                         "samples": len(samples.base),
                         "units": units[key(case)] if kind == "slower" else 0,
+                        "about": about,
                         "commit": source.commit,
                         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
                     },
                 )
+
+
+def described(hello: dict[str, Any]) -> str:
+    """What belongs beside every figure."""
+    found = hello["environment"]
+    return (
+        f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads, torch {found['torch']}, "
+        f"LeRobot {found['lerobot']}, Python {found['python']}"
+    )
 
 
 def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[Case]]:
@@ -121,16 +144,171 @@ def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[Case]]:
     return found
 
 
+def compare_designs(launches: int, minutes: float, console: Console, root: Path = ROOT) -> None:
+    """Record A/A launches of every way to pair, by turns.
+
+    Raises:
+        GateError: a side could not be run.
+    """
+    budget, rng = Budget(minutes), random.Random()  # noqa: S311
+    cases = [case for case in choose(PAIRING_CASES, "cpu") if case.variant == "eager"]
+    with workplace(root) as place:
+        side = check_out(resolve("HEAD", "HEAD", root)[0], place / "base", root)
+        head = replace(side, source=replace(side.source, side="head"))
+        sides = {"base": side, "head": head}
+
+        def start(name: str) -> Worker:
+            return Worker(sides[name], root / ".gate" / "inductor")
+
+        have = Counter(line["design"] for line in lines("pairing"))
+        while budget.left > 0:
+            design = min(pairing.DESIGNS, key=lambda name: have[name])
+            if have[design] >= launches * len(cases):
+                break
+            console.print(f"pairing: {design}, {budget.left / 60:.0f} min left")
+            for case, samples, seconds in pairing.measure(design, cases, start, rng):
+                line = {
+                    "design": design,
+                    "case": {"workload": case.workload, "phase": case.phase, "variant": case.variant},
+                    "log_ratio": launch_ratio(samples.base, samples.head),
+                    "seconds": seconds,
+                }
+                append("pairing", line)
+                have[design] += 1
+
+
+def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
+    """Run the gate on every mutant and harmless edit that has no result yet, in a clone of its own.
+
+    Raises:
+        GateError: the clone could not be made.
+    """
+    budget = Budget(minutes)
+    done = {line["name"] for line in lines("mutants")}
+    with tempfile.TemporaryDirectory(prefix="gate-mutants-") as directory:
+        clone = Path(directory) / "clone"
+        git("clone", "-q", "--shared", str(root), str(clone), root=root)
+        for edit in (*MUTANTS, *HARMLESS):
+            if edit.name in done or budget.left < 0:
+                continue
+            git("checkout", "-q", "-f", "HEAD", root=clone)
+            edit.apply(clone)
+            began = time.monotonic()
+            args = parser().parse_args(["--base", "HEAD", "--workloads", *MUTANT_CASES])
+            result = gate(args, console, clone)
+            append(
+                "mutants",
+                {
+                    "name": edit.name,
+                    "cause": edit.cause,
+                    "exit_code": result.exit_code,
+                    "headline": result.headline,
+                    "named": sorted(
+                        {f.what for f in result.red_findings} | {t.verdict.kind for t in result.red_times}
+                    ),
+                    "seconds": round(time.monotonic() - began),
+                    "commit": git("rev-parse", "HEAD", root=clone),
+                },
+            )
+
+
+def run_gates(count: int, minutes: float, console: Console, root: Path = ROOT) -> None:
+    """Real gate runs of the shipped budget: head is base, and head slower by SLOWDOWN, by turns.
+
+    Raises:
+        GateError: the clone could not be made.
+    """
+    budget = Budget(minutes)
+    have = Counter(line["kind"] for line in lines("runs"))
+    with tempfile.TemporaryDirectory(prefix="gate-runs-") as directory:
+        clone = Path(directory) / "clone"
+        git("clone", "-q", "--shared", str(root), str(clone), root=root)
+        while budget.left > 0:
+            kind = min(KINDS, key=lambda kind: have[kind])
+            if have[kind] >= count:
+                break
+            git("checkout", "-q", "-f", "HEAD", root=clone)
+            git("clean", "-q", "-f", "-d", "src", root=clone)
+            if kind == "slower":
+                units = {
+                    key(Case(**line["case"])): line["units"] for line in lines("launches") if line["units"]
+                }
+                if not units:
+                    raise GateError("nothing is calibrated yet; run nox -s campaign -- record first")
+                inject(clone / PACKAGE, units)
+            args = parser().parse_args(["--base", "HEAD", "--seed", str(have[kind])])
+            result = gate(args, console, clone)
+            append(
+                "runs",
+                {
+                    "kind": kind,
+                    "exit_code": result.exit_code,
+                    "headline": result.headline,
+                    "verdicts": {
+                        t.name: [t.verdict.kind, round(t.verdict.ratio, 4), t.verdict.launches]
+                        for t in result.times
+                    },
+                    "minutes": result.about["minutes"],
+                    "commit": git("rev-parse", "HEAD", root=clone),
+                },
+            )
+            have[kind] += 1
+
+
+def write_page(replays: int, console: Console, root: Path = ROOT) -> None:
+    """Draw every figure of docs/gate.md from what is recorded.
+
+    Raises:
+        ValueError: nothing is recorded.
+    """
+    same, slower, plan = log_ratios("same"), log_ratios("slower"), Plan()
+    runs = lines("runs")
+    # A replayed run gets as many launches as the longest real one had time for.
+    reached = [launches for line in runs for _, _, launches in line["verdicts"].values()]
+    most = max(reached, default=plan.most)
+    recorded = lines("launches")
+    if not recorded:
+        raise ValueError("nothing is recorded; run nox -s campaign -- record first")
+    about = recorded[-1]["about"]
+    dates = sorted({line["date"] for line in recorded})
+    parts = [
+        f"Recorded {dates[0]} to {dates[-1]} on {about}; one line a launch in benchmarks/gate/recorded.",
+        "### Ways to pair",
+        proof.pairing_table(lines("pairing")),
+        "### Recorded noise",
+        proof.noise_table(same, slower),
+        "### Replayed",
+        f"{replays:,} gate runs replayed over the A/A launches, {most} launches at most, drawn by launch:",
+        proof.replay_table(same, plan, most, replays, console.print),
+        "### Mutants and harmless edits",
+        proof.mutant_table(lines("mutants")),
+        "### Real runs",
+        proof.runs_table(runs),
+    ]
+    write_between_markers("\n\n".join(parts), root / "docs" / "gate.md", proof.BEGIN, proof.END)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
-    parser.add_argument("part", choices=("record",))
-    parser.add_argument("--launches", type=int, default=40, help="of each case and kind (40)")
-    parser.add_argument("--minutes", type=float, default=240, help="at most, then it can go on (240)")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    args = parser.parse_args(argv)
-    console = Console(stderr=True)
+    arguments = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
+    arguments.add_argument("part", choices=("pairing", "record", "mutants", "runs", "write"))
+    arguments.add_argument("--launches", type=int, default=40, help="of each case and kind (40)")
+    arguments.add_argument("--minutes", type=float, default=240, help="at most, then it can go on (240)")
+    arguments.add_argument("--runs", type=int, default=5, help="real gate runs of each kind (5)")
+    arguments.add_argument("--replays", type=int, default=10_000, help="gate runs to replay (10000)")
+    arguments.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    args = arguments.parse_args(argv)
+    console = Console(stderr=True, soft_wrap=True)
     try:
-        record(args.launches, args.minutes, args.device, console)
+        if args.part == "record":
+            record(args.launches, args.minutes, args.device, console)
+        elif args.part == "pairing":
+            compare_designs(args.launches, args.minutes, console)
+        elif args.part == "mutants":
+            try_mutants(args.minutes, console)
+        elif args.part == "runs":
+            run_gates(args.runs, args.minutes, console)
+        else:
+            write_page(args.replays, console)
     except (GateError, ValueError, OSError) as error:
         print(f"campaign: {error}", file=sys.stderr)
         return 2
@@ -138,12 +316,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("campaign: stopped; the same command goes on where it was", file=sys.stderr)
         return 2
     return 0
-
-
-def recorded_about() -> Iterator[str]:
-    """Dates and commits of what is recorded."""
-    for line in lines("launches"):
-        yield f"{line['date']} {line['commit'][:10]}"
 
 
 if __name__ == "__main__":

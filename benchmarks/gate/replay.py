@@ -14,9 +14,10 @@ import numpy as np
 from scipy import stats
 
 from ..workloads import Case
-from .timing import Timing
+from .timing import Timing, look_at
 from .verdict import INCONCLUSIVE, SLOWER, Plan
 
+STEP_SECONDS = 1.0  # far above the absolute floor, which is not what is measured here
 Recorded = Mapping[Case, Sequence[float]]  # log ratios of A/A launches
 
 
@@ -76,21 +77,16 @@ def replay(
         case: np.asarray(values)[generator.integers(len(values), size=(runs, most))] + shift
         for case, values in recorded.items()
     }
-    alarms, launches = 0, 0
+    alarms = launches = undecided = 0
     caught = dict.fromkeys(recorded, 0)
-    undecided = 0
     for run in range(runs):
-        timings = [Timing(case, explained=explained) for case in recorded]
-        longest = 0
-        for timing in timings:
-            _decide(timing, list(draws[timing.case][run]), plan, len(timings))
-            assert timing.verdict is not None
-            slower = timing.verdict.kind == SLOWER
-            caught[timing.case] += slower
-            undecided += timing.verdict.kind == INCONCLUSIVE
-            longest = max(longest, len(timing.log_ratios))
-        alarms += any(t.verdict is not None and t.verdict.kind == SLOWER for t in timings)
-        launches += longest
+        timings = [Timing(case, explained=explained, base_seconds=[STEP_SECONDS]) for case in recorded]
+        launches += _one_run(timings, {case: draws[case][run] for case in recorded}, plan, most)
+        kinds = {timing.case: timing.verdict.kind for timing in timings if timing.verdict is not None}
+        for case, kind in kinds.items():
+            caught[case] += kind == SLOWER
+            undecided += kind == INCONCLUSIVE
+        alarms += SLOWER in kinds.values()
     return Rates(
         effect=effect,
         runs=runs,
@@ -101,11 +97,15 @@ def replay(
     )
 
 
-def _decide(timing: Timing, log_ratios: Sequence[float], plan: Plan, tests: int) -> None:
-    timing.base_seconds = [1.0]  # far above the floor, which is not what is measured here
-    for value in log_ratios:
-        timing.log_ratios.append(value)
-        timing.look(plan, tests)
-        if timing.decided:
-            return
-    timing.look(plan, tests, last=True)
+def _one_run(timings: Sequence[Timing], draws: Mapping[Case, Sequence[float]], plan: Plan, most: int) -> int:
+    """Give undecided cases one launch after another, as ``timing.run`` does; the number of launches."""
+    for launch in range(most):
+        undecided = [timing for timing in timings if not timing.decided]
+        if not undecided:
+            return launch
+        for timing in undecided:
+            timing.log_ratios.append(float(draws[timing.case][launch]))
+        if launch + 1 in plan.looks:
+            look_at(timings, plan)
+    look_at(timings, plan, last=True)
+    return most

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..workloads import Case
 from .sides import PACKAGE, Side, blob_hash
 
-MODULE = "_ballast.py"
+MODULE, UNITS = "_ballast.py", "_ballast.json"
 TARGET = "modeling_act_compiled.py"
 # Runs when the subject is imported: every model of ours does its step, then the extra work.
 HOOK = """
@@ -91,13 +91,19 @@ def key(case: Case) -> str:
     return f"{WORKLOADS[case.workload].height}-{phase}-{case.variant}"
 
 
-def slowed(side: Side, into: Path, units: dict[str, int]) -> Side:
-    """A copy of ``side`` that does ``units`` of extra work per step, by ``key``."""
-    shutil.copytree(side.path, into)
-    package = into / PACKAGE
+def inject(package: Path, units: dict[str, int]) -> list[str]:
+    """Put ``units`` of extra work per step, by ``key``, into a copy of the package; files that changed."""
     (package / MODULE).write_text(SOURCE, encoding="utf-8")
-    (package / "_ballast.json").write_text(json.dumps(units), encoding="utf-8")
+    (package / UNITS).write_text(json.dumps(units), encoding="utf-8")
     with (package / TARGET).open("a", encoding="utf-8") as file:
         file.write(HOOK)
-    changed = {name: blob_hash((package / name).read_bytes()) for name in (MODULE, "_ballast.json", TARGET)}
-    return replace(side, path=into, blobs={**side.blobs, **changed})
+    return [MODULE, UNITS, TARGET]
+
+
+def slowed(side: Side, into: Path, units: dict[str, int]) -> Side:
+    """A copy of ``side`` that does the extra work, as head."""
+    shutil.copytree(side.path, into)
+    package = into / PACKAGE
+    changed = {name: blob_hash((package / name).read_bytes()) for name in inject(package, units)}
+    source = replace(side.source, side="head", dirty=True)
+    return replace(side, source=source, path=into, blobs={**side.blobs, **changed})

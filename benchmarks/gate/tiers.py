@@ -13,7 +13,8 @@ from .exact import Finding, compare_actions, compare_counts, compare_learning
 from .sides import GateError
 
 TIMEOUT = 900  # s for one case's counts, its cold compile included
-LEARNING = Case("tiny", "training", "eager")  # gradients in float64, of every layer there is
+# Every part of ACT and two cameras, in seconds: gradients in float64, and what a graph consists of.
+TINY = {phase: Case("tiny", phase, "eager") for phase in ("training", "inference")}
 
 Answers = dict[str, dict[str, Any]]
 
@@ -30,7 +31,7 @@ def label(case: Case) -> str:
 
 def requests(cases: Sequence[Case]) -> list[tuple[str, Case]]:
     """What each side is asked, cheapest first: learning, then each case's counts and outputs."""
-    asked = [("learning", LEARNING)]
+    asked = [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]
     for case in pairs_of(cases):
         asked.append(("counts", case))
         if case.phase != "training":
@@ -73,7 +74,7 @@ def compare_exactly(
         GateError: base's code raises, or a worker is lost.
     """
     asked = requests(cases)
-    groups = [asked[:1], *([r for r in asked[1:] if r[1] == case] for case in pairs_of(cases))]
+    groups = [asked[:3], *([r for r in asked[3:] if r[1] == case] for case in pairs_of(cases))]
     backwards = [request for group in reversed(groups) for request in group]
     with ThreadPoolExecutor(max_workers=2) as pool:
         running = {
@@ -99,7 +100,12 @@ def compare_answers(
     Raises:
         GateError: base's code raises; there is nothing to compare head with.
     """
-    compare = {"learning": compare_learning, "counts": compare_counts, "outputs": compare_actions}
+    compare = {
+        "learning": compare_learning,
+        "graph": compare_counts,
+        "counts": compare_counts,
+        "outputs": compare_actions,
+    }
     findings: list[Finding] = []
     for do, case in asked:
         key = f"{do} {label(case)}"

@@ -20,7 +20,7 @@ from typing import Any
 from ..workloads import Case
 from .channel import Worker
 from .sides import GateError
-from .verdict import INCONCLUSIVE, SAME, Plan, Verdict, decide, launch_ratio
+from .verdict import INCONCLUSIVE, NO_PRIOR, SAME, Plan, Prior, Verdict, decide, fit_prior, launch_ratio
 
 STEP_TIMEOUT = 600  # s for one request; a cold compile of a training step takes up to 100 on two cores
 CASE_SECONDS = 4.0  # of steps per case and launch, both sides together
@@ -63,24 +63,25 @@ class Timing:
             raise GateError(f"{self.case}: {error}") from None
         self.base_seconds.append(median(base))
 
-    def look(self, plan: Plan, tests: int, *, last: bool = False) -> None:
+    def look(self, plan: Plan, tests: int, prior: Prior = NO_PRIOR, *, last: bool = False) -> None:
         """Decide, if this many launches are a look of the plan, or if there will be no more.
 
         A change of time that no counter explains is called only when the look after it says the
         same: it gets one more batch of launches.
         """
         launches = len(self.log_ratios)
-        if self.decided or (launches not in plan.looks and not last):
+        seen = self.verdict is not None and launches == self.looked_at
+        if self.decided or seen or (launches not in plan.looks and not last):
             return
-        if launches > self.looked_at or self.verdict is None:
-            self.verdict = decide(
-                self.log_ratios,
-                median(self.base_seconds) if self.base_seconds else 0.0,
-                plan,
-                tests=tests,
-                spent_at=self.looked_at,
-            )
-            self.looked_at = launches
+        self.verdict = decide(
+            self.log_ratios,
+            median(self.base_seconds) if self.base_seconds else 0.0,
+            plan,
+            tests=tests,
+            spent_at=self.looked_at,
+            prior=prior,
+        )
+        self.looked_at = launches
         kind = self.verdict.kind
         if kind in (SAME, INCONCLUSIVE) or self.explained or kind == self.unconfirmed:
             self.unconfirmed = None
@@ -133,6 +134,13 @@ def measure_launch(
             yield case, Samples(times["base"], times["head"])
 
 
+def look_at(timings: Sequence[Timing], plan: Plan, *, last: bool = False) -> None:
+    """Decide every case that is to be looked at now, with what all of them say about the noise."""
+    prior = fit_prior([timing.log_ratios for timing in timings])
+    for timing in timings:
+        timing.look(plan, len(timings), prior, last=last)
+
+
 class Budget:
     """What is left of the run's time."""
 
@@ -175,10 +183,8 @@ def run(
             by_case[case].add(samples.base, samples.head)
         launches += 1
         longest = budget.used - began  # the last one: fewer cases are left with each
-        for timing in undecided:
-            timing.look(plan, tests)
+        look_at(timings, plan)
         decided = sum(timing.decided for timing in timings)
         progress(f"launch {launches}: {decided} of {tests} cases decided, {max(0.0, budget.left):.0f} s left")
-    for timing in timings:
-        timing.look(plan, tests, last=True)
+    look_at(timings, plan, last=True)
     return launches

@@ -79,8 +79,8 @@ def ballast() -> dict[str, Any]:
     return {"seconds": importlib.import_module("lerobot_policy_act_compiled._ballast").seconds_per_unit()}
 
 
-def counts(case: Case) -> dict[str, Any]:
-    """Exact counts of a case; see ``counters``. Graph breaks come with file:line and reason."""
+def graph(case: Case) -> dict[str, Any]:
+    """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
     from .. import counters
 
     eager = prepare(case.as_variant("eager"))
@@ -95,9 +95,19 @@ def counts(case: Case) -> dict[str, Any]:
         "peak_memory_eager": counters.peak_memory(eager, case.device),
         "recompiles": None,
     }
-    if trace.graph_breaks:
-        return found  # fullgraph would raise; the break is the finding
-    found |= {"recompiles": _recompiles(case)}
+    if not trace.graph_breaks:  # fullgraph would raise; the break is the finding
+        found["recompiles"] = _recompiles(case)
+    return found
+
+
+def counts(case: Case) -> dict[str, Any]:
+    """All counts of a case: those of ``graph``, and those of its compiled code."""
+    from .. import counters
+
+    found = graph(case)
+    if found["graph_breaks"]:
+        return found
+    eager = ready(case.as_variant("eager"))
     with counters.count_compilation() as compilation:
         compiled = ready(case.as_variant("compiled"))
     found |= {
@@ -184,7 +194,7 @@ def learning(case: Case) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (warm, sample, counts, outputs, learning)
+    f.__name__: f for f in (warm, sample, graph, counts, outputs, learning)
 }
 
 

@@ -113,5 +113,5 @@ def test_the_table_goes_between_its_markers_and_nowhere_else(tmp_path: Path) -> 
     ratios.write_between_markers("new", page)
     assert page.read_text() == f"before\n{ratios.BEGIN}\nnew\n{ratios.END}\nafter\n"
     page.write_text("no markers")
-    with pytest.raises(ValueError, match=r"README.md has no place for the ratios"):
+    with pytest.raises(ValueError, match=r"README.md has no place for these figures"):
         ratios.write_between_markers("new", page)

@@ -79,7 +79,7 @@ def test_main_without_a_parent_has_no_base(repository: Repository, run_gate: Gat
 def test_unknown_cases_and_none(repository: Repository, run_gate: Gate) -> None:
     repository.commit()
     for name, said in (
-        ("walking", "unknown workload 'walking'; choose of aloha"),
+        ("walking", "unknown workload 'walking'; choose one of aloha"),
         ("pusht-x", "unknown phase 'x'"),
     ):
         assert_could_not_measure(run_gate("--workloads", name), repository, said)

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.gate.verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, decide, launch_ratio
+from benchmarks.gate.timing import Timing, look_at
+from benchmarks.gate.verdict import (
+    FASTER,
+    INCONCLUSIVE,
+    NO_PRIOR,
+    SAME,
+    SLOWER,
+    Plan,
+    decide,
+    fit_prior,
+    launch_ratio,
+)
+from benchmarks.workloads import Case
 
 PLAN = Plan()
 STEP = 0.1  # s
+CASE = Case("tiny", "inference", "eager")
 
 
 def launches(effect: float, n: int, noise: float = 0.01, seed: int = 0) -> list[float]:
@@ -47,7 +61,7 @@ def test_samples_that_are_no_pairs_are_refused() -> None:
     ("effect", "kind"), [(0.10, SLOWER), (-0.10, FASTER), (0.0, SAME), (0.02, INCONCLUSIVE)]
 )
 def test_known_answers(effect: float, kind: str) -> None:
-    verdict = decide(launches(effect, 8), STEP, PLAN, tests=8)
+    verdict = decide(launches(effect, 8, noise=0.015), STEP, PLAN, tests=8)
     assert verdict.kind == kind
     assert verdict.ratio == pytest.approx(1 + effect)
     assert verdict.launches == 8
@@ -123,32 +137,80 @@ def test_all_looks_together_spend_what_a_test_has() -> None:
     assert all(level > 0 for level in levels)
 
 
-def replay(effect: float, noise: float, runs: int, cases: int, *, heavy: bool = False) -> tuple[float, float]:
+def test_cases_that_agree_share_their_variance() -> None:
+    cases = [launches(0.0, 4, noise=0.02, seed=seed) for seed in range(6)]
+    prior = fit_prior(cases)
+    assert math.isinf(prior.weight)
+    assert prior.pooled == 18
+    variance, df = prior.moderated(0.001**2, 3)
+    assert math.sqrt(variance) == pytest.approx(0.02), "a lucky case is not believed"
+    assert df == 18
+    one = decide(launches(0.05, 4, noise=0.007), STEP, PLAN, tests=6)
+    assert one.kind == INCONCLUSIVE
+    assert (
+        decide(
+            launches(0.05, 4, noise=0.007), STEP, PLAN, tests=6, prior=fit_prior([launches(0, 4, 0.007)] * 6)
+        ).kind
+        == SLOWER
+    )
+
+
+def test_cases_that_do_not_agree_keep_their_own() -> None:
+    noises = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    prior = fit_prior([launches(0.0, 40, noise=noise, seed=seed) for seed, noise in enumerate(noises)])
+    assert prior.weight < 2
+    variance, df = prior.moderated(0.1**2, 39)
+    assert math.sqrt(variance) == pytest.approx(0.1, rel=0.1)
+    assert 39 <= df <= 41
+
+
+def test_the_priors_weight_is_what_the_variances_were_drawn_with() -> None:
+    # Variances from the scaled inverse chi-squared with 8 degrees of freedom, as the model has it.
+    generator = np.random.default_rng(0)
+    true = 8 * 0.02**2 / generator.chisquare(8, size=400)
+    prior = fit_prior([generator.normal(scale=math.sqrt(v), size=5).tolist() for v in true])
+    assert prior.weight == pytest.approx(8, rel=0.5)
+    assert math.sqrt(prior.variance) == pytest.approx(0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("cases", [[], [[0.1, 0.2]], [[0.1], [0.2], [0.3]]])
+def test_too_few_cases_have_nothing_in_common(cases: list[list[float]]) -> None:
+    assert fit_prior(cases) == NO_PRIOR
+    assert fit_prior(cases).moderated(0.5, 3) == (0.5, 3)
+
+
+def test_launches_that_agree_to_the_last_bit_have_a_prior_too() -> None:
+    assert math.isfinite(fit_prior([[0.0] * 4, [0.0] * 4]).variance)
+
+
+def simulate(
+    effect: float, noises: Sequence[float], runs: int, *, heavy: bool = False
+) -> tuple[float, float]:
     """Shares of runs with any case called slower, and of cases called slower."""
     generator = np.random.default_rng(1)
-    draw = generator.standard_t(3, (runs, cases, PLAN.most)) / math.sqrt(3) if heavy else None
-    values = generator.normal(size=(runs, cases, PLAN.most)) if draw is None else draw
-    values = math.log1p(effect) + noise * values
-    red = np.zeros((runs, cases), dtype=bool)
+    shape = (runs, len(noises), PLAN.most)
+    draws = generator.standard_t(3, shape) / math.sqrt(3) if heavy else generator.normal(size=shape)
+    red = np.zeros((runs, len(noises)), dtype=bool)
     for run in range(runs):
-        for case in range(cases):
-            before = 0
-            for look in PLAN.looks:
-                verdict = decide(list(values[run, case, :look]), STEP, PLAN, tests=cases, spent_at=before)
-                before = look
-                if verdict.decided:
-                    red[run, case] = verdict.kind == SLOWER
-                    break
+        timings = [Timing(CASE, explained=True, base_seconds=[STEP]) for _ in noises]
+        for launch in range(PLAN.most):
+            for case, timing in enumerate(timings):
+                if not timing.decided:
+                    timing.log_ratios.append(math.log1p(effect) + noises[case] * draws[run, case, launch])
+            if launch + 1 in PLAN.looks:
+                look_at(timings, PLAN)
+        red[run] = [t.verdict is not None and t.verdict.kind == SLOWER for t in timings]
     return red.any(axis=1).mean(), red.mean()
 
 
 @pytest.mark.parametrize("heavy", [False, True])
-def test_false_alarms_stay_below_what_is_promised(heavy: bool) -> None:
-    # 400 runs of 4 cases: with 1% promised, more than 11 alarms has a chance of 0.1%.
-    alarms, _ = replay(0.0, 0.02, runs=400, cases=4, heavy=heavy)
+@pytest.mark.parametrize("noises", [(0.02,) * 4, (0.01, 0.015, 0.02, 0.04)])
+def test_false_alarms_stay_below_what_is_promised(noises: Sequence[float], heavy: bool) -> None:
+    # 400 runs: with 1% promised, more than 11 alarms has a chance of 0.1%.
+    alarms, _ = simulate(0.0, noises, runs=400, heavy=heavy)
     assert alarms <= stats.binom.isf(0.001, 400, PLAN.alpha) / 400
 
 
 def test_five_percent_is_caught_through_two_percent_of_noise() -> None:
-    _, caught = replay(0.05, 0.02, runs=100, cases=4)
+    _, caught = simulate(0.05, (0.02,) * 4, runs=100)
     assert caught >= 0.95

@@ -1,0 +1,145 @@
+"""The figures in docs/gate.md, drawn from what the campaign recorded; no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from ..workloads import Case
+from .replay import Rates, Recorded, replay
+from .verdict import SLOWER, Plan
+
+BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
+EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
+# What a slowdown must be caught in at least, as a share of runs.
+CAUGHT = {0.03: 0.80, 0.05: 0.95, 0.10: 1.0}
+ALARMS = 0.01
+
+Line = Mapping[str, Any]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "**not met**"
+
+
+def pairing_table(lines: Sequence[Line]) -> str:
+    """Each way to pair: spread of one launch's ratio, seconds, and their product; the least is best."""
+    rows = []
+    keys = dict.fromkeys((line["design"], Case(**line["case"])) for line in lines)
+    for design, case in sorted(keys, key=lambda key: (str(key[1]), key[0])):
+        chosen = [line for line in lines if line["design"] == design and Case(**line["case"]) == case]
+        if len(chosen) < 2:
+            continue
+        spread = stdev(line["log_ratio"] for line in chosen)
+        seconds = mean(line["seconds"] for line in chosen)
+        bias = mean(line["log_ratio"] for line in chosen)
+        rows.append(
+            [
+                str(case),
+                design,
+                str(len(chosen)),
+                f"{spread:.2%}",
+                f"{bias:+.2%}",
+                f"{seconds:.1f}",
+                f"{1e4 * spread**2 * seconds:.1f}",
+            ]
+        )
+    header = ["case", "pairing", "launches", "noise", "bias", "s", "variance x s, %²s"]
+    return table(header, rows)
+
+
+def noise_table(same: Recorded, slower: Recorded) -> str:
+    """Noise and bias of one launch, and what an injected slowdown of 5% looks like."""
+    rows = []
+    for case, values in sorted(same.items(), key=lambda item: str(item[0])):
+        injected = slower.get(case, ())
+        error = stdev(values) / math.sqrt(len(values))
+        rows.append(
+            [
+                str(case),
+                str(len(values)),
+                f"{stdev(values):.2%}",
+                f"{mean(values):+.2%} ± {1.96 * error:.2%}",
+                f"{math.expm1(mean(injected)):+.1%} ({len(injected)})" if injected else "",
+            ]
+        )
+    return table(["case", "A/A launches", "noise of a launch", "bias", "5% injected (launches)"], rows)
+
+
+def false_alarm_row(rates: Rates) -> list[str]:
+    return [
+        "none (A/A)",
+        f"{rates.alarms:.2%} of runs, below {rates.upper():.2%} with 95% confidence",
+        f"≤ {ALARMS:.0%} of runs with any alarm",
+        verdict(rates.alarms <= ALARMS),
+        f"{rates.undecided:.1%}",
+        f"{rates.launches:.1f}",
+    ]
+
+
+def power_row(rates: Rates) -> list[str]:
+    least, case = min((share, name) for name, share in rates.caught.items())
+    wanted = CAUGHT.get(rates.effect)
+    return [
+        f"{rates.effect:.0%}",
+        f"{least:.1%} ({case}) to {max(rates.caught.values()):.1%}",
+        f"≥ {wanted:.0%}" if wanted else "",
+        verdict(least >= wanted) if wanted else "",
+        f"{rates.undecided:.1%}",
+        f"{rates.launches:.1f}",
+    ]
+
+
+def replay_table(
+    recorded: Recorded, plan: Plan, most: int, runs: int, progress: Callable[[str], None] = lambda _: None
+) -> str:
+    """False alarms, and what is caught of each slowdown, over ``runs`` replayed gates."""
+    rows = [false_alarm_row(replay(recorded, plan, runs=runs, most=most))]
+    for effect in EFFECTS:
+        progress(f"replay of {effect:.0%}")
+        rows.append(power_row(replay(recorded, plan, effect=effect, runs=runs, most=most)))
+    return table(["slowdown", "called slower", "target", "", "left undecided", "launches a run"], rows)
+
+
+def mutant_table(lines: Sequence[Line]) -> str:
+    """Each edit: what the gate said, and whether it is what it should have said."""
+    rows = []
+    for line in lines:
+        red = line["exit_code"] == 1
+        named = ", ".join(line["named"])
+        right = red and line["cause"] in named + line["headline"] if line["cause"] else line["exit_code"] == 0
+        outcome = {0: "green", 1: "red", 3: "undecided"}[line["exit_code"]]
+        rows.append(
+            [
+                line["name"],
+                line["cause"] or "(harmless)",
+                f"{outcome}: {named}" if named else outcome,
+                verdict(right),
+            ]
+        )
+    return table(["edit", "should name", "said", ""], rows)
+
+
+def runs_table(lines: Sequence[Line]) -> str:
+    """Real runs of the shipped budget."""
+    rows = []
+    for line in lines:
+        verdicts = line["verdicts"].values()
+        slower = sum(kind == SLOWER for kind, _, _ in verdicts)
+        rows.append(
+            [
+                {"same": "A/A", "slower": "5% injected"}[line["kind"]],
+                str(line["exit_code"]),
+                f"{slower} of {len(verdicts)}",
+                f"{max((launches for _, _, launches in verdicts), default=0)}",
+                line["minutes"],
+            ]
+        )
+    return table(["head", "exit code", "cases called slower", "launches", "minutes"], rows)

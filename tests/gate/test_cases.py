@@ -1,0 +1,39 @@
+"""Which cases are decided on."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.gate.cases import DEFAULT, choose
+
+
+@pytest.mark.parametrize("device", list(DEFAULT))
+def test_the_default_has_every_kind_of_step(device: str) -> None:
+    cases = choose(None, device)
+    assert len(set(cases)) == len(cases)
+    assert {case.variant for case in cases} == {"eager", "compiled"}
+    assert {"inference", "training", "rollout_ensemble"} <= {case.phase for case in cases}
+    assert {case.device for case in cases} == {device}
+
+
+def test_a_workload_is_all_its_phases_and_a_phase_is_one() -> None:
+    assert {case.phase for case in choose(["pusht"], "cpu")} == {"inference", "training", "rollout_ensemble"}
+    assert {str(case) for case in choose(["aloha-rollout"], "cpu")} == {
+        "aloha-rollout-eager-fp32-cpu",
+        "aloha-rollout-compiled-fp32-cpu",
+    }
+    assert len(choose(["pusht-inference", "pusht-inference"], "cpu")) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "device", "said"),
+    [
+        (["walker"], "cpu", "unknown workload 'walker'; choose one of aloha"),
+        (["pusht-walking"], "cpu", "unknown phase 'walking' in 'pusht-walking'"),
+        ([], "cpu", "no case selected"),
+        (None, "tpu", "unknown device 'tpu'"),
+    ],
+)
+def test_unknown_names_are_refused(names: list[str] | None, device: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        choose(names, device)

@@ -1,0 +1,145 @@
+"""Launches, budget and looks, on simulated time: who gets more launches, and when a case is closed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.gate import timing
+from benchmarks.gate.replay import replay
+from benchmarks.gate.timing import Budget, Samples, Timing, run
+from benchmarks.gate.verdict import INCONCLUSIVE, SAME, SLOWER, Plan
+from benchmarks.workloads import Case
+
+EAGER, COMPILED = (Case("pusht", "inference", variant) for variant in ("eager", "compiled"))
+PLAN = Plan()
+
+
+def ratios(effect: float, n: int, noise: float = 0.01, seed: int = 0) -> list[float]:
+    return list(math.log1p(effect) + noise * np.random.default_rng(seed).normal(size=n))
+
+
+def decided(case: Timing, log_ratios: Sequence[float]) -> Timing:
+    case.base_seconds = [0.1]
+    for value in log_ratios:
+        case.log_ratios.append(value)
+        case.look(PLAN, tests=4)
+        if case.decided:
+            break
+    return case
+
+
+def test_a_case_is_looked_at_only_where_the_plan_says() -> None:
+    case = Timing(EAGER, explained=True)
+    for launches, value in enumerate(ratios(0.5, 12), start=1):
+        case.base_seconds.append(0.1)
+        case.log_ratios.append(value)
+        case.look(PLAN, tests=4)
+        assert (case.verdict is not None) == (launches >= PLAN.looks[0])
+        if case.decided:
+            break
+    assert launches in PLAN.looks
+
+
+def test_an_unexplained_change_gets_one_more_batch() -> None:
+    explained = decided(Timing(EAGER, explained=True), ratios(0.2, 16))
+    unexplained = decided(Timing(EAGER), ratios(0.2, 16))
+    assert explained.verdict is not None
+    assert unexplained.verdict is not None
+    assert explained.verdict.kind == unexplained.verdict.kind == SLOWER
+    following = PLAN.looks[PLAN.looks.index(len(explained.log_ratios)) + 1]
+    assert len(unexplained.log_ratios) == following
+
+
+def test_a_change_that_goes_away_is_not_called() -> None:
+    burst = decided(Timing(EAGER), [*ratios(0.2, 4, noise=0.002), *ratios(-0.4, 12, noise=0.002)])
+    assert burst.verdict is not None
+    assert burst.verdict.kind != SLOWER
+
+
+def test_an_unconfirmed_change_at_the_end_is_inconclusive() -> None:
+    case = Timing(EAGER, base_seconds=[0.1], log_ratios=ratios(0.2, 8))
+    case.look(PLAN, tests=4)
+    case.look(PLAN, tests=4, last=True)
+    assert case.verdict is not None
+    assert (case.verdict.kind, case.unconfirmed) == (INCONCLUSIVE, SLOWER)
+
+
+class Simulated:
+    """Launches without processes: each takes ``seconds`` of a clock of its own."""
+
+    def __init__(self, effects: dict[Case, float], seconds: float, noise: float = 0.01) -> None:
+        self.now, self.seconds, self.effects, self.noise = 0.0, seconds, effects, noise
+        self.asked: list[list[Case]] = []
+        self.generator = np.random.default_rng(0)
+
+    def launch(self, cases: Sequence[Case], *_: Any) -> Iterator[tuple[Case, Samples]]:
+        self.asked.append(list(cases))
+        self.now += self.seconds
+        for case in cases:
+            ratio = (1 + self.effects[case]) * math.exp(self.generator.normal() * self.noise)
+            yield case, Samples([0.1] * 3, [0.1 * ratio] * 3)
+
+    def run(self, monkeypatch: pytest.MonkeyPatch, minutes: float) -> list[Timing]:
+        monkeypatch.setattr(timing, "measure_launch", self.launch)
+        timings = [Timing(case, explained=True) for case in self.effects]
+        run(timings, PLAN, Budget(minutes, clock=lambda: self.now), None, None)  # type: ignore[arg-type]
+        return timings
+
+
+def test_decided_cases_get_no_more_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = Simulated({EAGER: 0.5, COMPILED: 0.025}, seconds=10, noise=0.03)
+    slow, close = simulated.run(monkeypatch, minutes=60)
+    assert slow.verdict is not None
+    assert slow.verdict.kind == SLOWER
+    assert len(slow.log_ratios) < len(close.log_ratios)
+    assert simulated.asked[-1] == [COMPILED]
+
+
+def test_no_launch_begins_that_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated = Simulated({EAGER: 0.0, COMPILED: 0.0}, seconds=50, noise=2.0)
+    timings = simulated.run(monkeypatch, minutes=2.0)
+    assert simulated.now <= 120
+    assert len(simulated.asked) == 2
+    assert all(case.verdict is not None and case.verdict.kind == INCONCLUSIVE for case in timings)
+
+
+def test_one_launch_is_always_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(Simulated({EAGER: 0.0}, seconds=50).asked) == 0
+    simulated = Simulated({EAGER: 0.0}, seconds=50)
+    simulated.run(monkeypatch, minutes=0.01)
+    assert len(simulated.asked) == 1
+
+
+def test_the_replay_keeps_and_breaks_promises_as_it_should() -> None:
+    recorded = {case: ratios(0.0, 60, noise=0.012, seed=seed) for seed, case in enumerate((EAGER, COMPILED))}
+    calm = replay(recorded, PLAN, runs=200)
+    assert calm.alarms <= 0.03
+    assert calm.undecided < 0.05
+    big = replay(recorded, PLAN, effect=0.10, runs=100)
+    assert all(share == 1 for share in big.caught.values())
+    biased = {case: [value + 0.06 for value in values] for case, values in recorded.items()}
+    assert replay(biased, PLAN, runs=50).alarms > 0.9, "a bias of the pairing would be seen"
+
+
+def test_the_replays_limit_is_clopper_and_pearsons() -> None:
+    recorded = {EAGER: [0.0, 0.001, -0.001]}
+    rates = replay(recorded, PLAN, runs=100)
+    assert rates.alarms == 0
+    assert rates.upper() == pytest.approx(1 - 0.05 ** (1 / 100))
+
+
+def test_a_replay_of_nothing_is_refused() -> None:
+    for recorded in ({}, {EAGER: [0.1]}):
+        with pytest.raises(ValueError, match="at least two recorded launches"):
+            replay(recorded, PLAN)
+
+
+def test_looks_rise() -> None:
+    assert all(a < b for a, b in itertools.pairwise(PLAN.looks))
+    assert decided(Timing(EAGER), [0.0] * 4).verdict.kind == SAME  # type: ignore[union-attr]

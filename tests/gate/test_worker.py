@@ -1,0 +1,115 @@
+"""The real worker on the real subject: what it imported, what it counts, and that it notices mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gate.channel import ROOT, StepError, Worker
+from benchmarks.gate.exact import COUNTERS, compare_counts, compare_learning
+from benchmarks.gate.mutants import MUTANTS
+from benchmarks.gate.sides import PACKAGE, Side, blob_hash, check_out, resolve
+from benchmarks.gate.slowdown import key, slowed
+from benchmarks.workloads import Case
+
+TINY = Case("tiny", "inference", "eager")
+TRAINING = Case("tiny", "training", "eager")
+TIMEOUT = 300
+
+
+def checked_out(path: Path) -> Side:
+    return check_out(resolve("HEAD", None, ROOT)[1], path, ROOT)
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    directory = tmp_path_factory.mktemp("gate")
+    with Worker(checked_out(directory / "head"), directory / "inductor") as worker:
+        worker.hello()
+        yield worker
+
+
+def ask(worker: Worker, do: str, case: Case, **options: Any) -> dict[str, Any]:
+    return worker.ask(do, timeout=TIMEOUT, case=asdict(case), **options)
+
+
+@pytest.fixture(scope="module")
+def graph(worker: Worker) -> dict[str, Any]:
+    return ask(worker, "graph", TINY)
+
+
+@pytest.fixture(scope="module")
+def learning(worker: Worker) -> dict[str, Any]:
+    return ask(worker, "learning", TRAINING)
+
+
+def test_it_runs_the_checkout_and_nothing_else(worker: Worker) -> None:
+    answer = worker.ask("hello", timeout=TIMEOUT)
+    assert Path(answer["imported"]).is_relative_to(worker.side.path)
+    assert answer["blobs"]["modeling_act_compiled.py"] == blob_hash(
+        (ROOT / PACKAGE / "modeling_act_compiled.py").read_bytes()
+    )
+
+
+def test_every_counter_that_needs_no_compiled_code_is_there(graph: dict[str, Any]) -> None:
+    assert set(graph) <= set(COUNTERS)
+    assert graph["graph_breaks"] == []
+    assert graph["graphs"] == 1
+    assert graph["recompiles"] <= 2, "the batch becomes dynamic once; train and eval are two graphs"
+    for name in ("ops", "flops", "dispatched_ops", "peak_memory_eager"):
+        assert graph[name] > 0
+
+
+def test_steps_are_timed(worker: Worker) -> None:
+    assert ask(worker, "warm", TINY)["seconds"] > 0
+    seconds = ask(worker, "sample", TINY, samples=3)["seconds"]
+    assert len(seconds) == 3
+    assert all(second > 0 for second in seconds)
+
+
+def test_a_failing_request_is_the_sides_error_and_the_worker_lives(worker: Worker) -> None:
+    with pytest.raises(StepError, match="head failed: ValueError: device 'cuda' was asked for"):
+        ask(worker, "warm", Case("tiny", "inference", "eager", device="cuda"))
+    assert ask(worker, "warm", TINY)["seconds"] > 0
+
+
+def test_the_compiled_graph_learns_what_eager_learns(learning: dict[str, Any]) -> None:
+    assert len(learning["values"]["eager"]) > 100
+    assert compare_learning("tiny-training", learning, learning) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "do"),
+    [
+        (".item() in forward", "graph"),
+        ("a detach that breaks gradients", "learning"),
+    ],
+)
+def test_a_mutant_is_named(
+    name: str, do: str, graph: dict[str, Any], learning: dict[str, Any], tmp_path: Path
+) -> None:
+    edit = next(edit for edit in MUTANTS if edit.name == name)
+    side = checked_out(tmp_path / "head")
+    edit.apply(side.path)
+    case, before = (TINY, graph) if do == "graph" else (TRAINING, learning)
+    with Worker(side, tmp_path / "inductor") as mutated:
+        after = ask(mutated, do, case)
+    compare = compare_counts if do == "graph" else compare_learning
+    red = [finding for finding in compare("tiny", before, after) if finding.red]
+    assert any(edit.cause in finding.what for finding in red), red
+    if edit.cause == "graph breaks":
+        assert any("modeling_act_compiled.py:" in finding.detail for finding in red)
+
+
+def test_injected_work_takes_its_time(tmp_path: Path) -> None:
+    side = checked_out(tmp_path / "head")
+    with Worker(slowed(side, tmp_path / "slow", {key(TINY): 20_000}), tmp_path / "inductor") as worker:
+        worker.hello()
+        unit = worker.ask("ballast", timeout=TIMEOUT)["seconds"]
+        ask(worker, "warm", TINY)
+        slow = min(ask(worker, "sample", TINY, samples=5)["seconds"])
+    assert slow > 0.5 * 20_000 * unit
