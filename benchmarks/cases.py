@@ -14,10 +14,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .launch import TRUST_THE_PROCESSOR
-from .workloads import Case, Step, available_devices, prepare
+from .launch import TRUST_THE_PROCESSOR, warmed_up
+from .workloads import Case, Step, available_devices
 
-TIMEOUT = 900  # s; a cold compile of a training step takes 80-100 on two cores
+TIMEOUT = 900  # s; a cold compile of a training step takes 160-220 on two cores
 
 # What a device measures, by phase and precision. On two cores a training step of aloha takes
 # 10 s and one of libero 5, and three figures of each would double the suite: the CPU's training
@@ -101,14 +101,7 @@ def ready(machine: Machine, case: Case) -> Step:
     skip_unless_measured(machine, case)
     if case not in _ready:
         use_inductor_cache()
-        from .counters import first_compiled_call
-
-        step = prepare(case)
-        if case.compiles:
-            first_compiled_call(step)
-        step()  # allocators, thread pools and, on CUDA, the recording of graphs
-        step.wait()
-        _ready[case] = step
+        _ready[case] = warmed_up(case)
     return _ready[case]
 
 

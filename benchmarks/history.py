@@ -16,26 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-ROOT = Path(__file__).resolve().parents[1]
-SUBJECT = "src/lerobot_policy_act_compiled/__init__.py"
+from .repository import PACKAGE, ROOT, MeasurementError, git
+
+SUBJECT = f"{PACKAGE}/__init__.py"
 PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
 QUICK_SHARE = 0.5  # asv counts two processes a benchmark; with --quick it starts one and ends at half
-
-
-class MeasurementError(Exception):
-    """One line that says what could not be measured, and the remedy."""
-
-
-def git(*args: str, root: Path) -> str:
-    """Output of a git command in ``root``.
-
-    Raises:
-        MeasurementError: git failed; its last line is the message.
-    """
-    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise MeasurementError((done.stderr.strip() or f"git {args[0]} failed").splitlines()[-1])
-    return done.stdout.strip()
 
 
 def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]:

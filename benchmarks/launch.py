@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .repository import ROOT
 from .workloads import Case, Step, prepare
 
-ROOT = Path(__file__).resolve().parents[1]
 # Every process of Inductor compiles and loads a library to see whether the processor's vector
 # instructions work: 10 s of 15 with an empty cache, 3 s with a full one, and nothing of the model.
 TRUST_THE_PROCESSOR = {"TORCHINDUCTOR_VEC_ISA_OK": "1"}
@@ -97,18 +97,28 @@ def first_call(cases: Sequence[Case]) -> dict[str, Any]:
     return answer
 
 
+def warmed_up(case: Case) -> Step:
+    """The case's step after its first calls, compiled where it is to be.
+
+    Raises:
+        RuntimeError: the case compiles, and nothing was compiled.
+    """
+    from .counters import first_compiled_call
+
+    step = prepare(case)
+    if case.compiles:
+        first_compiled_call(step)
+    step()  # allocators, thread pools and, on CUDA, the recording of graphs
+    step.wait()
+    return step
+
+
 def alternate(cases: Sequence[Case], rounds: int = 7) -> dict[str, Any]:
     """Seconds of each case's step, taken by turns so that the machine's drift hits all alike.
 
     The order turns with each round, so that no case always follows the same one.
     """
-    from .counters import first_compiled_call
-
-    steps = [prepare(case) for case in cases]
-    for step in steps:
-        if step.case.compiles:
-            first_compiled_call(step)
-        step()
+    steps = [warmed_up(case) for case in cases]
     seconds: dict[str, list[float]] = {str(case): [] for case in cases}
     for turn in range(rounds):
         shift = turn % len(steps)

@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .launch import ROOT, as_request, launch
+from .launch import as_request, launch
+from .repository import ROOT
 from .workloads import Case
 
 BEGIN, END = "<!-- ratios: written by nox -s ratios -->", "<!-- /ratios -->"

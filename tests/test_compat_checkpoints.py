@@ -34,6 +34,7 @@ VARIANTS: dict[str, Callable[[Any], Any]] = {
     "patched-compiled": lambda policy: compiled_model(patch_policy(policy)),
     "compiled-patched": lambda policy: patch_policy(compiled_model(policy)),
     "act_compiled": act_compiled,
+    "act_compiled-compiled": lambda policy: compiled_model(act_compiled(policy)),
 }
 
 

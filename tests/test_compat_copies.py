@@ -60,6 +60,7 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "patched": patch_policy,
     "patched-subclass": lambda policy: patch_policy(HalvingPolicy(policy.config)),
     "compiled-model": lambda policy: compiled_model(patch_policy(policy)),
+    "compiled-subclass": lambda policy: compiled_model(patch_policy(HalvingPolicy(policy.config))),
     "act_compiled": act_compiled,
 }
 

@@ -34,8 +34,6 @@ BAD: dict[str, tuple[tuple[str, ...], Callable[[Batch], Batch]]] = {
 CASES = [
     pytest.param(call, spoil, id=f"{name}-{call}") for name, (calls, spoil) in BAD.items() for call in calls
 ]
-# Each is a compile, so one call for each kind of bad batch.
-COMPILED_CASES = [pytest.param(calls[0], spoil, id=name) for name, (calls, spoil) in BAD.items()]
 
 
 def without(batch: Batch, key: str) -> Batch:
@@ -64,7 +62,7 @@ def test_patched(call: str, spoil: Callable[[Batch], Batch], stock: Any, tiny_ba
 
 
 @pytest.mark.usefixtures("without_inductor")
-@pytest.mark.parametrize(("call", "spoil"), COMPILED_CASES)
+@pytest.mark.parametrize(("call", "spoil"), CASES)
 def test_act_compiled(call: str, spoil: Callable[[Batch], Batch], stock: Any, tiny_batch: Make) -> None:
     bad = spoil(tiny_batch())
     expected = error_of(stock, call, bad)
@@ -75,7 +73,7 @@ def test_act_compiled(call: str, spoil: Callable[[Batch], Batch], stock: Any, ti
     assert str(error) == str(expected)
 
 
-@pytest.mark.parametrize(("call", "spoil"), COMPILED_CASES)
+@pytest.mark.parametrize(("call", "spoil"), CASES)
 def test_compiled_model(call: str, spoil: Callable[[Batch], Batch], stock: Any, tiny_batch: Make) -> None:
     # Dynamo finds a wrong shape while tracing and raises an error of its own over the same one.
     bad = spoil(tiny_batch())

@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from ..repository import ROOT, MeasurementError
 from . import cases as gate_cases
-from .channel import ROOT, WORKER, Worker
+from .channel import WORKER, Worker
 from .environments import python_for
 from .exact import Finding, moved
 from .report import write
 from .result import COULD_NOT_MEASURE, CaseTime, Result
-from .sides import GateError, Source, accepted, check_out, distance, resolve
+from .sides import Source, accepted, check_out, distance, resolve
 from .tiers import compare_exactly, label, stops_here
 from .timing import Budget, Timing, pair, run
 from .verdict import Plan
@@ -68,7 +69,7 @@ def gate(
     """The whole comparison, one tier after the other.
 
     Raises:
-        GateError, ValueError, OSError: it could not be measured.
+        MeasurementError, ValueError, OSError: it could not be measured.
     """
     budget = Budget(args.minutes)
     rng = random.Random(args.seed)  # noqa: S311  # an order, not a secret
@@ -92,7 +93,9 @@ def gate(
 
         with pair(start, rng) as (workers, hello):
             if args.device == "cuda" and not hello["head"]["devices"]:
-                raise GateError("head: --device cuda was asked for and torch sees none; use --device cpu")
+                raise MeasurementError(
+                    "head: --device cuda was asked for and torch sees none; use --device cpu"
+                )
             findings = compare_exactly(workers, cases, progress)
         for finding in findings:
             progress(
@@ -175,7 +178,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Seque
         return _could_not(console, "interrupted; nothing is decided and nothing is left behind")
     except OSError as error:
         return _could_not(console, f"{error}; is the disk full, or not to be written to?")
-    except (GateError, ValueError) as error:
+    except (MeasurementError, ValueError) as error:
         return _could_not(console, str(error))
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -24,13 +24,14 @@ from typing import Any
 from rich.console import Console
 
 from ..ratios import write_between_markers
+from ..repository import PACKAGE, ROOT, MeasurementError, git
 from ..workloads import Case
 from . import pairing, proof
 from .__main__ import gate, parser
 from .cases import choose
-from .channel import ROOT, Worker
+from .channel import Worker
 from .mutants import HARMLESS, MUTANTS
-from .sides import PACKAGE, GateError, check_out, git, resolve
+from .sides import check_out, resolve
 from .slowdown import inject, key, slowed
 from .timing import STEP_TIMEOUT, Budget, StartWorker, measure_launch, pair
 from .verdict import Plan, launch_ratio
@@ -85,7 +86,7 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
     """Record until there are ``launches`` of each kind and case, or the time is up.
 
     Raises:
-        GateError: a side could not be run.
+        MeasurementError: a side could not be run.
     """
     budget, cases = Budget(minutes), choose(None, device)
     rng = random.Random()  # noqa: S311  # another order each time it goes on
@@ -148,7 +149,7 @@ def compare_designs(launches: int, minutes: float, console: Console, root: Path 
     """Record A/A launches of every way to pair, by turns.
 
     Raises:
-        GateError: a side could not be run.
+        MeasurementError: a side could not be run.
     """
     budget, rng = Budget(minutes), random.Random()  # noqa: S311
     cases = [case for case in choose(PAIRING_CASES, "cpu") if case.variant == "eager"]
@@ -181,7 +182,7 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
     """Run the gate on every mutant and harmless edit that has no result yet, in a clone of its own.
 
     Raises:
-        GateError: the clone could not be made.
+        MeasurementError: the clone could not be made.
     """
     budget = Budget(minutes)
     done = {line["name"] for line in lines("mutants")}
@@ -216,7 +217,7 @@ def run_gates(count: int, minutes: float, console: Console, root: Path = ROOT) -
     """Real gate runs of the shipped budget: head is base, and head slower by SLOWDOWN, by turns.
 
     Raises:
-        GateError: the clone could not be made.
+        MeasurementError: the clone could not be made.
     """
     budget = Budget(minutes)
     have = Counter(line["kind"] for line in lines("runs"))
@@ -234,7 +235,7 @@ def run_gates(count: int, minutes: float, console: Console, root: Path = ROOT) -
                     key(Case(**line["case"])): line["units"] for line in lines("launches") if line["units"]
                 }
                 if not units:
-                    raise GateError("nothing is calibrated yet; run nox -s campaign -- record first")
+                    raise MeasurementError("nothing is calibrated yet; run nox -s campaign -- record first")
                 inject(clone / PACKAGE, units)
             args = parser().parse_args(["--base", "HEAD", "--seed", str(have[kind])])
             result = gate(args, console, clone)
@@ -309,7 +310,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             run_gates(args.runs, args.minutes, console)
         else:
             write_page(args.replays, console)
-    except (GateError, ValueError, OSError) as error:
+    except (MeasurementError, ValueError, OSError) as error:
         print(f"campaign: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import Any
 
 from ..launch import TRUST_THE_PROCESSOR
-from .sides import GateError, Side
+from ..repository import ROOT, MeasurementError
+from .sides import Side
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKER = ("-m", "benchmarks.gate.worker")
 START_SECONDS = 180  # imports take 5 s from byte-code and 13 without; a busy runner takes its time
 
 
-class StepError(GateError):
+class StepError(MeasurementError):
     """The side's code raised: the worker lives, and said so."""
 
 
@@ -66,26 +66,26 @@ class Worker:
             )
         except OSError as error:
             self._log.close()
-            raise GateError(f"{side.name}: no worker could be started: {error}") from None
+            raise MeasurementError(f"{side.name}: no worker could be started: {error}") from None
 
     def send(self, do: str, **request: Any) -> None:
         """Ask without waiting for the answer.
 
         Raises:
-            GateError: the worker has ended.
+            MeasurementError: the worker has ended.
         """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
             self._process.stdin.flush()
         except (BrokenPipeError, OSError):
-            raise GateError(self._death()) from None
+            raise MeasurementError(self._death()) from None
 
     def receive(self, timeout: float) -> dict[str, Any]:
         """The next answer.
 
         Raises:
-            GateError: the worker failed, ended, was killed, or took longer than ``timeout`` s.
+            MeasurementError: the worker failed, ended, was killed, or took longer than ``timeout`` s.
         """
         assert self._process.stdout is not None
         timer = threading.Timer(timeout, self.kill)
@@ -96,13 +96,13 @@ class Worker:
             timer.cancel()
         if not line:
             if timer.finished.is_set() and self._killed:
-                raise GateError(
+                raise MeasurementError(
                     f"{self.side.name} gave no answer within {timeout:.0f} s and was stopped; does it hang?"
                 )
-            raise GateError(self._death())
+            raise MeasurementError(self._death())
         answer: Mapping[str, Any] = json.loads(line)
         if answer.get("machine"):
-            raise GateError(
+            raise MeasurementError(
                 f"{self.side.name} ran out of memory or disk: {answer['error']}; free some and retry"
             )
         if "error" in answer:
@@ -118,7 +118,7 @@ class Worker:
         """What the worker imported, checked against the side.
 
         Raises:
-            GateError: it does not import, or it is other code.
+            MeasurementError: it does not import, or it is other code.
         """
         self.send("hello")
         return self.check_hello()

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .sides import GateError, Side, declared_dependencies
+from ..repository import MeasurementError
+from .sides import Side, declared_dependencies
 
 INSTALL_SECONDS = 1800
 RULER = ("filelock", "packaging", "rich")  # what a worker imports of the ruler's needs
@@ -21,7 +22,7 @@ def python_for(side: Side, root: Path, progress: Callable[[str], None]) -> str:
     Environments are named by the dependencies they hold and stay for the next run.
 
     Raises:
-        GateError: the dependencies do not install.
+        MeasurementError: the dependencies do not install.
     """
     if side.dependencies == declared_dependencies(root):
         return sys.executable
@@ -48,8 +49,10 @@ def _uv(side: Side, *args: str) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise GateError(f"{side.name}: its dependencies did not install within {INSTALL_SECONDS} s") from None
+        raise MeasurementError(
+            f"{side.name}: its dependencies did not install within {INSTALL_SECONDS} s"
+        ) from None
     if done.returncode != 0:
-        raise GateError(
+        raise MeasurementError(
             f"{side.name}: its dependencies do not install: {' '.join(done.stderr.split())[:300]}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sides import PACKAGE
+from ..repository import PACKAGE
 
 MODEL = "modeling_act_compiled.py"
 

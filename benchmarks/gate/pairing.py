@@ -17,8 +17,6 @@ from .timing import STEP_TIMEOUT, Samples, StartWorker, pair
 
 Take = Callable[[dict[str, Worker], Case, float], Samples]
 
-BLOCK = {"base": [0], "head": [1]}  # cores of the two sides in a duet, swapped half-way
-
 
 def _one(worker: Worker, case: Case, samples: int = 1) -> list[float]:
     answer = worker.ask("sample", timeout=STEP_TIMEOUT, case=asdict(case), samples=samples)
@@ -56,10 +54,9 @@ def blocks(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
 def duet(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
     """Both at once, a core and a thread each, cores swapped half-way (arXiv 2001.05811)."""
     times: dict[str, list[float]] = {"base": [], "head": []}
-    for swapped in (False, True):
+    for cores in ({"base": 0, "head": 1}, {"base": 1, "head": 0}):
         for side, worker in workers.items():
-            cores = BLOCK["head" if (side == "base") == swapped else "base"]
-            worker.ask("pin", timeout=STEP_TIMEOUT, cores=cores, threads=1)
+            worker.ask("pin", timeout=STEP_TIMEOUT, cores=[cores[side]], threads=1)
         end = time.monotonic() + seconds / 2
         while time.monotonic() < end:
             for worker in workers.values():

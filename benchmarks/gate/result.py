@@ -91,13 +91,13 @@ class Result:
     def headline(self) -> str:
         """The verdict in one line."""
         if self.exit_code == REGRESSION:
-            causes = [
-                f"{len(times)} of {len(self.times)} cases slower, "
-                f"most {worst.name} ({worst.verdict.wording()})"
-                for times in [self.red_times]
-                if times
-                for worst in [max(times, key=lambda t: t.verdict.ratio)]
-            ]
+            causes = []
+            if self.red_times:
+                worst = max(self.red_times, key=lambda t: t.verdict.ratio)
+                causes.append(
+                    f"{len(self.red_times)} of {len(self.times)} cases slower, "
+                    f"most {worst.name} ({worst.verdict.wording()})"
+                )
             breaks = [f for f in self.red_findings if f.what == "graph breaks"]
             others = [f for f in self.red_findings if f not in breaks]
             if breaks:

@@ -18,17 +18,14 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from ..repository import PACKAGE, MeasurementError, git
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-PACKAGE = "src/lerobot_policy_act_compiled"
 WORKING_TREE = "working tree"
-
-
-class GateError(Exception):
-    """Nothing could be measured: one line that names the side and the remedy. Exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -80,29 +77,17 @@ class Side:
         """Compare what a worker imported with what this side is.
 
         Raises:
-            GateError: the worker ran another file, or other contents.
+            MeasurementError: the worker ran another file, or other contents.
         """
         if not Path(imported).resolve().is_relative_to(self.path.resolve()):
-            raise GateError(
+            raise MeasurementError(
                 f"{self.name} imported {imported}, not its own checkout; unset PYTHONPATH and retry"
             )
         wrong = sorted(name for name, blob in blobs.items() if self.blobs.get(name) != blob)
         if wrong or not blobs:
-            raise GateError(
+            raise MeasurementError(
                 f"{self.name} ran other code than {self.source.name}: {', '.join(wrong) or 'nothing'}"
             )
-
-
-def git(*args: str, root: Path) -> str:
-    """Output of git.
-
-    Raises:
-        GateError: git failed, with its last line.
-    """
-    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise GateError((done.stderr.strip() or f"git {args[0]} failed").splitlines()[-1])
-    return done.stdout.strip()
 
 
 def resolve(base: str | None, head: str | None, root: Path) -> tuple[Source, Source]:
@@ -111,7 +96,7 @@ def resolve(base: str | None, head: str | None, root: Path) -> tuple[Source, Sou
     On main itself base is the parent commit, or, with uncommitted changes, HEAD.
 
     Raises:
-        GateError: a ref that git does not know or that has no subject, or there is nothing to compare.
+        MeasurementError: a ref that git does not know or that has no subject, or there is nothing to compare.
     """
     head_source = _working_tree(root) if head is None else _commit("head", head, root)
     if base is None:
@@ -119,15 +104,15 @@ def resolve(base: str | None, head: str | None, root: Path) -> tuple[Source, Sou
     base_source = _commit("base", base, root)
     for source in (base_source, head_source):
         if git("ls-tree", "--name-only", source.commit, PACKAGE, root=root) == "" and not source.dirty:
-            raise GateError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
+            raise MeasurementError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
     return base_source, head_source
 
 
 def _commit(side: str, ref: str, root: Path) -> Source:
     try:
         commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", root=root)
-    except GateError:
-        raise GateError(
+    except MeasurementError:
+        raise MeasurementError(
             f"{side} {ref!r} is no commit that git knows here; fetch it, or see `git log --oneline`"
         ) from None
     return Source(side, ref, commit, False, *_described(commit, root))
@@ -148,7 +133,7 @@ def _default_base(head: Source, root: Path) -> str:
     for main in ("origin/main", "main"):
         try:
             merge_base = git("merge-base", head.commit, main, root=root)
-        except GateError:
+        except MeasurementError:
             continue
         if merge_base != head.commit:
             return merge_base
@@ -157,15 +142,15 @@ def _default_base(head: Source, root: Path) -> str:
         return head.commit
     try:
         return git("rev-parse", "--verify", "--quiet", f"{head.commit}^", root=root)
-    except GateError:
-        raise GateError(f"base: {head.name} has no parent commit; name one by --base") from None
+    except MeasurementError:
+        raise MeasurementError(f"base: {head.name} has no parent commit; name one by --base") from None
 
 
 def check_out(source: Source, into: Path, root: Path) -> Side:
     """Put the source's ``src`` and ``pyproject.toml`` into ``into``.
 
     Raises:
-        GateError: it cannot be read, or the disk is full.
+        MeasurementError: it cannot be read, or the disk is full.
     """
     into.mkdir(parents=True)
     try:
@@ -175,9 +160,9 @@ def check_out(source: Source, into: Path, root: Path) -> Side:
             blobs = _export(source.commit, into, root)
         dependencies = declared_dependencies(into)
     except (OSError, tarfile.TarError, KeyError, ValueError) as error:
-        raise GateError(f"{source.side} {source.name} cannot be checked out: {error}") from None
+        raise MeasurementError(f"{source.side} {source.name} cannot be checked out: {error}") from None
     if not blobs:
-        raise GateError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
+        raise MeasurementError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
     return Side(source, into, blobs, dependencies)
 
 
@@ -239,7 +224,7 @@ def accepted(base: Source, head: Source, root: Path) -> dict[str, str]:
     """Reasons by case, from ``Perf-Accept: <case> <reason>`` trailers of the commits in between.
 
     Raises:
-        GateError: a trailer without a reason.
+        MeasurementError: a trailer without a reason.
     """
     trailers = git(
         "log",
@@ -251,7 +236,7 @@ def accepted(base: Source, head: Source, root: Path) -> dict[str, str]:
     for line in filter(None, map(str.strip, trailers.splitlines())):
         case, _, reason = line.partition(" ")
         if not reason.strip():
-            raise GateError(
+            raise MeasurementError(
                 f"head: 'Perf-Accept: {line}' gives no reason; write Perf-Accept: <case> <reason>"
             )
         reasons[case] = reason.strip()

@@ -12,8 +12,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from ..repository import PACKAGE
 from ..workloads import Case
-from .sides import PACKAGE, Side, blob_hash
+from .sides import Side, blob_hash
 
 MODULE, UNITS = "_ballast.py", "_ballast.json"
 TARGET = "modeling_act_compiled.py"

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+from ..repository import MeasurementError
 from ..workloads import Case
 from .channel import StepError, Worker
 from .exact import Finding, compare_actions, compare_counts, compare_learning
-from .sides import GateError
 
 TIMEOUT = 900  # s for one case's counts, its cold compile included
 # Every part of ACT and two cameras, in seconds: gradients in float64, and what a graph consists of.
@@ -71,7 +71,7 @@ def compare_exactly(
     that where their graphs are the same each finds in the shared cache what the other compiled.
 
     Raises:
-        GateError: base's code raises, or a worker is lost.
+        MeasurementError: base's code raises, or a worker is lost.
     """
     asked = requests(cases)
     groups = [asked[:3], *([r for r in asked[3:] if r[1] == case] for case in pairs_of(cases))]
@@ -98,7 +98,7 @@ def compare_answers(
     """Findings from what both sides said.
 
     Raises:
-        GateError: base's code raises; there is nothing to compare head with.
+        MeasurementError: base's code raises; there is nothing to compare head with.
     """
     compare = {
         "learning": compare_learning,
@@ -111,7 +111,7 @@ def compare_answers(
         key = f"{do} {label(case)}"
         old, new = base.get(key), head.get(key)
         if isinstance(old, StepError):
-            raise GateError(f"{old} ({key}); choose another base")
+            raise MeasurementError(f"{old} ({key}); choose another base")
         if isinstance(new, StepError):
             findings.append(Finding(label(case), f"{do} fails", None, None, True, str(new)))
         elif old is not None and new is not None:

@@ -3,8 +3,7 @@
 One launch starts a fresh worker for each side and serves every undecided case, in random order, so
 that start-up is paid once. Within a launch exactly one worker runs at a time and the sides take
 turns in the order base, head, head, base, so that a drift that is straight over four steps cancels
-(the ABBA design; docs/gate.md has it beside duet benchmarking, arXiv 2001.05811, on this project's
-cases).
+(the ABBA design; `pairing` has the others, duet benchmarking among them, to compare it with).
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
+from ..repository import MeasurementError
 from ..workloads import Case
 from .channel import Worker
-from .sides import GateError
 from .verdict import INCONCLUSIVE, NO_PRIOR, SAME, Plan, Prior, Verdict, decide, fit_prior, launch_ratio
 
-STEP_TIMEOUT = 600  # s for one request; a cold compile of a training step takes up to 100 on two cores
+STEP_TIMEOUT = 900  # s for one request; a cold compile of a training step takes 160-220 on two cores
 CASE_SECONDS = 4.0  # of steps per case and launch, both sides together
 LEAST_BLOCKS, MOST_BLOCKS = 3, 25  # of base, head, head, base
 
@@ -55,12 +54,12 @@ class Timing:
         """One launch's samples.
 
         Raises:
-            GateError: a time that is zero or not a number.
+            MeasurementError: a time that is zero or not a number.
         """
         try:
             self.log_ratios.append(launch_ratio(base, head))
         except ValueError as error:
-            raise GateError(f"{self.case}: {error}") from None
+            raise MeasurementError(f"{self.case}: {error}") from None
         self.base_seconds.append(median(base))
 
     def look(self, plan: Plan, tests: int, prior: Prior = NO_PRIOR, *, last: bool = False) -> None:
@@ -91,7 +90,7 @@ class Timing:
 
 
 def _as_inconclusive(verdict: Verdict) -> Verdict:
-    return Verdict(**{**asdict(verdict), "kind": INCONCLUSIVE})
+    return replace(verdict, kind=INCONCLUSIVE)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ code under test prints goes to standard error. The first answer says what was im
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -16,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..launch import environment, timed
+from ..collect import eager_counts
+from ..launch import environment, timed, warmed_up
 from ..workloads import Case, Step, make_batch, prepare
 from .sides import blob_hash
 
@@ -39,16 +41,9 @@ def hello() -> dict[str, Any]:
 
 
 def ready(case: Case) -> Step:
-    """The case's step, compiled where it is to be, and warm."""
-    from ..counters import first_compiled_call
-
+    """The case's step, made once a process."""
     if case not in _steps:
-        step = prepare(case)
-        if case.compiles:
-            first_compiled_call(step)
-        step()
-        step.wait()
-        _steps[case] = step
+        _steps[case] = warmed_up(case)
     return _steps[case]
 
 
@@ -81,21 +76,10 @@ def ballast() -> dict[str, Any]:
 
 def graph(case: Case) -> dict[str, Any]:
     """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
-    from .. import counters
-
     eager = prepare(case.as_variant("eager"))
     eager()
-    trace = counters.trace(eager.forward, eager.batch)
-    found: dict[str, Any] = {
-        "graph_breaks": [str(graph_break) for graph_break in trace.graph_breaks],
-        "graphs": trace.graphs,
-        "ops": trace.ops,
-        "flops": counters.flops(eager),
-        "dispatched_ops": counters.dispatched_ops(eager),
-        "peak_memory_eager": counters.peak_memory(eager, case.device),
-        "recompiles": None,
-    }
-    if not trace.graph_breaks:  # fullgraph would raise; the break is the finding
+    found = eager_counts(eager) | {"recompiles": None}
+    if not found["graph_breaks"]:  # fullgraph would raise; the break is the finding
         found["recompiles"] = _recompiles(case)
     return found
 
@@ -208,15 +192,16 @@ _MACHINE = (
 )
 
 
-def is_the_machines(error: BaseException) -> bool:
+_MACHINE_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
+
+
+def is_the_machines(error: BaseException | None) -> bool:
     """Whether memory or disk ran out, anywhere in the chain of exceptions."""
-    while True:
-        if isinstance(error, (MemoryError, OSError)) or any(text in str(error) for text in _MACHINE):
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in _MACHINE_ERRNO
+        if full or isinstance(error, MemoryError) or any(text in str(error) for text in _MACHINE):
             return True
-        following = error.__cause__ or error.__context__
-        if following is None:
-            return False
-        error = following
+        error = error.__cause__ or error.__context__
     return False
 
 

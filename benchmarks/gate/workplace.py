@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .sides import GateError
+from ..repository import MeasurementError
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def workplace(root: Path) -> Iterator[Path]:
     """A directory for one run, of which nothing stays; what a killed run left goes with the next.
 
     Raises:
-        GateError: another gate is running.
+        MeasurementError: another gate is running.
     """
     home = root / ".gate"
     home.mkdir(exist_ok=True)
@@ -25,7 +25,7 @@ def workplace(root: Path) -> Iterator[Path]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise GateError(
+        raise MeasurementError(
             "another gate is running in this checkout; two would disturb each other: wait for it"
         ) from None
     place = home / "run"

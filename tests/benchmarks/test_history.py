@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import history
-from benchmarks.history import PERCENT, SUBJECT, MeasurementError, asv_lines, commits_to_measure
+from benchmarks.history import PERCENT, SUBJECT, asv_lines, commits_to_measure
+from benchmarks.repository import MeasurementError
 
 
 def git(root: Path, *args: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gate import __main__ as gate_main
-from benchmarks.gate.sides import PACKAGE
+from benchmarks.repository import PACKAGE
 
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
 PYPROJECT = '[project]\nname = "subject"\nversion = "1"\ndependencies = ["torch"]\n'

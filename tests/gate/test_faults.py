@@ -17,7 +17,9 @@ import pytest
 
 from benchmarks.gate import __main__ as gate_main
 from benchmarks.gate import channel, environments, report, sides, tiers, timing
+from benchmarks.gate.worker import is_the_machines
 from benchmarks.gate.workplace import workplace
+from benchmarks.repository import PACKAGE, MeasurementError
 
 from .conftest import FAKE, Repository, Run
 
@@ -105,17 +107,8 @@ def test_a_device_that_is_not_there(repository: Repository, run_gate: Gate) -> N
         ("memory", "ran out of memory or disk"),
     ],
 )
-@pytest.mark.parametrize(
-    ("side", "request_"),
-    [
-        ("base", "hello"),
-        ("head", "hello"),
-        ("head", "counts"),
-        ("both", "counts"),
-        ("base", "sample"),
-        ("head", "sample"),
-    ],
-)
+@pytest.mark.parametrize("side", ["base", "head", "both"])
+@pytest.mark.parametrize("request_", ["hello", "counts", "sample"])
 def test_a_worker_that_fails(
     repository: Repository,
     run_gate: Gate,
@@ -185,11 +178,11 @@ def test_a_worker_that_ran_other_contents(repository: Repository) -> None:
     repository.commit()
     _, head = sides.resolve(None, None, repository.root)
     side = sides.check_out(head, repository.root / ".gate" / "side", repository.root)
-    imported = str(side.path / sides.PACKAGE / "__init__.py")
+    imported = str(side.path / PACKAGE / "__init__.py")
     side.check(imported, dict(side.blobs))
-    with pytest.raises(sides.GateError, match=r"head ran other code than .*: __init__\.py"):
+    with pytest.raises(MeasurementError, match=r"head ran other code than .*: __init__\.py"):
         side.check(imported, {"__init__.py": "0" * 40})
-    with pytest.raises(sides.GateError, match=r"head ran other code than .*: nothing"):
+    with pytest.raises(MeasurementError, match=r"head ran other code than .*: nothing"):
         side.check(imported, {})
 
 
@@ -221,16 +214,8 @@ def test_what_a_killed_gate_left_goes_with_the_next(repository: Repository, run_
     assert repository.left_behind() == set()
 
 
-@pytest.mark.parametrize(
-    ("moment", "signal_"),
-    [
-        ("base", signal.SIGINT),
-        ("learning", signal.SIGINT),
-        ("counts", signal.SIGTERM),
-        ("launch 1", signal.SIGINT),
-        ("launch 3", signal.SIGTERM),
-    ],
-)
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["base", "learning", "counts", "launch 1", "launch 3"])
 def test_an_interrupt_leaves_nothing(repository: Repository, signal_: signal.Signals, moment: str) -> None:
     repository.commit(noise=2.0)  # never decided: there is always another launch
     script = (
@@ -266,3 +251,21 @@ def test_the_exit_code_of_bad_usage_is_2(capsys: pytest.CaptureFixture[str]) -> 
         gate_main.main(["--min-effect", "three"])
     assert caught.value.code == 2
     assert "'three' is no share; write 3% or 0.03" in capsys.readouterr().err
+
+
+def test_what_is_the_machines_doing_and_what_the_codes() -> None:
+    def wrapped(cause: BaseException) -> BaseException:
+        error = RuntimeError("backend='inductor' raised")
+        error.__cause__ = cause
+        return error
+
+    for cause in (
+        MemoryError(),
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+        RuntimeError("g++: fatal error: Killed signal terminated program cc1plus"),
+    ):
+        assert is_the_machines(cause)
+        assert is_the_machines(wrapped(cause))
+    for mistake in (ValueError("shapes"), FileNotFoundError(errno.ENOENT, "no such file"), TypeError()):
+        assert not is_the_machines(wrapped(mistake)), "a mistake in head is a regression"

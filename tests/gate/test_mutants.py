@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gate.mutants import HARMLESS, MUTANTS, Edit
-from benchmarks.gate.sides import PACKAGE
+from benchmarks.repository import PACKAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate.channel import ROOT, StepError, Worker
+from benchmarks.gate.channel import StepError, Worker
 from benchmarks.gate.exact import COUNTERS, compare_counts, compare_learning
 from benchmarks.gate.mutants import MUTANTS
-from benchmarks.gate.sides import PACKAGE, Side, blob_hash, check_out, resolve
+from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.gate.slowdown import key, slowed
+from benchmarks.repository import PACKAGE, ROOT
 from benchmarks.workloads import Case
 
 TINY = Case("tiny", "inference", "eager")

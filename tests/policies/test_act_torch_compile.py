@@ -15,7 +15,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from benchmarks.counters import count_compilation
 from lerobot_policy_act_compiled import patch_lerobot
 
-CAMERA, ENVIRONMENT = "observation.images.top", "observation.environment_state"
+CAMERA = "observation.images.top"
 STATE_SIZE, ACTION_SIZE, CHUNK, BATCH = (
     4,
     3,
@@ -32,19 +32,11 @@ def _patched() -> Iterator[None]:
         yield
 
 
-def observed(use_vae: bool) -> dict[str, PolicyFeature]:
-    # A camera with the VAE, the environment's state without: the backbone is the same with and
-    # without it, and Inductor's kernels of it are most of what these tests wait for.
-    if use_vae:
-        return {CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 64, 64))}
-    return {ENVIRONMENT: PolicyFeature(FeatureType.ENV, (STATE_SIZE,))}
-
-
 def make_policy(use_vae: bool, device: str = "cpu") -> ACTPolicy:
     config = ACTConfig(
         input_features={
+            CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 64, 64)),
             "observation.state": PolicyFeature(FeatureType.STATE, (STATE_SIZE,)),
-            **observed(use_vae),
         },
         output_features={"action": PolicyFeature(FeatureType.ACTION, (ACTION_SIZE,))},
         chunk_size=CHUNK,
@@ -69,7 +61,6 @@ def make_batch(device: str = "cpu") -> dict[str, Any]:
     batch = {
         CAMERA: torch.rand(BATCH, 3, 64, 64),
         "observation.state": torch.randn(BATCH, STATE_SIZE),
-        ENVIRONMENT: torch.randn(BATCH, STATE_SIZE),
         "action": torch.randn(BATCH, CHUNK, ACTION_SIZE),
         "action_is_pad": torch.zeros(BATCH, CHUNK, dtype=torch.bool),
     }
@@ -129,8 +120,7 @@ def test_act_forward_basic(use_vae: bool) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
     policy.eval()
-    images = {"observation.images": [batch[CAMERA]]} if use_vae else {}
-    actions, (mean, log_sigma_x2) = policy.model({**batch, **images})
+    actions, (mean, log_sigma_x2) = policy.model({**batch, "observation.images": [batch[CAMERA]]})
     assert actions.shape == (BATCH, CHUNK, ACTION_SIZE)
     assert mean is None
     assert log_sigma_x2 is None

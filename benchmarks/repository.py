@@ -1,0 +1,25 @@
+"""This repository as its tools see it: where it is, what is measured in it, and git."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "src/lerobot_policy_act_compiled"  # the subject
+
+
+class MeasurementError(Exception):
+    """One line that says what could not be measured, and the remedy. Exit code 2."""
+
+
+def git(*args: str, root: Path) -> str:
+    """Output of a git command in ``root``.
+
+    Raises:
+        MeasurementError: git failed; its last line is the message.
+    """
+    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise MeasurementError((done.stderr.strip() or f"git {args[0]} failed").splitlines()[-1])
+    return done.stdout.strip()
