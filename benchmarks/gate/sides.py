@@ -11,7 +11,7 @@ import io
 import os
 import subprocess
 import sys
-import tarfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,7 +159,7 @@ def check_out(source: Source, into: Path, root: Path) -> Side:
         else:
             blobs = _export(source.commit, into, root)
         dependencies = declared_dependencies(into)
-    except (OSError, tarfile.TarError, KeyError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise MeasurementError(f"{source.side} {source.name} cannot be checked out: {error}") from None
     if not blobs:
         raise MeasurementError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
@@ -174,15 +174,16 @@ def declared_dependencies(root: Path) -> tuple[str, ...]:
 
 def _export(commit: str, into: Path, root: Path) -> dict[str, str]:
     done = subprocess.run(
-        ["git", "archive", "--format=tar", commit, "src", "pyproject.toml"],
+        ["git", "archive", "--format=zip", commit, "src", "pyproject.toml"],
         cwd=root,
         capture_output=True,
         check=False,
     )
     if done.returncode != 0:
         raise OSError((done.stderr.decode().strip() or "git archive failed").splitlines()[-1])
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(into, filter="data")
+    # A zip and no tar: zipfile follows no link out of ``into``; tarfile can only since Python 3.11.4.
+    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
+        archive.extractall(into)
     listed = git("ls-tree", "-r", commit, PACKAGE, root=root)  # lines: mode type hash TAB path
     pairs = (line.split("\t", 1) for line in listed.splitlines())
     return {os.path.relpath(path, PACKAGE): entry.split()[2] for entry, path in pairs}
