@@ -13,13 +13,14 @@ import pytest
 import torch
 from lerobot.policies.act.modeling_act import ACT, ACTDecoderLayer, ACTEncoderLayer, ACTPolicy
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from benchmarks.counters import dispatched_ops
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy, releases, unpatch_lerobot
 from lerobot_policy_act_compiled.loss import LossParts
 
 Make = Callable[..., Any]
-PATCHED = (ACT, ACTPolicy, ACTEncoderLayer, ACTDecoderLayer)
+PATCHED = (ACT, ACTPolicy, ACTEncoderLayer, ACTDecoderLayer, FrozenBatchNorm2d)
 
 
 def contents() -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..repository import PACKAGE
 
-MODEL = "modeling_act_compiled.py"
+MODEL, LAYERS = "modeling_act_compiled.py", "layers.py"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ MUTANTS = (
         "latent = latent * float(latent.isfinite().all().item())\n    " + TOKENS,
         "graph breaks",
     ),
-    Edit("attention weights asked for", "need_weights=False", "need_weights=True", "ops dispatched"),
+    Edit("attention weights asked for", "need_weights=False", "need_weights=True", "ops dispatched", LAYERS),
     Edit(
         "cameras one by one in the graph",
         "if torch.compiler.is_compiling() and all(",
@@ -98,9 +98,10 @@ MUTANTS = (
     ),
     Edit(
         "dropout left on at inference",
-        "return norm(x + dropout(sublayer(x)))",
-        "return norm(x + nn.functional.dropout(sublayer(x), dropout.p))",
+        "return norm(x + dropout(drop, sublayer(x)))",
+        "return norm(x + F.dropout(sublayer(x), drop.p))",
         "actions",
+        LAYERS,
     ),
     Edit(
         "the latent's variance for its deviation", "log_sigma_x2.div(2)", "log_sigma_x2", "loss and gradients"
@@ -151,6 +152,7 @@ HARMLESS = (
         '"""Self-attention and feed-forward, ``(T, B, D) -> (T, B, D)``."""',
         '"""One layer of the encoder."""',
         "",
+        LAYERS,
     ),
     Edit(
         "classes in another order",
@@ -159,19 +161,22 @@ HARMLESS = (
         "class CompileFriendlyDecoderLayer(ACTDecoderLayer):\n    forward = decoder_layer_forward\n\n\n"
         "class CompileFriendlyEncoderLayer(ACTEncoderLayer):\n    forward = encoder_layer_forward\n",
         "",
+        LAYERS,
     ),
     Edit(
         "a condition the other way round",
         "return x if position is None else x + position",
         "return x + position if position is not None else x",
         "",
+        LAYERS,
     ),
     Edit(
         "a helper taken apart",
-        "    return _residual(self, feed_forward, x, self.norm3, self.dropout3)",
-        "    norm, dropout = self.norm3, self.dropout3\n"
-        "    return _residual(self, feed_forward, x, norm, dropout)",
+        "    return _residual(self, partial(_feed_forward, self), x, self.norm3, self.dropout3)",
+        "    norm, drop = self.norm3, self.dropout3\n"
+        "    return _residual(self, partial(_feed_forward, self), x, norm, drop)",
         "",
+        LAYERS,
     ),
     Edit(
         "a longer message",

@@ -18,8 +18,6 @@ import torch
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import (
     ACT,
-    ACTDecoderLayer,
-    ACTEncoderLayer,
     ACTPolicy,
     ACTSinusoidalPositionEmbedding2d,
 )
@@ -27,73 +25,10 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
 
 from .configuration_act_compiled import ACTCompiledConfig
+from .layers import LAYERS
 from .loss import Batch, Posterior, policy_forward, policy_loss, with_image_list
 
 STOCK_ACT_FORWARD = ACT.forward
-
-
-# --- transformer layers -------------------------------------------------------------------
-
-
-def _attend(
-    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None
-) -> Tensor:
-    # ACT never reads the attention weights; asking for them rules out fused attention and
-    # costs a mean over all heads.
-    return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]
-
-
-def _residual(
-    layer: nn.Module, sublayer: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module, dropout: nn.Module
-) -> Tensor:
-    if layer.pre_norm:
-        return x + dropout(sublayer(norm(x)))
-    return norm(x + dropout(sublayer(x)))
-
-
-def _plus(x: Tensor, position: Tensor | None) -> Tensor:
-    return x if position is None else x + position
-
-
-def encoder_layer_forward(
-    self: ACTEncoderLayer, x: Tensor, pos_embed: Tensor | None = None, key_padding_mask: Tensor | None = None
-) -> Tensor:
-    """Self-attention and feed-forward, ``(T, B, D) -> (T, B, D)``."""
-
-    def attention(h: Tensor) -> Tensor:
-        query = _plus(h, pos_embed)
-        return _attend(self.self_attn, query, query, h, key_padding_mask)
-
-    def feed_forward(h: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(h))))
-
-    x = _residual(self, attention, x, self.norm1, self.dropout1)
-    return _residual(self, feed_forward, x, self.norm2, self.dropout2)
-
-
-def decoder_layer_forward(
-    self: ACTDecoderLayer,
-    x: Tensor,
-    encoder_out: Tensor,
-    decoder_pos_embed: Tensor | None = None,
-    encoder_pos_embed: Tensor | None = None,
-) -> Tensor:
-    """Self-attention, cross-attention to ``encoder_out`` (T, B, D), feed-forward; ``(S, B, D)``."""
-
-    def self_attention(h: Tensor) -> Tensor:
-        query = _plus(h, decoder_pos_embed)
-        return _attend(self.self_attn, query, query, h)
-
-    def cross_attention(h: Tensor) -> Tensor:
-        key = _plus(encoder_out, encoder_pos_embed)
-        return _attend(self.multihead_attn, _plus(h, decoder_pos_embed), key, encoder_out)
-
-    def feed_forward(h: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(h))))
-
-    x = _residual(self, self_attention, x, self.norm1, self.dropout1)
-    x = _residual(self, cross_attention, x, self.norm2, self.dropout2)
-    return _residual(self, feed_forward, x, self.norm3, self.dropout3)
 
 
 # --- the model ----------------------------------------------------------------------------
@@ -231,14 +166,6 @@ def policy_setattr(self: ACTPolicy, name: str, value: Any) -> None:
             self.__dict__[name] = value
 
 
-class CompileFriendlyEncoderLayer(ACTEncoderLayer):
-    forward = encoder_layer_forward
-
-
-class CompileFriendlyDecoderLayer(ACTDecoderLayer):
-    forward = decoder_layer_forward
-
-
 class CompileFriendlyACT(ACT):
     forward = act_forward
 
@@ -249,8 +176,7 @@ class CompileFriendlyACTPolicy(ACTPolicy):
 
 
 COMPILE_FRIENDLY: dict[type[nn.Module], type[nn.Module]] = {
-    ACTEncoderLayer: CompileFriendlyEncoderLayer,
-    ACTDecoderLayer: CompileFriendlyDecoderLayer,
+    **LAYERS,
     ACT: CompileFriendlyACT,
     ACTPolicy: CompileFriendlyACTPolicy,
 }

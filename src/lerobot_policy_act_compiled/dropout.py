@@ -1,0 +1,96 @@
+"""Dropout of a compiled training step on a CPU: its random numbers from torch's own generator.
+
+Inductor draws a compiled graph's random numbers itself. On a CPU it does so one number at a time,
+and each draw's place in the sequence is a constant of the kernel around it, so that no two layers
+share a kernel: the step is slower than an eager one and takes twice as long to compile. Here the
+mask is drawn as eager mode draws it, by an operator that a graph calls and does not look into;
+what is done with the mask stays in the graph.
+
+On other devices, in eval mode and in eager mode nothing is different.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_OPERATORS = torch.library.Library("act_compiled", "DEF")
+_OPERATORS.define(
+    # Random: neither computed a second time in the backward pass nor folded into a constant.
+    "keep_mask(Tensor like, float p) -> Tensor",
+    tags=(torch.Tag.nondeterministic_seeded,),
+)
+
+
+def _keep_mask(like: Tensor, p: float) -> Tensor:
+    return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - p)
+
+
+def _shape_of_mask(like: Tensor, p: float) -> Tensor:  # noqa: ARG001  # the operator's signature
+    return torch.empty_like(like, dtype=torch.bool)
+
+
+_OPERATORS.impl("keep_mask", _keep_mask, "CPU")
+_OPERATORS.impl("keep_mask", _shape_of_mask, "Meta")
+
+
+def _better_here(x: Tensor, p: float, training: bool) -> bool:
+    return torch.compiler.is_compiling() and training and 0 < p < 1 and x.device.type == "cpu"
+
+
+def attention_better_here(attention: nn.MultiheadAttention, x: Tensor) -> bool:
+    """Whether ``attend`` does what ``attention`` does, and its dropout is better drawn here."""
+    return (
+        _better_here(x, attention.dropout, attention.training)
+        and type(attention) is nn.MultiheadAttention
+        and attention.in_proj_weight is not None
+        and attention.in_proj_bias is not None
+        and attention.bias_k is None
+        and not (attention.add_zero_attn or attention.batch_first)
+    )
+
+
+def dropout(module: nn.Module, x: Tensor, like: Tensor | None = None) -> Tensor:
+    """``module(x)``, where ``module`` is an ``nn.Dropout``.
+
+    Args:
+        module: any other module is called as it is.
+        x: of any shape.
+        like: a tensor of the same shape that is held in memory anyway, for the operator to take;
+            without it that is ``x``. No two calls may be given the same one: equal calls are one.
+    """
+    if type(module) is not nn.Dropout or not _better_here(x, module.p, module.training):
+        return module(x)
+    return _drop(x, module.p, x if like is None else like)
+
+
+def _drop(x: Tensor, p: float, like: Tensor) -> Tensor:
+    keep = torch.ops.act_compiled.keep_mask(like, p)
+    return x * keep * (1 / (1 - p))
+
+
+def attend(
+    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None
+) -> Tensor:
+    """What ``attention`` returns for ``(T, B, D)`` tensors, its dropout drawn by ``keep_mask``.
+
+    Scaled dot-product attention (Vaswani et al. 2017); ``padding`` is ``(B, T)``, True where a key
+    is not to be seen.
+    """
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+
+    def heads(x: Tensor, part: slice) -> Tensor:  # (T, B, D) -> (B, heads, T, D / heads)
+        projected = F.linear(x, weight[part], bias[part])
+        return projected.unflatten(-1, (attention.num_heads, -1)).permute(1, 2, 0, 3)
+
+    width = attention.embed_dim
+    q = heads(query, slice(0, width))
+    k = heads(key, slice(width, 2 * width))
+    v = heads(value, slice(2 * width, 3 * width))
+    scores = q @ k.transpose(-1, -2)
+    scaled = scores * attention.head_dim**-0.5
+    if padding is not None:
+        scaled = scaled.masked_fill(padding[:, None, None, :], float("-inf"))
+    weights = _drop(scaled.softmax(-1), attention.dropout, scores)
+    return attention.out_proj((weights @ v).permute(2, 0, 1, 3).flatten(2))

@@ -1,0 +1,113 @@
+"""The layers of ACT: fewer operations for the same result, so a graph of them is small and compiles fast.
+
+Shapes are those of LeRobot's layers: tokens ``(T, B, D)``, images ``(B, C, H, W)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from lerobot.policies.act.modeling_act import ACTDecoderLayer, ACTEncoderLayer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import FrozenBatchNorm2d
+
+from .dropout import attend, attention_better_here, dropout
+
+STOCK_BATCH_NORM_FORWARD = FrozenBatchNorm2d.forward
+
+
+def _attend(
+    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None = None
+) -> Tensor:
+    if attention_better_here(attention, query):
+        return attend(attention, query, key, value, padding)
+    # ACT never reads the attention weights; asking for them rules out fused attention and
+    # costs a mean over all heads.
+    return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]
+
+
+def _residual(
+    layer: nn.Module, sublayer: Callable[[Tensor], Tensor], x: Tensor, norm: nn.Module, drop: nn.Module
+) -> Tensor:
+    if layer.pre_norm:
+        return x + dropout(drop, sublayer(norm(x)))
+    return norm(x + dropout(drop, sublayer(x)))
+
+
+def _feed_forward(layer: ACTEncoderLayer | ACTDecoderLayer, x: Tensor) -> Tensor:
+    hidden = layer.linear1(x)
+    return layer.linear2(dropout(layer.dropout, layer.activation(hidden), like=hidden))
+
+
+def _plus(x: Tensor, position: Tensor | None) -> Tensor:
+    return x if position is None else x + position
+
+
+def encoder_layer_forward(
+    self: ACTEncoderLayer, x: Tensor, pos_embed: Tensor | None = None, key_padding_mask: Tensor | None = None
+) -> Tensor:
+    """Self-attention and feed-forward, ``(T, B, D) -> (T, B, D)``."""
+
+    def attention(h: Tensor) -> Tensor:
+        query = _plus(h, pos_embed)
+        return _attend(self.self_attn, query, query, h, key_padding_mask)
+
+    x = _residual(self, attention, x, self.norm1, self.dropout1)
+    return _residual(self, partial(_feed_forward, self), x, self.norm2, self.dropout2)
+
+
+def decoder_layer_forward(
+    self: ACTDecoderLayer,
+    x: Tensor,
+    encoder_out: Tensor,
+    decoder_pos_embed: Tensor | None = None,
+    encoder_pos_embed: Tensor | None = None,
+) -> Tensor:
+    """Self-attention, cross-attention to ``encoder_out`` (T, B, D), feed-forward; ``(S, B, D)``."""
+
+    def self_attention(h: Tensor) -> Tensor:
+        query = _plus(h, decoder_pos_embed)
+        return _attend(self.self_attn, query, query, h)
+
+    def cross_attention(h: Tensor) -> Tensor:
+        key = _plus(encoder_out, encoder_pos_embed)
+        return _attend(self.multihead_attn, _plus(h, decoder_pos_embed), key, encoder_out)
+
+    x = _residual(self, self_attention, x, self.norm1, self.dropout1)
+    x = _residual(self, cross_attention, x, self.norm2, self.dropout2)
+    return _residual(self, partial(_feed_forward, self), x, self.norm3, self.dropout3)
+
+
+def frozen_batch_norm_forward(self: FrozenBatchNorm2d, x: Tensor) -> Tensor:
+    """Batch norm with fixed statistics, ``(B, C, H, W) -> (B, C, H, W)``, in one operation.
+
+    torchvision's own takes eleven, 220 of the 273 that a graph of aloha consisted of. It is called
+    where batch_norm would do something else: in an eager step with gradients, for whose backward
+    pass batch_norm holds its input, and under autocast, where it would return another dtype.
+    """
+    one_operation = torch.compiler.is_compiling() or not torch.is_grad_enabled()
+    if not one_operation or x.dtype != self.weight.dtype:
+        return STOCK_BATCH_NORM_FORWARD(self, x)
+    return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+class CompileFriendlyEncoderLayer(ACTEncoderLayer):
+    forward = encoder_layer_forward
+
+
+class CompileFriendlyDecoderLayer(ACTDecoderLayer):
+    forward = decoder_layer_forward
+
+
+class CompileFriendlyFrozenBatchNorm2d(FrozenBatchNorm2d):
+    forward = frozen_batch_norm_forward
+
+
+LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    ACTEncoderLayer: CompileFriendlyEncoderLayer,
+    ACTDecoderLayer: CompileFriendlyDecoderLayer,
+    FrozenBatchNorm2d: CompileFriendlyFrozenBatchNorm2d,
+}

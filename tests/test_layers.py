@@ -1,0 +1,102 @@
+"""The layers by themselves: batch norm in one operation, and dropout whose mask a graph asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from benchmarks.counters import count_compilation, dispatched_ops, trace
+from lerobot_policy_act_compiled.dropout import dropout
+from lerobot_policy_act_compiled.layers import CompileFriendlyFrozenBatchNorm2d
+
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
+
+
+@pytest.fixture
+def norms() -> tuple[nn.Module, nn.Module]:
+    """Stock's batch norm and ours, with the same seeded statistics."""
+    generator = torch.Generator().manual_seed(0)
+    stock, ours = FrozenBatchNorm2d(6, eps=0.1), CompileFriendlyFrozenBatchNorm2d(6, eps=0.1)
+    for name, value in stock.state_dict().items():
+        value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+        ours.state_dict()[name].copy_(value)
+    return stock, ours
+
+
+def test_batch_norm_is_stocks_in_one_operation(norms: tuple[nn.Module, nn.Module]) -> None:
+    stock, ours = norms
+    x = torch.randn(2, 6, 4, 4)
+    with torch.no_grad():
+        assert torch.allclose(ours(x), stock(x), atol=1e-6)
+        assert dispatched_ops(lambda: ours(x)) < dispatched_ops(lambda: stock(x)) / 2
+    assert trace(ours.forward, x).ops == 1 < trace(stock.forward, x).ops
+
+
+def test_batch_norm_keeps_nothing_that_stock_does_not(norms: tuple[nn.Module, nn.Module]) -> None:
+    kept: list[list[tuple[int, ...]]] = []
+    for norm in norms:
+        shapes: list[tuple[int, ...]] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, shapes=shapes: (shapes.append(tuple(t.shape)), t)[1], lambda t: t
+        ):
+            norm(torch.randn(2, 6, 4, 4, requires_grad=True)).sum().backward()
+        kept.append(shapes)
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_batch_norm_keeps_stocks_dtype(norms: tuple[nn.Module, nn.Module], grad: bool) -> None:
+    stock, ours = norms
+    x = torch.randn(2, 6, 4, 4, dtype=torch.bfloat16)
+    with torch.set_grad_enabled(grad):
+        assert ours(x).dtype == stock(x).dtype == torch.float32
+        assert torch.equal(ours(x), stock(x))
+
+
+def compiled(module: nn.Module, backend: str = "inductor") -> Callable[..., Tensor]:
+    return torch.compile(
+        lambda x, y: (dropout(module, x), dropout(module, y)), fullgraph=True, backend=backend
+    )
+
+
+def test_every_mask_is_drawn_anew_and_kept_for_the_backward_pass() -> None:
+    # Equal calls of an operator are merged to one: two masks of one shape must stay two.
+    module = nn.Dropout(0.25)
+    x, y = (torch.ones(64, 64, requires_grad=True) for _ in range(2))
+    function = compiled(module)
+    with count_compilation() as compilation:
+        outputs = function(x, y)
+    assert compilation.graphs == 1
+    sum(output.sum() for output in outputs).backward()
+    again = function(x, y)
+    masks = [output != 0 for output in (*outputs, *again)]
+    for i, mask in enumerate(masks):
+        assert mask.float().mean() == pytest.approx(0.75, abs=0.03)  # 4 standard deviations
+        assert not any(torch.equal(mask, other) for other in masks[:i])
+    for tensor, output in zip((x, y), outputs, strict=True):
+        assert output[output != 0].unique().item() == pytest.approx(1 / 0.75)
+        assert torch.equal(tensor.grad, output), "the gradient went through another mask"
+
+
+def test_a_graphs_dropout_is_eagers_under_one_seed() -> None:
+    module, x = nn.Dropout(0.25), torch.randn(32, 32)
+    torch.manual_seed(3)
+    expected = module(x), module(x + 1)
+    torch.manual_seed(3)
+    found = compiled(module, "aot_eager")(x, x + 1)
+    assert torch.allclose(torch.stack(found), torch.stack(expected))
+
+
+def test_dropout_that_is_off_is_no_operation() -> None:
+    for module in (nn.Dropout(0.5).eval(), nn.Dropout(0.0)):
+        x = torch.randn(8, 8)
+        assert torch.equal(compiled(module, "aot_eager")(x, x)[1], x)
+
+
+def test_another_module_in_dropouts_place_is_called() -> None:
+    x = torch.randn(8, 8)
+    assert torch.equal(compiled(nn.Tanh(), "aot_eager")(x, x)[0], x.tanh())
