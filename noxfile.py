@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import sys
 
 import nox
@@ -99,6 +100,22 @@ def gate(session: nox.Session) -> None:
     # Not session.run, which makes 1 of every exit code: this process becomes the gate.
     command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
     os.execve(command[0], command, {**os.environ, **session.env})  # noqa: S606
+
+
+@nox.session(default=False)
+def comment(session: nox.Session) -> None:
+    """Put the gate's report on its pull request; run by comment.yml, -- DIRECTORY --print shows it only."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
+    session.run("python", "-m", "benchmarks.gate.comment", *session.posargs)
+
+
+@nox.session(default=False)
+def workflows(session: nox.Session) -> None:
+    """Check .github/workflows: zizmor at its strictest, and GitHub's schema; tests/workflows has the rest."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "workflows"))
+    files = sorted(str(path) for path in pathlib.Path(".github/workflows").glob("*.yml"))
+    session.run("zizmor", "--offline", "--persona=auditor", *files)
+    session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
 
 
 @nox.session(default=False)

@@ -74,6 +74,7 @@ class Compilation:
     recompile_reasons: tuple[str, ...] = ()
     kernels: int = 0
     cudagraph_skips: int = 0
+    cache_hits: int = 0
     seconds: float = field(default=0.0)
 
 
@@ -83,9 +84,10 @@ def count_compilation() -> Iterator[Compilation]:
 
     A graph counts when a backend got it; a recompile is a frame compiled again because a guard
     failed; kernels count on a cache hit too (Inductor replays its metrics with the artifact).
-    ``seconds`` is the time spent in frames' compiles.
+    ``cache_hits`` are graphs whose code came from a cache; ``seconds`` is the time spent in frames' compiles.
     """
     result = Compilation()
+    hits = _cache_hits()
     graphs = counters["stats"]["unique_graphs"]
     skips = counters["inductor"]["cudagraph_skips"]
     kernels = inductor_metrics.generated_kernel_count
@@ -93,6 +95,7 @@ def count_compilation() -> Iterator[Compilation]:
     yield result
     result.graphs = counters["stats"]["unique_graphs"] - graphs
     result.kernels = inductor_metrics.generated_kernel_count - kernels
+    result.cache_hits = _cache_hits() - hits
     result.cudagraph_skips = counters["inductor"]["cudagraph_skips"] - skips
     frames = {
         str(metric.compile_id): metric for metric in get_compilation_metrics() if metric.co_name is not None
@@ -101,6 +104,10 @@ def count_compilation() -> Iterator[Compilation]:
     result.recompiles = len(again)
     result.recompile_reasons = tuple(str(getattr(m, "recompile_reason", None) or m.co_name) for m in again)
     result.seconds = sum(m.entire_frame_compile_time_s or 0.0 for m in frames.values())
+
+
+def _cache_hits() -> int:
+    return int(counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"])
 
 
 def first_compiled_call(step: Work) -> Compilation:
@@ -114,6 +121,19 @@ def first_compiled_call(step: Work) -> Compilation:
     if compilation.graphs == 0:
         raise RuntimeError(f"{step} compiled nothing; is TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE set?")
     return compilation
+
+
+@contextmanager
+def without_graph_caches() -> Iterator[None]:
+    """Compile every graph anew, though its kernels may lie in the cache as libraries."""
+    import torch._functorch.config as aot_config
+    import torch._inductor.config as inductor_config
+
+    with (
+        inductor_config.patch(fx_graph_cache=False, fx_graph_remote_cache=False),
+        aot_config.patch(enable_autograd_cache=False),
+    ):
+        yield
 
 
 def _cpu_attention_flops(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -18,8 +19,8 @@ from . import cases as gate_cases
 from .channel import WORKER, Worker
 from .environments import python_for
 from .exact import Finding, moved
-from .report import write
-from .result import COULD_NOT_MEASURE, CaseTime, Result
+from .report import cell, markdown, write
+from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Source, accepted, check_out, distance, resolve
 from .tiers import compare_exactly, label, stops_here
 from .timing import Budget, Timing, pair, run
@@ -55,6 +56,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=9.0, help="for all of it, compiling included (9)")
     parser.add_argument("--min-effect", type=percentage, default=0.03, help="the change to catch (3%%)")
     parser.add_argument("--report", type=Path, help="where the report goes (default: .gate/report)")
+    parser.add_argument(
+        "--undecided",
+        choices=("fail", "pass"),
+        default="fail",
+        help="what inconclusive is to a required check: exit code 3, or 0 (fail)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the order of cases and sides (0)")
     return parser
 
@@ -101,7 +108,10 @@ def gate(
             progress(
                 f"{'worse' if finding.red else 'better'}: {finding.case}: {finding.what} {finding.detail}"
             )
-        timings = [Timing(case, explained=bool(moved(findings, label(case), case.variant))) for case in cases]
+        timings = [
+            Timing(case, explained=bool(moved(findings, label(case.case), case.variant)))
+            for case in gate_cases.timed(cases)
+        ]
         launches = 0
         if stops_here(findings):
             progress("not timed: results, graph breaks or failures come first")
@@ -155,7 +165,8 @@ def _result(
         CaseTime(
             name=str(timing.case),
             verdict=timing.verdict,
-            counters=tuple(moved(findings, label(timing.case), timing.case.variant)),
+            counters=tuple(moved(findings, label(timing.case.case), timing.case.variant)),
+            min_effect=max(plan.min_effect, timing.case.least),
             log_ratios=tuple(timing.log_ratios),
             base_seconds=median(timing.base_seconds),
             unconfirmed=timing.unconfirmed,
@@ -174,6 +185,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Seque
         result = gate(args, console, root, command)
         directory = args.report or root / ".gate" / "report"
         paths = write(result, directory)
+        _summarise(markdown(result))
     except KeyboardInterrupt:
         return _could_not(console, "interrupted; nothing is decided and nothing is left behind")
     except OSError as error:
@@ -184,11 +196,23 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Seque
         signal.signal(signal.SIGTERM, before)
     print(result.headline)
     console.print(f"report: {paths[0]}", markup=False, highlight=False)
+    if result.exit_code == UNDECIDED and args.undecided == "pass":
+        return NO_REGRESSION
     return result.exit_code
+
+
+def _summarise(text: str) -> None:
+    """Show it on the page of the GitHub job that this runs in, if it runs in one."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
 
 
 def _could_not(console: Console, why: str) -> int:
     console.print(f"gate: could not measure: {' '.join(why.split())}", markup=False, highlight=False)
+    with contextlib.suppress(OSError):  # the exit code says it too
+        _summarise(f"Could not measure: {cell(why)}")
     return COULD_NOT_MEASURE
 
 

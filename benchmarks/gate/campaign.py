@@ -28,7 +28,7 @@ from ..repository import PACKAGE, ROOT, MeasurementError, git
 from ..workloads import Case
 from . import pairing, proof
 from .__main__ import gate, parser
-from .cases import choose
+from .cases import CompileTime, StepTime, choose, named, timed
 from .channel import Worker
 from .mutants import HARMLESS, MUTANTS
 from .sides import check_out, resolve
@@ -59,12 +59,12 @@ def append(name: str, line: dict[str, Any]) -> None:
         file.write(json.dumps(line, sort_keys=True) + "\n")
 
 
-def log_ratios(kind: str) -> dict[Case, list[float]]:
+def log_ratios(kind: str) -> dict[StepTime, list[float]]:
     """Recorded launches of a kind, by case."""
-    found: dict[Case, list[float]] = {}
+    found: dict[StepTime, list[float]] = {}
     for line in lines("launches"):
         if line["kind"] == kind:
-            found.setdefault(Case(**line["case"]), []).append(line["log_ratio"])
+            found.setdefault(named(line["case"]), []).append(line["log_ratio"])
     return found
 
 
@@ -75,7 +75,7 @@ def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> 
         worker = workers["head"]
         unit = worker.ask("ballast", timeout=STEP_TIMEOUT)["seconds"]
         for case in cases:
-            request = {"case": {"workload": case.workload, "phase": case.phase, "variant": case.variant}}
+            request = StepTime(case).request
             worker.ask("warm", timeout=STEP_TIMEOUT, **request)
             seconds = worker.ask("sample", timeout=STEP_TIMEOUT, samples=7, **request)["seconds"]
             units[key(case)] = round(SLOWDOWN * median(seconds) / unit)
@@ -113,11 +113,11 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
                     "launches",
                     {
                         "kind": kind,
-                        "case": {"workload": case.workload, "phase": case.phase, "variant": case.variant},
+                        "case": str(case),
                         "log_ratio": launch_ratio(samples.base, samples.head),
                         "base_seconds": median(samples.base),
                         "samples": len(samples.base),
-                        "units": units[key(case)] if kind == "slower" else 0,
+                        "units": units.get(key(case.case), 0) if kind == "slower" else 0,
                         "about": about,
                         "commit": source.commit,
                         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -134,12 +134,16 @@ def described(hello: dict[str, Any]) -> str:
     )
 
 
-def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[Case]]:
-    """Cases of each kind that have fewer launches than asked for."""
+def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[StepTime]]:
+    """What is timed and has fewer launches of a kind than asked for; no work is injected into compiling."""
     found = {}
     for kind in KINDS:
         have = log_ratios(kind)
-        todo = [case for case in cases if len(have.get(case, ())) < launches]
+        todo = [
+            case
+            for case in timed(cases)
+            if len(have.get(case, ())) < launches and not (kind == "slower" and isinstance(case, CompileTime))
+        ]
         if todo:
             found[kind] = todo
     return found
@@ -152,7 +156,7 @@ def compare_designs(launches: int, minutes: float, console: Console, root: Path 
         MeasurementError: a side could not be run.
     """
     budget, rng = Budget(minutes), random.Random()  # noqa: S311
-    cases = [case for case in choose(PAIRING_CASES, "cpu") if case.variant == "eager"]
+    cases = [StepTime(case) for case in choose(PAIRING_CASES, "cpu") if case.variant == "eager"]
     with workplace(root) as place:
         side = check_out(resolve("HEAD", "HEAD", root)[0], place / "base", root)
         head = replace(side, source=replace(side.source, side="head"))
@@ -170,7 +174,7 @@ def compare_designs(launches: int, minutes: float, console: Console, root: Path 
             for case, samples, seconds in pairing.measure(design, cases, start, rng):
                 line = {
                     "design": design,
-                    "case": {"workload": case.workload, "phase": case.phase, "variant": case.variant},
+                    "case": str(case),
                     "log_ratio": launch_ratio(samples.base, samples.head),
                     "seconds": seconds,
                 }
@@ -231,9 +235,8 @@ def run_gates(count: int, minutes: float, console: Console, root: Path = ROOT) -
             git("checkout", "-q", "-f", "HEAD", root=clone)
             git("clean", "-q", "-f", "-d", "src", root=clone)
             if kind == "slower":
-                units = {
-                    key(Case(**line["case"])): line["units"] for line in lines("launches") if line["units"]
-                }
+                slowed_lines = [line for line in lines("launches") if line["units"]]
+                units = {key(named(line["case"]).case): line["units"] for line in slowed_lines}
                 if not units:
                     raise MeasurementError("nothing is calibrated yet; run nox -s campaign -- record first")
                 inject(clone / PACKAGE, units)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..workloads import DEVICES, PHASES, WORKLOADS, Case
 
@@ -22,7 +24,69 @@ DEFAULT: dict[str, tuple[tuple[str, str], ...]] = {
         ("aloha", "rollout_ensemble"),
     ),
 }
-COMPILE = "compile"  # the metric beside "step": seconds of a cold first call
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Time of a case's step, s.
+
+    Attributes:
+        least: the smallest change that is worth a verdict, whatever ``--min-effect`` says.
+    """
+
+    case: Case
+    least = 0.0
+
+    def __str__(self) -> str:
+        return str(self.case)
+
+    @property
+    def variant(self) -> str:
+        return self.case.variant
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What a worker is told of it."""
+        return {"case": asdict(self.case)}
+
+
+@dataclass(frozen=True)
+class CompileTime(StepTime):
+    """Time to compile a case's step with no graph in the cache, s: what torch does in Python.
+
+    The compiler of C++ is left out: it is most of a cold compile on a CPU (60 of 90 s of two cores
+    for aloha), its work is what the kernels' count says, and no launch could wait for it.
+    """
+
+    least = 0.10  # a launch gives one sample of it, and nobody waits for 3% of a compile
+
+    def __str__(self) -> str:
+        return str(self.case).replace("-compiled-", "-compile-")
+
+    @property
+    def variant(self) -> str:
+        return "compile"
+
+
+def named(name: str) -> StepTime:
+    """What is timed under a name, as ``str`` gives it.
+
+    Raises:
+        ValueError: it is no such name.
+    """
+    workload, phase, variant, precision, device = name.split("-")
+    if variant == "compile":
+        return CompileTime(Case(workload, phase, "compiled", precision, device))
+    return StepTime(Case(workload, phase, variant, precision, device))
+
+
+def timed(cases: Sequence[Case]) -> list[StepTime]:
+    """What is timed of ``cases``: each step, and how long the first compiled one takes to compile.
+
+    One graph is enough: the others have the same layers.
+    """
+    compiled = [CompileTime(case) for case in cases if case.variant == "compiled"]
+    return [*(StepTime(case) for case in cases), *compiled[:1]]
 
 
 def choose(names: Sequence[str] | None, device: str) -> list[Case]:

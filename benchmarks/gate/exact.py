@@ -38,6 +38,7 @@ EXPLAINS = {
         "cudagraph_skips",
         "peak_memory_compiled",
     ),
+    "compile": ("graph_breaks", "graphs", "recompiles", "ops", "kernels"),
 }
 ACTION_TOLERANCE = 1e-5  # absolute, strict fp32
 LEARNING_TOLERANCE = 1e-6  # relative, float64

@@ -9,21 +9,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
-from ..workloads import Case
+from .cases import StepTime
 from .channel import Worker
 from .timing import STEP_TIMEOUT, Samples, StartWorker, pair
 
-Take = Callable[[dict[str, Worker], Case, float], Samples]
+Take = Callable[[dict[str, Worker], StepTime, float], Samples]
 
 
-def _one(worker: Worker, case: Case, samples: int = 1) -> list[float]:
-    answer = worker.ask("sample", timeout=STEP_TIMEOUT, case=asdict(case), samples=samples)
+def _one(worker: Worker, case: StepTime, samples: int = 1) -> list[float]:
+    answer = worker.ask("sample", timeout=STEP_TIMEOUT, **case.request, samples=samples)
     return list(answer["seconds"])
 
 
-def _by_turns(workers: dict[str, Worker], case: Case, seconds: float, order: Sequence[str]) -> Samples:
+def _by_turns(workers: dict[str, Worker], case: StepTime, seconds: float, order: Sequence[str]) -> Samples:
     times: dict[str, list[float]] = {"base": [], "head": []}
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -32,17 +31,17 @@ def _by_turns(workers: dict[str, Worker], case: Case, seconds: float, order: Seq
     return Samples(times["base"], times["head"])
 
 
-def abba(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
+def abba(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
     """Exactly one worker runs; base, head, head, base."""
     return _by_turns(workers, case, seconds, ("base", "head", "head", "base"))
 
 
-def abab(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
+def abab(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
     """Exactly one worker runs; base, head, base, head."""
     return _by_turns(workers, case, seconds, ("base", "head"))
 
 
-def blocks(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
+def blocks(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
     """Exactly one worker runs; all of base's samples, then as many of head's."""
     end = time.monotonic() + seconds / 2
     base: list[float] = []
@@ -51,7 +50,7 @@ def blocks(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
     return Samples(base, [_one(workers["head"], case)[0] for _ in base])
 
 
-def duet(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
+def duet(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
     """Both at once, a core and a thread each, cores swapped half-way (arXiv 2001.05811)."""
     times: dict[str, list[float]] = {"base": [], "head": []}
     for cores in ({"base": 0, "head": 1}, {"base": 1, "head": 0}):
@@ -60,7 +59,7 @@ def duet(workers: dict[str, Worker], case: Case, seconds: float) -> Samples:
         end = time.monotonic() + seconds / 2
         while time.monotonic() < end:
             for worker in workers.values():
-                worker.send("sample", case=asdict(case), samples=1)
+                worker.send("sample", **case.request, samples=1)
             for side, worker in workers.items():
                 times[side] += worker.receive(STEP_TIMEOUT)["seconds"]
     return Samples(times["base"], times["head"])
@@ -70,14 +69,14 @@ DESIGNS: dict[str, Take] = {f.__name__: f for f in (abba, abab, blocks, duet)}
 
 
 def measure(
-    design: str, cases: Sequence[Case], start: StartWorker, rng: random.Random, seconds: float = 4.0
-) -> list[tuple[Case, Samples, float]]:
+    design: str, cases: Sequence[StepTime], start: StartWorker, rng: random.Random, seconds: float = 4.0
+) -> list[tuple[StepTime, Samples, float]]:
     """One launch of a design: each case's samples, and the seconds they took."""
     found = []
     with pair(start, rng) as (workers, _):
         for case in rng.sample(list(cases), len(cases)):
             for worker in workers.values():
-                worker.send("warm", case=asdict(case))
+                worker.send("warm", **case.request)
             for worker in workers.values():
                 worker.receive(STEP_TIMEOUT)
             began = time.monotonic()

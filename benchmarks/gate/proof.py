@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from ..workloads import Case
+from .cases import named
 from .replay import Rates, Recorded, replay
 from .verdict import SLOWER, Plan
 
@@ -32,9 +32,9 @@ def verdict(met: bool) -> str:
 def pairing_table(lines: Sequence[Line]) -> str:
     """Each way to pair: spread of one launch's ratio, seconds, and their product; the least is best."""
     rows = []
-    keys = dict.fromkeys((line["design"], Case(**line["case"])) for line in lines)
+    keys = dict.fromkeys((line["design"], named(line["case"])) for line in lines)
     for design, case in sorted(keys, key=lambda key: (str(key[1]), key[0])):
-        chosen = [line for line in lines if line["design"] == design and Case(**line["case"]) == case]
+        chosen = [line for line in lines if line["design"] == design and named(line["case"]) == case]
         if len(chosen) < 2:
             continue
         spread = stdev(line["log_ratio"] for line in chosen)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ..workloads import Case
+from .cases import StepTime
 from .timing import Timing, look_at
 from .verdict import INCONCLUSIVE, SLOWER, Plan
 
 STEP_SECONDS = 1.0  # far above the absolute floor, which is not what is measured here
-Recorded = Mapping[Case, Sequence[float]]  # log ratios of A/A launches
+Recorded = Mapping[StepTime, Sequence[float]]  # log ratios of A/A launches
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def replay(
     )
 
 
-def _one_run(timings: Sequence[Timing], draws: Mapping[Case, Sequence[float]], plan: Plan, most: int) -> int:
+def _one_run(timings: Sequence[Timing], draws: Recorded, plan: Plan, most: int) -> int:
     """Give undecided cases one launch after another, as ``timing.run`` does; the number of launches."""
     for launch in range(most):
         undecided = [timing for timing in timings if not timing.decided]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
+import unicodedata
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,17 @@ ORDER = {SLOWER: 0, INCONCLUSIVE: 1, FASTER: 2, SAME: 3}
 # Contrast of at least 3:1 on GitHub's light (#ffffff) and dark (#0d1117) pages alike.
 COLOURS = {SLOWER: "#d1454d", FASTER: "#2f8f4e", SAME: "#7d8590", INCONCLUSIVE: "#b58407"}
 NEUTRAL = "#7d8590"
+ZERO_WIDTH_SPACE = "\u200b"
 
 
 def cell(text: str) -> str:
     """Text that stays what it is in a Markdown table: commit messages and errors are anybody's."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\|`*_\[\]~@#])", r"\\\1", text)
+    text = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf"))
+    text = re.sub(r"([\\|`*_\[\]~])", r"\\\1", html.escape(text, quote=False))
+    # GitHub finds mentions, references and addresses in what is rendered, where no backslash is left.
+    return re.sub(
+        r"(@|#|GH-|https?://|ftp://|mailto:|www\.)", r"\1" + ZERO_WIDTH_SPACE, text, flags=re.IGNORECASE
+    )
 
 
 def milliseconds(seconds: float) -> str:
@@ -54,6 +61,8 @@ def _row(time: CaseTime, result: Result) -> dict[str, Any]:
     word = verdict.wording()
     if verdict.kind == INCONCLUSIVE and time.unconfirmed:
         word = f"inconclusive ({time.unconfirmed} once, no counter moved)"
+    if time.min_effect is not None and time.min_effect != result.plan.min_effect:
+        word += f" (of ±{time.min_effect:.0%})"
     return {
         "case": time.name,
         "verdict": f"**{word}**" if verdict.kind == SLOWER and reason is None else word,

@@ -23,6 +23,7 @@ class CaseTime:
         log_ratios: head over base, one per launch.
         base_seconds: median step of base, s.
         unconfirmed: slower or faster once, without a counter that moved; another look is needed.
+        min_effect: the change to catch in it, where that is not the run's.
     """
 
     name: str
@@ -31,6 +32,7 @@ class CaseTime:
     log_ratios: tuple[float, ...] = ()
     base_seconds: float = 0.0
     unconfirmed: str | None = None
+    min_effect: float | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def label(case: Case) -> str:
 
 def requests(cases: Sequence[Case]) -> list[tuple[str, Case]]:
     """What each side is asked, cheapest first: learning, then each case's counts and outputs."""
-    asked = [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]
+    asked = [("learning", TINY["training"]), *(("shapes", case) for case in TINY.values())]
     for case in pairs_of(cases):
         asked.append(("counts", case))
         if case.phase != "training":
@@ -68,17 +68,20 @@ def compare_exactly(
     """Ask both sides at once, a core each, and compare.
 
     Counts do not depend on what else runs. The sides go through the cases from opposite ends, so
-    that where their graphs are the same each finds in the shared cache what the other compiled.
+    that where their graphs are the same each finds in the shared cache what the other compiled;
+    base begins with what takes longest to compile, a training step.
 
     Raises:
         MeasurementError: base's code raises, or a worker is lost.
     """
     asked = requests(cases)
-    groups = [asked[:3], *([r for r in asked[3:] if r[1] == case] for case in pairs_of(cases))]
+    by_length = sorted(pairs_of(cases), key=lambda case: case.phase != "training")
+    groups = [*([r for r in asked[3:] if r[1] == case] for case in by_length), asked[:3]]
+    forwards = [request for group in groups for request in group]
     backwards = [request for group in reversed(groups) for request in group]
     with ThreadPoolExecutor(max_workers=2) as pool:
         running = {
-            "base": pool.submit(ask_all, workers["base"], asked, progress),
+            "base": pool.submit(ask_all, workers["base"], forwards, progress),
             "head": pool.submit(ask_all, workers["head"], backwards, progress),
         }
         try:
@@ -102,7 +105,7 @@ def compare_answers(
     """
     compare = {
         "learning": compare_learning,
-        "graph": compare_counts,
+        "shapes": compare_counts,
         "counts": compare_counts,
         "outputs": compare_actions,
     }

@@ -1,9 +1,10 @@
 """The time tier: launches of both sides, paired in time, until every case is decided or time is up.
 
 One launch starts a fresh worker for each side and serves every undecided case, in random order, so
-that start-up is paid once. Within a launch exactly one worker runs at a time and the sides take
-turns in the order base, head, head, base, so that a drift that is straight over four steps cancels
-(the ABBA design; `pairing` has the others, duet benchmarking among them, to compare it with).
+that start-up is paid once. Within a launch exactly one worker runs a step at a time and the sides
+take turns in the order base, head, head, base, so that a drift that is straight over four steps
+cancels (the ABBA design; `pairing` has the others, duet benchmarking among them, to compare it with).
+Compiling is timed on both sides at once, a core each: it is the start-up that a launch pays anyway.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
 from ..repository import MeasurementError
-from ..workloads import Case
+from .cases import CompileTime, StepTime
 from .channel import Worker
 from .verdict import INCONCLUSIVE, NO_PRIOR, SAME, Plan, Prior, Verdict, decide, fit_prior, launch_ratio
 
@@ -33,12 +34,13 @@ class Timing:
     """A case on its way to a verdict.
 
     Attributes:
+        case: what is timed of it.
         explained: counters moved that can explain a change of its time.
         log_ratios: head over base, one per launch.
         base_seconds: median step of base in each launch.
     """
 
-    case: Case
+    case: StepTime
     explained: bool = False
     log_ratios: list[float] = field(default_factory=list)
     base_seconds: list[float] = field(default_factory=list)
@@ -68,6 +70,7 @@ class Timing:
         A change of time that no counter explains is called only when the look after it says the
         same: it gets one more batch of launches.
         """
+        plan = replace(plan, min_effect=max(plan.min_effect, self.case.least))
         launches = len(self.log_ratios)
         seen = self.verdict is not None and launches == self.looked_at
         if self.decided or seen or (launches not in plan.looks and not last):
@@ -114,12 +117,19 @@ def pair(
 
 
 def measure_launch(
-    cases: Sequence[Case], start: StartWorker, rng: random.Random, seconds: float = CASE_SECONDS
-) -> Iterator[tuple[Case, Samples]]:
-    """One launch: each case's samples as they come, in random order."""
+    cases: Sequence[StepTime], start: StartWorker, rng: random.Random, seconds: float = CASE_SECONDS
+) -> Iterator[tuple[StepTime, Samples]]:
+    """One launch: each case's samples as they come, in random order; compiling before all else."""
     with pair(start, rng) as (workers, _):
-        for case in rng.sample(list(cases), len(cases)):
-            request: dict[str, Any] = {"case": asdict(case)}
+        compiling = [case for case in cases if isinstance(case, CompileTime)]
+        for case in compiling:
+            for worker in workers.values():
+                worker.send("compile", **case.request)
+            found = {side: worker.receive(STEP_TIMEOUT)["seconds"] for side, worker in workers.items()}
+            yield case, Samples([found["base"]], [found["head"]])
+        steps = [case for case in cases if case not in compiling]
+        for step_time in rng.sample(steps, len(steps)):
+            request = step_time.request
             for worker in workers.values():  # at once, a core each: both only trace, the cache has the code
                 worker.send("warm", **request)
             step = max(worker.receive(STEP_TIMEOUT)["seconds"] for worker in workers.values())
@@ -130,7 +140,7 @@ def measure_launch(
                 for side in (first, second, second, first):
                     answer = workers[side].ask("sample", timeout=STEP_TIMEOUT, samples=1, **request)
                     times[side] += answer["seconds"]
-            yield case, Samples(times["base"], times["head"])
+            yield step_time, Samples(times["base"], times["head"])
 
 
 def look_at(timings: Sequence[Timing], plan: Plan, *, last: bool = False) -> None:

@@ -12,13 +12,14 @@ import errno
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..collect import eager_counts
-from ..launch import environment, timed, warmed_up
+from ..launch import environment, fixed_compile_seconds, timed, warmed_up
 from ..workloads import Case, Step, make_batch, prepare
 from .sides import blob_hash
 
@@ -51,6 +52,23 @@ def warm(case: Case) -> dict[str, Any]:
     return {"seconds": timed(ready(case))}
 
 
+def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
+    """Seconds to compile the case's step with no graph in the cache; see ``cases.CompileTime``."""
+    from ..counters import first_compiled_call, without_graph_caches
+
+    fixed_compile_seconds()
+    step = prepare(case)
+    with without_graph_caches():
+        start = time.perf_counter()
+        compilation = first_compiled_call(step)
+        seconds = time.perf_counter() - start
+    if compilation.cache_hits:
+        raise RuntimeError(f"{compilation.cache_hits} graphs of {case} came from a cache; nothing was timed")
+    step()
+    _steps[case] = step
+    return {"seconds": seconds}
+
+
 def sample(case: Case, samples: int) -> dict[str, Any]:
     """Seconds of each of ``samples`` steps."""
     step = ready(case)
@@ -78,7 +96,12 @@ def graph(case: Case) -> dict[str, Any]:
     """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
     eager = prepare(case.as_variant("eager"))
     eager()
-    found = eager_counts(eager) | {"recompiles": None}
+    return eager_counts(eager)
+
+
+def shapes(case: Case) -> dict[str, Any]:
+    """``graph``, and how often other shapes and modes make it compile again."""
+    found = graph(case)
     if not found["graph_breaks"]:  # fullgraph would raise; the break is the finding
         found["recompiles"] = _recompiles(case)
     return found
@@ -178,7 +201,7 @@ def learning(case: Case) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (warm, sample, graph, counts, outputs, learning)
+    f.__name__: f for f in (warm, compile, sample, shapes, counts, outputs, learning)
 }
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.counters import (
+    Compilation,
     count_compilation,
     dispatched_ops,
     first_compiled_call,
@@ -19,6 +20,7 @@ from benchmarks.counters import (
     kernel_launches,
     peak_memory,
     trace,
+    without_graph_caches,
 )
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
@@ -77,6 +79,18 @@ def test_inductor_kernels_are_counted_on_a_warm_cache_too() -> None:
         assert compilation.graphs == 1
         assert compilation.kernels == 1
         assert compilation.cudagraph_skips == 0
+
+
+def test_graphs_that_come_from_a_cache_are_counted_and_can_be_kept_from_it() -> None:
+    def compilation() -> Compilation:
+        torch.compiler.reset()
+        return first_compiled_call(lambda: torch.compile(two_ops)(torch.ones(17)))
+
+    compilation()
+    assert compilation().cache_hits > 0
+    with without_graph_caches():
+        again = compilation()
+    assert (again.cache_hits, again.kernels) == (0, 1)
 
 
 def test_a_first_call_that_compiles_is_reported() -> None:

@@ -84,10 +84,23 @@ def test_outcomes(kinds: list[str], code: int, headline: str) -> None:
 
 
 def test_what_people_write_stays_text() -> None:
-    assert cell("a|b\n<img src=x> `c` [d](e) @f") == r"a\|b &lt;img src=x&gt; \`c\` \[d\](e) \@f"
+    assert cell("a|b\n<img src=x> `c` [d](e) & *f*") == (r"a\|b &lt;img src=x&gt; \`c\` \[d\](e) &amp; \*f\*")
     rendered = markdown(RESULT)
     assert "<b>" not in rendered
-    assert "@everyone" not in rendered.replace(r"\@everyone", "")
+    assert "@everyone" not in rendered
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["@someone", "#12", "GH-12", "https://example.org", "HTTP://example.org", "www.example.org", "a@b.org"],
+)
+def test_nobody_is_mentioned_and_nothing_linked(text: str) -> None:
+    assert text not in cell(f"see {text} there")
+    assert cell(text).replace("\u200b", "") == text, "people read the same"
+
+
+def test_characters_that_turn_text_round_are_left_out() -> None:
+    assert cell("a\u202eb\x07c\u200bd") == "abcd"
 
 
 def test_the_json_says_all_and_holds_no_infinity() -> None:

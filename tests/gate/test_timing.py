@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from benchmarks.gate import timing
+from benchmarks.gate.cases import CompileTime, StepTime
 from benchmarks.gate.replay import replay
 from benchmarks.gate.timing import Budget, Samples, Timing, run
 from benchmarks.gate.verdict import INCONCLUSIVE, SAME, SLOWER, Plan
 from benchmarks.workloads import Case
 
-EAGER, COMPILED = (Case("pusht", "inference", variant) for variant in ("eager", "compiled"))
+EAGER, COMPILED = (StepTime(Case("pusht", "inference", variant)) for variant in ("eager", "compiled"))
+COMPILING = CompileTime(COMPILED.case)
 PLAN = Plan()
 
 
@@ -76,6 +78,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.order: list[str] = []
+        self.sent: list[str] = []
 
     def worker(self, side: str) -> Any:
         turns = self
@@ -87,7 +90,8 @@ class Turns:
             def __exit__(self, *_: object) -> None:
                 turns.order.append(f"{side} ends")
 
-            def send(self, do: str, **_: Any) -> None: ...
+            def send(self, do: str, **_: Any) -> None:
+                turns.sent.append(do)
 
             def check_hello(self) -> dict[str, Any]:
                 return {}
@@ -114,15 +118,35 @@ def test_the_sides_take_turns_so_that_a_straight_drift_cancels() -> None:
     assert set(turns.order[12:]) == {"base ends", "head ends"}
 
 
+def test_compiling_is_timed_before_all_else_and_on_both_sides_at_once() -> None:
+    turns = Turns()
+    found = timing.measure_launch([EAGER, COMPILING], turns.worker, random.Random(0))  # noqa: S311
+    case, samples = next(found)
+    assert case == COMPILING
+    assert turns.sent[-2:] == ["compile", "compile"], "one waits for the other"
+    assert (samples.base, samples.head) == ([1.0], [1.0])
+    assert [case for case, _ in found] == [EAGER]
+
+
+def test_a_compile_is_no_slower_below_ten_percent() -> None:
+    step, compiling = (Timing(case, explained=True, base_seconds=[5.0]) for case in (EAGER, COMPILING))
+    for case in (step, compiling):
+        case.log_ratios = ratios(0.05, 8, noise=0.005)
+        case.look(PLAN, tests=2)
+    assert step.verdict is not None
+    assert compiling.verdict is not None
+    assert (step.verdict.kind, compiling.verdict.kind) == (SLOWER, SAME)
+
+
 class Simulated:
     """Launches without processes: each takes ``seconds`` of a clock of its own."""
 
-    def __init__(self, effects: dict[Case, float], seconds: float, noise: float = 0.01) -> None:
+    def __init__(self, effects: dict[StepTime, float], seconds: float, noise: float = 0.01) -> None:
         self.now, self.seconds, self.effects, self.noise = 0.0, seconds, effects, noise
-        self.asked: list[list[Case]] = []
+        self.asked: list[list[StepTime]] = []
         self.generator = np.random.default_rng(0)
 
-    def launch(self, cases: Sequence[Case], *_: Any) -> Iterator[tuple[Case, Samples]]:
+    def launch(self, cases: Sequence[StepTime], *_: Any) -> Iterator[tuple[StepTime, Samples]]:
         self.asked.append(list(cases))
         self.now += self.seconds
         for case in cases:

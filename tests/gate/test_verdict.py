@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.gate.cases import StepTime
 from benchmarks.gate.timing import Timing, look_at
 from benchmarks.gate.verdict import (
     FASTER,
@@ -26,7 +27,7 @@ from benchmarks.workloads import Case
 
 PLAN = Plan()
 STEP = 0.1  # s
-CASE = Case("tiny", "inference", "eager")
+CASE = StepTime(Case("tiny", "inference", "eager"))
 
 
 def launches(effect: float, n: int, noise: float = 0.01, seed: int = 0) -> list[float]:

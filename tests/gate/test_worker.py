@@ -40,7 +40,7 @@ def ask(worker: Worker, do: str, case: Case, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def graph(worker: Worker) -> dict[str, Any]:
-    return ask(worker, "graph", TINY)
+    return ask(worker, "shapes", TINY)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,12 @@ def test_steps_are_timed(worker: Worker) -> None:
     assert all(second > 0 for second in seconds)
 
 
+def test_compiling_is_timed_without_graphs_from_a_cache(worker: Worker) -> None:
+    compiled = TINY.as_variant("compiled")
+    assert ask(worker, "compile", compiled)["seconds"] > 1
+    assert ask(worker, "warm", compiled)["seconds"] < 1, "the step is ready, and fast"
+
+
 def test_a_failing_request_is_the_sides_error_and_the_worker_lives(worker: Worker) -> None:
     with pytest.raises(StepError, match="head failed: ValueError: device 'cuda' was asked for"):
         ask(worker, "warm", Case("tiny", "inference", "eager", device="cuda"))
@@ -86,7 +92,7 @@ def test_the_compiled_graph_learns_what_eager_learns(learning: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("name", "do"),
     [
-        (".item() in forward", "graph"),
+        (".item() in forward", "shapes"),
         ("a detach that breaks gradients", "learning"),
     ],
 )
@@ -96,10 +102,10 @@ def test_a_mutant_is_named(
     edit = next(edit for edit in MUTANTS if edit.name == name)
     side = checked_out(tmp_path / "head")
     edit.apply(side.path)
-    case, before = (TINY, graph) if do == "graph" else (TRAINING, learning)
+    case, before = (TINY, graph) if do == "shapes" else (TRAINING, learning)
     with Worker(side, tmp_path / "inductor") as mutated:
         after = ask(mutated, do, case)
-    compare = compare_counts if do == "graph" else compare_learning
+    compare = compare_counts if do == "shapes" else compare_learning
     red = [finding for finding in compare("tiny", before, after) if finding.red]
     assert any(edit.cause in finding.what for finding in red), red
     if edit.cause == "graph breaks":

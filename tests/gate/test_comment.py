@@ -1,0 +1,235 @@
+"""The comment on a pull request: made of a report that may be forged, sent to the right place, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from benchmarks.gate import comment
+from benchmarks.gate.comment import comment_text, main, read_report
+from benchmarks.gate.report import as_json, markdown
+from benchmarks.repository import MeasurementError
+
+from .test_report import RESULT
+
+URL = "https://github.com/o/r/actions/runs/1"
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    """A directory with a true report in it."""
+    (tmp_path / "gate-cpu").mkdir()
+    (tmp_path / "gate-cpu" / "report.json").write_text(as_json(RESULT), encoding="utf-8")
+    return tmp_path
+
+
+def forge(artifacts: Path, change: Change) -> Path:
+    path = artifacts / "gate-cpu" / "report.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_what_the_gate_writes_is_of_the_schema_and_comes_back_the_same(artifacts: Path) -> None:
+    schema = json.loads(comment.SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    path = artifacts / "gate-cpu" / "report.json"
+    assert markdown(read_report(path)) == markdown(RESULT)
+
+
+def test_the_verdict_is_the_comments_first_line(artifacts: Path) -> None:
+    text = comment_text(artifacts, URL)
+    assert text.startswith("**Regression: 1 of 5 cases slower")
+    assert URL in text
+
+
+def test_the_headline_is_not_the_reports(artifacts: Path) -> None:
+    forge(artifacts, lambda d: d.update(headline="No regression at all", exit_code=0))
+    assert "No regression at all" not in comment_text(artifacts, URL)
+    assert comment_text(artifacts, URL).startswith("**Regression")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(schema=2),
+        lambda d: d.pop("times"),
+        lambda d: d.update(pull_request=17),
+        lambda d: d["about"].update({"<img>": "x"}),
+        lambda d: d["findings"].extend([d["findings"][0]] * 300),
+        lambda d: d["findings"][0].update(detail="x" * 2000),
+        lambda d: d["times"][0].update(name="[click](https://example.org)"),
+        lambda d: d["times"][0]["verdict"].update(ratio="1.0"),
+        lambda d: d["times"][0]["verdict"].update(kind="splendid"),
+        lambda d: d["plan"].update(looks=[8, 4]),
+    ],
+)
+def test_a_report_that_is_not_of_the_schema_is_refused(artifacts: Path, change: Change) -> None:
+    path = forge(artifacts, change)
+    with pytest.raises(MeasurementError):
+        read_report(path)
+    text = comment_text(artifacts, URL)
+    assert text.startswith("**Could not measure**: the report for cpu was not accepted")
+    assert "splendid" not in text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, '{"schema": NaN}', "\x00", "null"])
+def test_what_is_no_json_is_refused(artifacts: Path, content: str) -> None:
+    (artifacts / "gate-cpu" / "report.json").write_text(content)
+    assert comment_text(artifacts, URL).startswith("**Could not measure**")
+
+
+def test_a_file_too_large_is_not_even_read(artifacts: Path) -> None:
+    path = artifacts / "gate-cpu" / "report.json"
+    path.write_text(path.read_text() + " " * comment.LARGEST)
+    with pytest.raises(MeasurementError, match="bytes"):
+        read_report(path)
+
+
+def test_a_link_is_not_followed(artifacts: Path, tmp_path: Path) -> None:
+    path = artifacts / "gate-cpu" / "report.json"
+    path.rename(tmp_path / "elsewhere.json")
+    path.symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(MeasurementError, match="is no file"):
+        read_report(path)
+
+
+def test_texts_stay_texts(artifacts: Path) -> None:
+    evil = "@everyone <script>x</script> [a](https://example.org) ![b](x.png) #1 `c` |\n# H\n/close"
+
+    def change(document: dict[str, Any]) -> None:
+        document["head"]["subject"] = evil
+        document["findings"][0]["detail"] = evil
+        document["times"][0]["counters"] = [evil]
+        document["accepted"] = {"pusht-training": evil}
+        document["about"]["machine"] = evil
+
+    forge(artifacts, change)
+    text = comment_text(artifacts, "")
+    for sign in ("@everyone", "<script", "https://example", "#1", "\n# H", "\n/close"):
+        assert sign not in text, sign
+    assert not re.search(r"(?<!\\)\]\((?!\))", text), "a link"
+
+
+def test_a_long_comment_is_cut(artifacts: Path) -> None:
+    forge(artifacts, lambda d: d.update(findings=[{**d["findings"][0], "detail": "x" * 900}] * 200))
+    text = comment_text(artifacts, URL)
+    assert len(text) < 65_536
+    assert comment.MARKER.format(name="gate") in text
+
+
+def test_without_a_report_it_says_so(tmp_path: Path) -> None:
+    assert comment_text(tmp_path, URL).startswith("**Could not measure**: the gate ended without a report.")
+
+
+GH = """#!{python}
+import json, os, sys
+from pathlib import Path
+state = Path(os.environ["FAKE_GH"])
+calls = json.loads(state.read_text())
+arguments, body = sys.argv[2:], None
+if "--input" in arguments:
+    body = json.loads(sys.stdin.read())
+calls["calls"].append({{"arguments": arguments, "body": body}})
+state.write_text(json.dumps(calls))
+if calls.get("fails"):
+    print("HTTP 403: Resource not accessible", file=sys.stderr)
+    sys.exit(1)
+path = arguments[-1] if "--input" not in arguments else arguments[-3]
+if path.endswith("/pulls"):
+    print(json.dumps(calls["pulls"]))
+elif "PATCH" in arguments or "POST" in arguments:
+    print(json.dumps({{"html_url": "https://github.com/o/r/pull/7#comment"}}))
+else:
+    print(json.dumps([calls["comments"]]))
+"""
+
+
+class GitHub:
+    """A gh that remembers what it was asked, and an event."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.state = directory / "gh.json"
+        program = directory / "bin" / "gh"
+        program.parent.mkdir()
+        program.write_text(GH.format(python=sys.executable))
+        program.chmod(0o755)
+        self.event = directory / "event.json"
+        run = {
+            "head_sha": "b" * 40,
+            "head_branch": "patch-1",
+            "head_repository": {"owner": {"login": "stranger"}},
+            "html_url": URL,
+        }
+        self.event.write_text(json.dumps({"workflow_run": run, "repository": {"full_name": "o/r"}}))
+        monkeypatch.setenv("FAKE_GH", str(self.state))
+        monkeypatch.setenv("GITHUB_EVENT_PATH", str(self.event))
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def answers(self, **state: Any) -> None:
+        pulls = [{"number": 7, "head": {"sha": "b" * 40}}, {"number": 8, "head": {"sha": "c" * 40}}]
+        self.state.write_text(json.dumps({"calls": [], "pulls": pulls, "comments": [], **state}))
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        return list(json.loads(self.state.read_text())["calls"])
+
+
+@pytest.fixture
+def github(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> GitHub:
+    return GitHub(tmp_path_factory.mktemp("github"), monkeypatch)
+
+
+def test_the_first_report_is_a_new_comment(artifacts: Path, github: GitHub) -> None:
+    github.answers(
+        comments=[{"id": 1, "user": {"login": "somebody"}, "body": comment.MARKER.format(name="gate")}]
+    )
+    assert main([str(artifacts)]) == 0
+    sent = github.calls[-1]
+    assert "POST" in sent["arguments"]
+    assert "repos/o/r/issues/7/comments" in sent["arguments"]
+    assert sent["body"]["body"].startswith("**Regression")
+    assert "head=stranger:patch-1" in github.calls[0]["arguments"], "the event says which, not the report"
+
+
+def test_a_later_report_replaces_it(artifacts: Path, github: GitHub) -> None:
+    ours = {"id": 5, "user": {"login": "github-actions[bot]"}, "body": comment_text(artifacts, URL)}
+    github.answers(comments=[ours])
+    assert main([str(artifacts)]) == 0
+    sent = github.calls[-1]
+    assert "PATCH" in sent["arguments"]
+    assert "repos/o/r/issues/comments/5" in sent["arguments"]
+
+
+def test_a_commit_that_is_no_head_any_more_gets_no_comment(artifacts: Path, github: GitHub) -> None:
+    github.answers(pulls=[])
+    assert main([str(artifacts)]) == 0
+    assert len(github.calls) == 1
+
+
+def test_a_refusal_of_github_is_one_line(
+    artifacts: Path, github: GitHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    github.answers(fails=True)
+    assert main([str(artifacts)]) == 2
+    assert "HTTP 403" in capsys.readouterr().err
+
+
+def test_outside_of_github_it_can_be_looked_at(
+    artifacts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GITHUB_EVENT_PATH", raising=False)
+    assert main([str(artifacts), "--print"]) == 0
+    assert capsys.readouterr().out.startswith("**Regression")
+    assert main([str(artifacts)]) == 2
+    assert "--print" in capsys.readouterr().err
