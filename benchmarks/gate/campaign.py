@@ -54,8 +54,13 @@ def lines(name: str) -> list[dict[str, Any]]:
 
 
 def append(name: str, line: dict[str, Any]) -> None:
+    """Record one more line under ``name``, in the place of one that was cut short."""
     RECORDED.mkdir(exist_ok=True)
-    with (RECORDED / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+    path = RECORDED / f"{name}.jsonl"
+    if path.exists():
+        whole, newline, _ = path.read_bytes().rpartition(b"\n")
+        os.truncate(path, len(whole + newline))
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line, sort_keys=True) + "\n")
 
 

@@ -85,11 +85,13 @@ def false_alarm_row(rates: Rates) -> list[str]:
 
 
 def power_row(rates: Rates) -> list[str]:
-    least, case = min((share, name) for name, share in rates.caught.items())
+    """What is caught of a slowdown, in the cases of which so small a change is worth a verdict."""
+    worth = {name: share for name, share in rates.caught.items() if named(name).least < rates.effect}
+    least, case = min((share, name) for name, share in worth.items())
     wanted = CAUGHT.get(rates.effect)
     return [
         f"{rates.effect:.0%}",
-        f"{least:.1%} ({case}) to {max(rates.caught.values()):.1%}",
+        f"{least:.1%} ({case}) to {max(worth.values()):.1%}",
         f"≥ {wanted:.0%}" if wanted else "",
         verdict(least >= wanted) if wanted else "",
         f"{rates.undecided:.1%}",

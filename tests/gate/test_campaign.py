@@ -1,0 +1,129 @@
+"""The campaign records, goes on where it was stopped, and draws its figures; on workers without torch."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from benchmarks.gate import campaign, pairing, proof
+from benchmarks.gate.campaign import append, compare_designs, lines, log_ratios, record, write_page
+from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
+from benchmarks.gate.channel import Worker
+from benchmarks.gate.timing import Samples
+from benchmarks.workloads import Case
+
+from .conftest import FAKE, Repository
+
+QUIET = Console(quiet=True)
+STEP = StepTime(Case("pusht", "inference", "eager"))
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(campaign, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setattr(campaign, "Worker", partial(Worker, command=FAKE))
+
+
+def recorded_ratios(kind: str) -> dict[str, int]:
+    return {str(case): len(values) for case, values in log_ratios(kind).items()}
+
+
+def test_it_records_what_is_missing_and_no_more(repository: Repository) -> None:
+    repository.commit(seconds=1.0)
+    record(2, 5.0, "cpu", QUIET, repository.root)
+    everything = {str(case): 2 for case in timed(choose(None, "cpu"))}
+    assert recorded_ratios("same") == everything
+    steps = {name: count for name, count in everything.items() if "-compile-" not in name}
+    assert recorded_ratios("slower") == steps, "no work is injected into compiling"
+    (line, *_) = lines("launches")
+    assert {"about", "date", "commit", "samples", "base_seconds", "units"} <= line.keys()
+    assert all(line["units"] > 0 for line in lines("launches") if line["kind"] == "slower")
+
+    before = len(lines("launches"))
+    record(2, 5.0, "cpu", QUIET, repository.root)
+    assert len(lines("launches")) == before
+    assert repository.left_behind() == set()
+
+
+def test_a_line_cut_short_is_as_if_it_were_not_there() -> None:
+    append("launches", {"kind": "same", "case": str(STEP), "log_ratio": 0.5})
+    with (campaign.RECORDED / "launches.jsonl").open("a") as file:
+        file.write('{"kind": "same", "case": "pusht-infer')
+    assert log_ratios("same") == {STEP: [0.5]}
+    append("launches", {"kind": "same", "case": str(STEP), "log_ratio": 0.25})
+    assert log_ratios("same") == {STEP: [0.5, 0.25]}, "what follows it is not lost"
+
+
+def test_every_pairing_gets_as_many_launches(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.commit(seconds=1.0)
+
+    def at_once(*_: Any) -> Samples:
+        return Samples([1.0, 1.0], [1.0, 1.0])
+
+    monkeypatch.setattr(pairing, "DESIGNS", dict.fromkeys(pairing.DESIGNS, at_once))
+    compare_designs(2, 5.0, QUIET, repository.root)
+    table = proof.pairing_table(lines("pairing"))
+    for design in pairing.DESIGNS:
+        assert table.count(f"| {design} | 2 |") == 2, "two cases"
+
+
+def fill() -> None:
+    for case in timed([STEP.case, STEP.case.as_variant("compiled")]):
+        for i in range(12):
+            common = {"case": str(case), "about": "2 cores", "date": "2026-01-0" + str(1 + i % 2), "units": 0}
+            append("launches", {"kind": "same", "log_ratio": 0.004 * (-1) ** i, **common})
+            if not isinstance(case, CompileTime):
+                append("launches", {"kind": "slower", "log_ratio": 0.05, **common})
+    verdicts = {str(STEP): ["same", 1.0, 6]}
+    for kind in campaign.KINDS:
+        append("runs", {"kind": kind, "exit_code": 0, "verdicts": verdicts, "minutes": "8.0 of 9"})
+    mutants = (
+        {"name": "a clone", "cause": "ops dispatched", "exit_code": 1, "named": ["ops dispatched in eager"]},
+        {"name": "missed", "cause": "recompiles", "exit_code": 0, "named": []},
+        {"name": "wrong cause", "cause": "recompiles", "exit_code": 1, "named": ["FLOPs"]},
+        {"name": "a comment", "cause": "", "exit_code": 0, "named": []},
+        {"name": "a rename", "cause": "", "exit_code": 3, "named": []},
+    )
+    for line in mutants:
+        append("mutants", {**line, "headline": ""})
+
+
+def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path) -> None:
+    fill()
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    page = docs / "gate.md"
+    page.write_text(f"before\n{proof.BEGIN}\nold\n{proof.END}\nafter\n")
+    write_page(50, QUIET, tmp_path)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line
+    ]
+    by_name = {row[0]: row for row in rows}
+    outcomes = {"a clone": "met", "missed": "**not met**", "wrong cause": "**not met**", "a comment": "met"}
+    assert {name: by_name[name][-1] for name in outcomes} == outcomes
+    assert by_name["a rename"][-1] == "**not met**"
+    assert by_name["none (A/A)"][3] == "met"
+    assert by_name["10%"][1].startswith("100.0%")
+    assert by_name["5%"][3] == "met", "compiling, which has 10% for its least, does not count"
+    assert "2026-01-01 to 2026-01-02" in text
+
+
+def test_nothing_recorded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert campaign.main(["write"]) == 2
+    assert "nothing is recorded" in capsys.readouterr().err
+
+
+def test_the_recorded_launches_of_this_repository_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for path in campaign.RECORDED.glob("*.jsonl"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert isinstance(json.loads(line), dict)
