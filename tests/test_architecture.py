@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,25 @@ def private_torch(file: Path) -> set[str]:
 
 def top(names: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in names if not name.startswith(".")}
+
+
+def imported_at_once(file: Path) -> set[str]:
+    """What importing ``file`` imports, top-level names; not what its functions import when called."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("file", RULER_FILES, ids=lambda file: str(file.relative_to(ROOT / "benchmarks")))
+def test_asv_can_import_every_module_of_the_ruler(file: Path) -> None:
+    """Its environment has what asv.conf.json names, torch, LeRobot, and what these two need."""
+    named = set(json.loads((ROOT / "asv.conf.json").read_text())["matrix"]["req"])
+    of_torch_and_lerobot = {"torch", "numpy", "filelock", "jinja2", "packaging"}
+    assert imported_at_once(file) <= named | of_torch_and_lerobot
 
 
 def test_there_are_files_to_check() -> None:

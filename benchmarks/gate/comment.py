@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from ..repository import MeasurementError
 from .exact import Finding
 from .report import markdown
@@ -39,6 +37,8 @@ def read_report(path: Path) -> Result:
     Raises:
         MeasurementError: it is too large, no JSON, or not of the schema.
     """
+    import jsonschema  # asv imports every module here, in an environment that lacks it
+
     if path.is_symlink() or not path.is_file():
         raise MeasurementError(f"{path.name} is no file")
     size = path.stat().st_size

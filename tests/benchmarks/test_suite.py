@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks import cases, collect, ratios
 from benchmarks.cases import SUITE, Machine, measured_cases, skip_unless_measured
+from benchmarks.repository import ROOT
 from benchmarks.workloads import Case, Step, prepare
 
 CPU_ONLY = Machine(devices=("cpu",), cpu_bf16=False)
@@ -38,6 +40,32 @@ def test_what_a_machine_cannot_measure_is_skipped_by_asvs_own_means(case: Case, 
     with pytest.raises(NotImplementedError, match=reason):
         skip_unless_measured(CPU_ONLY, case)
     assert case not in measured_cases(CPU_ONLY, case.phase, case.variant)
+
+
+def test_asvs_server_can_be_forked() -> None:
+    """asv's fork server imports the suite and forks a process for each figure.
+
+    CUDA cannot be used in a process forked from one that asked the driver anything; and a thread
+    pool of torch's would not exist in the fork.
+    """
+    program = """
+import importlib, pkgutil, torch
+asked = []
+for name in ("_cuda_getDeviceCount", "_cuda_init"):
+    if hasattr(torch._C, name):
+        setattr(torch._C, name, lambda name=name: asked.append(name))
+import benchmarks
+for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+assert not asked and not torch.cuda.is_initialized(), asked
+import os
+if os.fork() == 0:
+    torch.mm(torch.ones(500, 500), torch.ones(500, 500)).sum().item()
+    os._exit(0)
+assert os.wait()[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
 
 
 def test_a_count_that_a_device_lacks_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

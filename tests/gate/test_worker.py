@@ -40,7 +40,7 @@ def ask(worker: Worker, do: str, case: Case, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def graph(worker: Worker) -> dict[str, Any]:
-    return ask(worker, "shapes", TINY)
+    return ask(worker, "shapes", TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_mutant_is_named(
     edit = next(edit for edit in MUTANTS if edit.name == name)
     side = checked_out(tmp_path / "head")
     edit.apply(side.path)
-    case, before = (TINY, graph) if do == "shapes" else (TRAINING, learning)
+    case, before = (TRAINING, graph) if do == "shapes" else (TRAINING, learning)
     with Worker(side, tmp_path / "inductor") as mutated:
         after = ask(mutated, do, case)
     compare = compare_counts if do == "shapes" else compare_learning
