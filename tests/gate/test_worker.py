@@ -119,4 +119,4 @@ def test_injected_work_takes_its_time(tmp_path: Path) -> None:
         unit = worker.ask("ballast", timeout=TIMEOUT)["seconds"]
         ask(worker, "warm", TINY)
         slow = min(ask(worker, "sample", TINY, samples=5)["seconds"])
-    assert slow > 0.5 * 20_000 * unit
+    assert slow > 0.25 * 20_000 * unit, "a busy machine makes one of the two slow, not both"
