@@ -16,7 +16,7 @@ def test_no_change_is_green(repository: Repository, run_gate: Gate) -> None:
     repository.commit()
     done = run_gate()
     assert done.code == 0
-    assert done.report["headline"] == "No regression: of 2 cases 2 same"
+    assert done.report["headline"] == "No regression: of 3 cases 3 same"
     assert done.report["distance"] == 1
     assert repository.left_behind() == set()
 
@@ -27,9 +27,11 @@ def test_a_slower_commit_is_red_and_the_cause_stands_beside_it(
     repository.commit(seconds=0.11, counts={"kernels": 99})
     done = run_gate()
     assert done.code == 1
-    assert done.markdown.startswith("**Regression: 2 of 2 cases slower")
+    assert done.markdown.startswith("**Regression: 2 of 3 cases slower")
     assert "Inductor kernels 90 → 99" in done.markdown
-    compiled, eager = (next(t for t in done.report["times"] if v in t["name"]) for v in ("compiled", "eager"))
+    compiled, eager = (
+        next(t for t in done.report["times"] if v in t["name"]) for v in ("-compiled-", "-eager-")
+    )
     assert compiled["counters"] == ["Inductor kernels 90 → 99"]
     assert eager["counters"] == [], "kernels do not explain an eager step"
     # A change that no counter explains gets one more batch of launches before it is called.
@@ -39,7 +41,7 @@ def test_a_slower_commit_is_red_and_the_cause_stands_beside_it(
 def test_a_faster_commit_is_green(repository: Repository, run_gate: Gate) -> None:
     repository.commit(seconds=0.09)
     done = run_gate()
-    assert (done.code, done.report["headline"]) == (0, "No regression: of 2 cases 2 faster")
+    assert (done.code, done.report["headline"]) == (0, "No regression: of 3 cases 2 faster, 1 same")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_a_regression_that_is_meant_is_accepted_with_its_reason(
     repository.commit(message, seconds=0.11, counts={"ops": 300})
     done = run_gate()
     assert done.code == 0
-    assert done.report["headline"] == "No regression: of 2 cases 2 slower and accepted"
+    assert done.report["headline"] == "No regression: of 3 cases 1 same, 2 slower and accepted"
     assert r"accepted: dropout is needed \| &lt;here&gt;" in done.markdown
 
 
@@ -114,8 +116,17 @@ def test_too_noisy_ends_undecided(repository: Repository, run_gate: Gate) -> Non
     repository.commit(noise=2.0)
     done = run_gate()
     assert done.code == 3
-    assert done.report["headline"].startswith("Inconclusive: 2 of 2 cases undecided")
-    assert all(t["verdict"]["launches"] == done.report["plan"]["looks"][-1] for t in done.report["times"])
+    assert done.report["headline"].startswith("Inconclusive: 2 of 3 cases undecided")
+    steps = [t for t in done.report["times"] if "-compile-" not in t["name"]]
+    assert all(t["verdict"]["launches"] == done.report["plan"]["looks"][-1] for t in steps)
+    assert run_gate("--undecided", "pass").code == 0
+
+
+def test_a_slower_compile_is_red(repository: Repository, run_gate: Gate) -> None:
+    repository.commit(compile=6.5)
+    done = run_gate()
+    assert done.code == 1
+    assert "1 of 3 cases slower, most pusht-inference-compile-fp32-cpu" in done.report["headline"]
 
 
 def test_the_budget_ends_a_run(repository: Repository, run_gate: Gate) -> None:
