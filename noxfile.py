@@ -32,7 +32,7 @@ def _pytest(session: nox.Session, *args: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test that this machine can run (about 11 minutes on two cores; GPU tests where there is one)."""
+    """Every test that this machine can run (about 12 minutes on two cores; GPU tests where there is one)."""
     _pytest(session)
 
 

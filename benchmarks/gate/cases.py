@@ -54,8 +54,8 @@ class StepTime:
 class CompileTime(StepTime):
     """Time to compile a case's step with no graph in the cache, s: what torch does in Python.
 
-    The compiler of C++ is left out: it is most of a cold compile on a CPU (60 of 90 s of two cores
-    for aloha), its work is what the kernels' count says, and no launch could wait for it.
+    The compiler of C++ is left out: it is most of a cold compile on a CPU, its work is what the
+    kernels' count says, and no launch could wait for it.
     """
 
     least = 0.10  # a launch gives one sample of it, and nobody waits for 3% of a compile

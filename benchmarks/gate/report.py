@@ -62,7 +62,7 @@ def _row(time: CaseTime, result: Result) -> dict[str, Any]:
     if verdict.kind == INCONCLUSIVE and time.unconfirmed:
         word = f"inconclusive ({time.unconfirmed} once, no counter moved)"
     if time.min_effect is not None and time.min_effect != result.plan.min_effect:
-        word += f" (of ±{time.min_effect:.0%})"
+        word += f" (minimum effect {time.min_effect:.0%})"
     return {
         "case": time.name,
         "verdict": f"**{word}**" if verdict.kind == SLOWER and reason is None else word,

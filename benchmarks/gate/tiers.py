@@ -31,7 +31,7 @@ def label(case: Case) -> str:
 
 def requests(cases: Sequence[Case]) -> list[tuple[str, Case]]:
     """What each side is asked, cheapest first: learning, then each case's counts and outputs."""
-    asked = [("learning", TINY["training"]), *(("shapes", case) for case in TINY.values())]
+    asked = [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]
     for case in pairs_of(cases):
         asked.append(("counts", case))
         if case.phase != "training":
@@ -105,7 +105,7 @@ def compare_answers(
     """
     compare = {
         "learning": compare_learning,
-        "shapes": compare_counts,
+        "graph": compare_counts,
         "counts": compare_counts,
         "outputs": compare_actions,
     }

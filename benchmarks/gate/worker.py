@@ -96,12 +96,7 @@ def graph(case: Case) -> dict[str, Any]:
     """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
     eager = prepare(case.as_variant("eager"))
     eager()
-    return eager_counts(eager)
-
-
-def shapes(case: Case) -> dict[str, Any]:
-    """``graph``, and how often other shapes and modes make it compile again."""
-    found = graph(case)
+    found = eager_counts(eager) | {"recompiles": None}
     if not found["graph_breaks"]:  # fullgraph would raise; the break is the finding
         found["recompiles"] = _recompiles(case)
     return found
@@ -131,7 +126,6 @@ def counts(case: Case) -> dict[str, Any]:
 
 
 BATCH_SIZES = (2, 3, 5, 6)  # the second makes the batch dynamic; from then on nothing may recompile
-LAST_BATCH = 4  # torch 2.11 guards a dynamic batch of a convolution on 2 to 7; 8 is a graph of its own
 
 
 def _recompiles(case: Case) -> int:
@@ -142,7 +136,7 @@ def _recompiles(case: Case) -> int:
     from ..workloads import WORKLOADS
 
     torch.compiler.reset()
-    step = prepare(case.as_variant("eager"), batch_size=LAST_BATCH)
+    step = prepare(case.as_variant("eager"))
     compiled = torch.compile(step.forward, fullgraph=True, backend="eager")
     with counters.count_compilation() as compilation:
         for size in BATCH_SIZES:
@@ -203,7 +197,7 @@ def learning(case: Case) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (warm, compile, sample, shapes, counts, outputs, learning)
+    f.__name__: f for f in (warm, compile, sample, graph, counts, outputs, learning)
 }
 
 

@@ -84,9 +84,10 @@ def decoder_layer_forward(
 def frozen_batch_norm_forward(self: FrozenBatchNorm2d, x: Tensor) -> Tensor:
     """Batch norm with fixed statistics, ``(B, C, H, W) -> (B, C, H, W)``, in one operation.
 
-    torchvision's own takes eleven, 220 of the 273 that a graph of aloha consisted of. It is called
-    where batch_norm would do something else: in an eager step with gradients, for whose backward
-    pass batch_norm holds its input, and under autocast, where it would return another dtype.
+    torchvision's own takes eleven, of which Dynamo's count shows six: without them a graph of aloha
+    has 173 operations instead of 273. Torchvision's is called where batch_norm would do something
+    else: in an eager step with gradients, for whose backward pass batch_norm holds its input, and
+    under autocast, where it would return another dtype.
     """
     one_operation = torch.compiler.is_compiling() or not torch.is_grad_enabled()
     if not one_operation or x.dtype != self.weight.dtype:

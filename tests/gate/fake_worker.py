@@ -30,7 +30,7 @@ COUNTS = {
     "peak_memory_eager": 10**6,
     "peak_memory_compiled": 10**6,
 }
-SHAPES = ("graph_breaks", "graphs", "recompiles", "ops", "flops", "dispatched_ops", "peak_memory_eager")
+GRAPH = ("graph_breaks", "graphs", "recompiles", "ops", "flops", "dispatched_ops", "peak_memory_eager")
 
 
 def misbehave(how: str) -> dict[str, Any]:
@@ -78,8 +78,8 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
         return {"seconds": [behaviour.get("time", drawn)]}
     if do == "counts":
         return {**COUNTS, **behaviour.get("counts", {})}
-    if do == "shapes":  # of tiny, which has more cameras
-        return {**{name: COUNTS[name] for name in SHAPES}, **behaviour.get("shapes", {})}
+    if do == "graph":  # of tiny, which has more cameras
+        return {**{name: COUNTS[name] for name in GRAPH}, **behaviour.get("graph", {})}
     variants = ("eager", "compiled")
     if do == "outputs":
         actions = {variant: behaviour.get(f"{variant}_actions", [0.5, 0.25]) for variant in variants}

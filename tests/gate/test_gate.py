@@ -83,7 +83,7 @@ def test_a_graph_break_is_red_with_its_place_and_nothing_is_timed(
         ({"state_dict": {"_orig_mod.weight": [2, 2]}}, "state_dict"),
         ({"loss": 1.0001}, "loss and gradients, head against base"),
         ({"fails": {"outputs": "shape mismatch"}}, "outputs fails"),
-        ({"shapes": {"graph_breaks": ["m.py:7: only with two cameras"]}}, "graph breaks"),
+        ({"graph": {"graph_breaks": ["m.py:7: only with two cameras"]}}, "graph breaks"),
     ],
 )
 def test_a_wrong_result_is_red(

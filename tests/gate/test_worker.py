@@ -40,7 +40,7 @@ def ask(worker: Worker, do: str, case: Case, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def graph(worker: Worker) -> dict[str, Any]:
-    return ask(worker, "shapes", TRAINING)
+    return ask(worker, "graph", TRAINING)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_the_compiled_graph_learns_what_eager_learns(learning: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("name", "do"),
     [
-        (".item() in forward", "shapes"),
+        (".item() in forward", "graph"),
         ("a detach that breaks gradients", "learning"),
     ],
 )
@@ -102,10 +102,10 @@ def test_a_mutant_is_named(
     edit = next(edit for edit in MUTANTS if edit.name == name)
     side = checked_out(tmp_path / "head")
     edit.apply(side.path)
-    case, before = (TRAINING, graph) if do == "shapes" else (TRAINING, learning)
+    before = graph if do == "graph" else learning
     with Worker(side, tmp_path / "inductor") as mutated:
-        after = ask(mutated, do, case)
-    compare = compare_counts if do == "shapes" else compare_learning
+        after = ask(mutated, do, TRAINING)
+    compare = compare_counts if do == "graph" else compare_learning
     red = [finding for finding in compare("tiny", before, after) if finding.red]
     assert any(edit.cause in finding.what for finding in red), red
     if edit.cause == "graph breaks":
@@ -116,7 +116,7 @@ def test_injected_work_takes_its_time(tmp_path: Path) -> None:
     side = checked_out(tmp_path / "head")
     with Worker(slowed(side, tmp_path / "slow", {key(TINY): 20_000}), tmp_path / "inductor") as worker:
         worker.hello()
-        unit = worker.ask("ballast", timeout=TIMEOUT)["seconds"]
+        unit = min(worker.ask("ballast", timeout=TIMEOUT)["seconds"] for _ in range(5))
         ask(worker, "warm", TINY)
         slow = min(ask(worker, "sample", TINY, samples=5)["seconds"])
-    assert slow > 0.25 * 20_000 * unit, "a busy machine makes one of the two slow, not both"
+    assert slow > 0.5 * 20_000 * unit
