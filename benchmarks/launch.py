@@ -113,18 +113,25 @@ def warmed_up(case: Case) -> Step:
     return step
 
 
-def alternate(cases: Sequence[Case], rounds: int = 7) -> dict[str, Any]:
+LEAST_ROUNDS, MOST_ROUNDS = 7, 100
+
+
+def alternate(cases: Sequence[Case], seconds: float) -> dict[str, Any]:
     """Seconds of each case's step, taken by turns so that the machine's drift hits all alike.
 
-    The order turns with each round, so that no case always follows the same one.
+    The order turns with each round, so that no case always follows the same one. Rounds are taken
+    for ``seconds``, all cases together, and at least LEAST_ROUNDS of them.
     """
     steps = [warmed_up(case) for case in cases]
-    seconds: dict[str, list[float]] = {str(case): [] for case in cases}
-    for turn in range(rounds):
+    found: dict[str, list[float]] = {str(case): [] for case in cases}
+    end = time.monotonic() + seconds
+    for turn in range(MOST_ROUNDS):
+        if turn >= LEAST_ROUNDS and time.monotonic() > end:
+            break
         shift = turn % len(steps)
         for step in steps[shift:] + steps[:shift]:
-            seconds[str(step.case)].append(timed(step))
-    return {"seconds": seconds}
+            found[str(step.case)].append(timed(step))
+    return {"seconds": found}
 
 
 def timed(step: Step) -> float:

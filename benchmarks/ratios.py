@@ -2,7 +2,7 @@
 
 Cold compiles: every launch has an empty cache and compiles one case; the fixed cost of a
 process's first compile is measured apart and left out. Step times: within a launch the
-variants take turns; a launch gives one ratio, of its medians. Counts and memory are exact.
+variants take turns; a launch gives one ratio, the median over its rounds. Counts and memory are exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .launch import as_request, launch
-from .repository import ROOT
+from .repository import PACKAGE, ROOT, MeasurementError, git
 from .workloads import Case
 
 BEGIN, END = "<!-- ratios: written by nox -s ratios -->", "<!-- /ratios -->"
@@ -31,6 +31,7 @@ KERNELS = 1 / 3
 COMPILED_SPEED_UP = {("aloha", "inference"): 1.25}
 EAGER_SPEED_UP = 0.98
 DIFFERENCE = 1e-5
+SECONDS = 40  # of steps in a launch, all variants together; with 5 a median scattered by 4%
 TIMED = (
     ("aloha", "inference"),
     ("aloha_3cam", "inference"),
@@ -62,6 +63,9 @@ def spread(values: Sequence[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
+COLD_ROWS = ("inference: cold compile", "inference: Inductor kernels")
+
+
 def compile_rows(workload: str, stock: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[Row]:
     """Cold compile time and kernels; each list holds one answer of ``first_call`` per launch."""
     stock_seconds, our_seconds = ([launched["seconds"] for launched in side] for side in (stock, ours))
@@ -69,13 +73,13 @@ def compile_rows(workload: str, stock: list[dict[str, Any]], ours: list[dict[str
     kernels = ours[0]["kernels"], stock[0]["kernels"]
     return [
         Row(
-            f"{workload} inference: cold compile, share of stock's",
+            f"{workload} {COLD_ROWS[0]}, share of stock's",
             f"{spread(shares)}; {median(our_seconds):.0f} s against {median(stock_seconds):.0f} s",
             f"≤ {COLD[workload]:.2f}",
             median(shares) <= COLD[workload],
         ),
         Row(
-            f"{workload} inference: Inductor kernels",
+            f"{workload} {COLD_ROWS[1]}",
             f"{kernels[0]} of stock's {kernels[1]}",
             "≤ 1/3",
             kernels[0] <= KERNELS * kernels[1],
@@ -99,7 +103,10 @@ def speed_up_rows(workload: str, phase: str, launches: list[dict[str, list[float
         ("eager", EAGER_SPEED_UP),
         ("compiled", COMPILED_SPEED_UP.get((workload, phase))),
     ):
-        ratios = [median(seconds["stock"]) / median(seconds[variant]) for seconds in launches]
+        ratios = [
+            median(stock / ours for stock, ours in zip(seconds["stock"], seconds[variant], strict=True))
+            for seconds in launches
+        ]
         rows.append(
             Row(
                 f"{workload} {phase}: {variant}, times as fast as stock eager",
@@ -120,10 +127,23 @@ def memory_row(workload: str, phase: str, stock: int, ours: int) -> Row:
     )
 
 
-def measure(launches: int, cold_launches: int, device: str) -> tuple[list[Row], dict[str, Any]]:
-    """Every row of the table, and the environment in which they were measured."""
+def measure(
+    launches: int, device: str, page: str, *, keep_cold: bool = False
+) -> tuple[list[Row], list[str], str]:
+    """Every figure, measured.
+
+    Args:
+        page: text of the page the table is for.
+        keep_cold: leave cold compiles as they stand there; they are most of the time.
+
+    Returns:
+        Rows, the lines kept, and what they were measured on.
+
+    Raises:
+        ValueError: cold compiles are to be kept, and are another subject's or machine's.
+    """
     rows: list[Row] = []
-    total = 4 * cold_launches + len(OPS) + len(TIMED) * (launches + 1) + 1
+    total = (0 if keep_cold else 4 * launches) + len(OPS) + len(TIMED) * (launches + 1) + 1
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         tempfile.TemporaryDirectory() as warm,
@@ -131,30 +151,32 @@ def measure(launches: int, cold_launches: int, device: str) -> tuple[list[Row], 
     ):
         task = progress.add_task("", total=total)
 
-        def ask(do: str, cases: list[Case], cache: Path = Path(warm)) -> dict[str, Any]:
+        def ask(do: str, cases: list[Case], cache: Path = Path(warm), **options: Any) -> dict[str, Any]:
             progress.update(task, description=f"{do.replace('_', ' ')}: {cases[-1]}")
-            answer = launch(as_request(do, cases), inductor_cache=cache)
+            answer = launch(as_request(do, cases, **options), inductor_cache=cache)
             progress.advance(task)
             return answer
 
-        for workload in COLD if cold_launches else ():
+        for workload in OPS:
+            pair = [Case(workload, "inference", variant, device=device) for variant in ("stock", "eager")]
+            answer = ask("traced", pair)
+            rows.append(ops_row(workload, *(answer["traces"][str(case)]["ops"] for case in pair)))
+        about = described(answer["environment"], launches, device)
+        kept = cold_lines(page, about) if keep_cold else []
+        for workload in () if keep_cold else COLD:
             sides: dict[str, list[dict[str, Any]]] = {"stock-compiled": [], "compiled": []}
-            for _ in range(cold_launches):
+            for _ in range(launches):
                 for variant, answers in sides.items():
                     case = Case(workload, "inference", variant, device=device)
                     with tempfile.TemporaryDirectory() as empty:
                         answers.append(ask("first_call", [case], Path(empty))["cases"][str(case)])
             rows += compile_rows(workload, sides["stock-compiled"], sides["compiled"])
-        for workload in OPS:
-            pair = [Case(workload, "inference", variant, device=device) for variant in ("stock", "eager")]
-            traces = ask("traced", pair)["traces"]
-            rows.append(ops_row(workload, *(traces[str(case)]["ops"] for case in pair)))
         for workload, phase in TIMED:
             cases = [
                 Case(workload, phase, variant, device=device) for variant in ("stock", "eager", "compiled")
             ]
-            answers = [ask("alternate", cases)["seconds"] for _ in range(launches)]
-            by_variant = [{case.variant: seconds[str(case)] for case in cases} for seconds in answers]
+            timed = [ask("alternate", cases, seconds=SECONDS)["seconds"] for _ in range(launches)]
+            by_variant = [{case.variant: seconds[str(case)] for case in cases} for seconds in timed]
             rows += speed_up_rows(workload, phase, by_variant)
             peaks = ask("memory", cases[:2])["bytes"]
             rows.append(memory_row(workload, phase, *(peaks[str(case)] for case in cases[:2])))
@@ -166,21 +188,37 @@ def measure(launches: int, cold_launches: int, device: str) -> tuple[list[Row], 
             found = answer["difference"][str(case)]
             what = f"aloha inference: {case.variant}, largest difference of an action from stock's"
             rows.append(Row(what, f"{found:.1e}", f"≤ {DIFFERENCE:.0e}", found <= DIFFERENCE))
-    return rows, answer["environment"]
+    return rows, kept, about
 
 
-def table(
-    rows: Sequence[Row], environment: dict[str, Any], launches: int, cold_launches: int, device: str
-) -> str:
-    """Markdown: what was measured on, then one line a figure."""
-    described = (
+def described(environment: dict[str, Any], launches: int, device: str) -> str:
+    """What belongs beside every figure: machine, versions, subject, how often."""
+    commit = git("log", "-1", "--format=%h", "--", PACKAGE, root=ROOT)
+    changed = " with uncommitted changes" if git("status", "--porcelain", "--", PACKAGE, root=ROOT) else ""
+    return (
         f"{environment['threads']} threads, {environment['cpu']}, torch {environment['torch']}, "
         f"LeRobot {environment['lerobot']}, Python {environment['python']}, {device}, fp32; inference and "
-        f"rollout batch 1, training batch 8; medians over {launches} fresh launches ({cold_launches} of each "
-        "cold compile), in brackets the least and the most."
+        f"rollout batch 1, training batch 8; the subject as of {commit}{changed}. Medians over {launches} "
+        f"fresh launches of {SECONDS} s of steps or one cold compile, in brackets the least and the most."
     )
-    lines = ["| | figure | target | |", "|---|---|---|---|", *(row.markdown() for row in rows)]
-    return f"{described}\n\n" + "\n".join(lines)
+
+
+def cold_lines(page: str, about: str) -> list[str]:
+    """Lines of the table in ``page`` that say what a cold compile takes.
+
+    Raises:
+        ValueError: they are not of ``about``, or there are none.
+    """
+    lines = [line for line in page.splitlines() if any(what in line for what in COLD_ROWS)]
+    if about not in page.splitlines() or not lines:
+        raise ValueError("the cold compiles there are of another subject or machine; run without --keep-cold")
+    return lines
+
+
+def table(rows: Sequence[Row], kept: Sequence[str], about: str) -> str:
+    """Markdown: what was measured on, then one line a figure."""
+    lines = ["| | figure | target | |", "|---|---|---|---|", *kept, *(row.markdown() for row in rows)]
+    return f"{about}\n\n" + "\n".join(lines)
 
 
 def write_between_markers(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
@@ -202,20 +240,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s ratios --", description=__doc__.split("\n\n")[0])
     parser.add_argument("--launches", type=int, default=3, help="fresh processes per figure (default 3)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--cold-launches", type=int, default=3, help="of cold compiles (3; 0 for none)")
+    parser.add_argument("--keep-cold", action="store_true", help="leave the cold compiles as they stand")
     parser.add_argument("--print", action="store_true", help="print the table and leave README.md alone")
     args = parser.parse_args(argv)
-    if args.launches < 1 or args.cold_launches < 0:
-        parser.error("--launches takes at least 1, --cold-launches at least 0")
+    if args.launches < 1:
+        parser.error("--launches takes at least 1")
+    readme = ROOT / "README.md"
     try:
-        rows, environment = measure(args.launches, args.cold_launches, args.device)
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        text = table(
+            *measure(args.launches, args.device, readme.read_text("utf-8"), keep_cold=args.keep_cold)
+        )
+        print(text)
+        if not args.print:
+            write_between_markers(text, readme)
+    except (RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
         print(f"ratios: {error}", file=sys.stderr)
         return 2
-    text = table(rows, environment, args.launches, args.cold_launches, args.device)
-    print(text)
-    if not args.print:
-        write_between_markers(text, ROOT / "README.md")
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import random
 import sys
@@ -31,46 +30,16 @@ from .__main__ import gate, parser
 from .cases import CompileTime, StepTime, choose, named, timed
 from .channel import Worker
 from .mutants import HARMLESS, MUTANTS
+from .records import KINDS, append, lines, log_ratios
 from .sides import check_out, resolve
 from .slowdown import inject, key, slowed
 from .timing import STEP_TIMEOUT, Budget, StartWorker, measure_launch, pair
-from .verdict import Plan, launch_ratio
+from .verdict import launch_ratio
 from .workplace import workplace
 
-RECORDED = Path(__file__).with_name("recorded")
 SLOWDOWN = 0.05
 PAIRING_CASES = ("pusht-inference", "aloha-inference")
 MUTANT_CASES = ("pusht-inference", "pusht-training")
-KINDS = ("same", "slower")  # A/A, and head slowed by SLOWDOWN
-
-
-def lines(name: str) -> list[dict[str, Any]]:
-    """Everything recorded under ``name``; a half-written last line is left out."""
-    path = RECORDED / f"{name}.jsonl"
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def append(name: str, line: dict[str, Any]) -> None:
-    """Record one more line under ``name``, in the place of one that was cut short."""
-    RECORDED.mkdir(exist_ok=True)
-    path = RECORDED / f"{name}.jsonl"
-    if path.exists():
-        whole, newline, _ = path.read_bytes().rpartition(b"\n")
-        os.truncate(path, len(whole + newline))
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, sort_keys=True) + "\n")
-
-
-def log_ratios(kind: str) -> dict[StepTime, list[float]]:
-    """Recorded launches of a kind, by case."""
-    found: dict[StepTime, list[float]] = {}
-    for line in lines("launches"):
-        if line["kind"] == kind:
-            found.setdefault(named(line["case"]), []).append(line["log_ratio"])
-    return found
 
 
 def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> dict[str, int]:
@@ -125,9 +94,13 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
                         "units": units.get(key(case.case), 0) if kind == "slower" else 0,
                         "about": about,
                         "commit": source.commit,
-                        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+                        "date": today(),
                     },
                 )
+
+
+def today() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
 def described(hello: dict[str, Any]) -> str:
@@ -170,6 +143,8 @@ def compare_designs(launches: int, minutes: float, console: Console, root: Path 
         def start(name: str) -> Worker:
             return Worker(sides[name], root / ".gate" / "inductor")
 
+        with pair(start, rng) as (_, hello):
+            about = described(hello["base"])
         have = Counter(line["design"] for line in lines("pairing"))
         while budget.left > 0:
             design = min(pairing.DESIGNS, key=lambda name: have[name])
@@ -182,6 +157,8 @@ def compare_designs(launches: int, minutes: float, console: Console, root: Path 
                     "case": str(case),
                     "log_ratio": launch_ratio(samples.base, samples.head),
                     "seconds": seconds,
+                    "about": about,
+                    "date": today(),
                 }
                 append("pairing", line)
                 have[design] += 1
@@ -270,31 +247,8 @@ def write_page(replays: int, console: Console, root: Path = ROOT) -> None:
     Raises:
         ValueError: nothing is recorded.
     """
-    same, slower, plan = log_ratios("same"), log_ratios("slower"), Plan()
-    runs = lines("runs")
-    # A replayed run gets as many launches as the longest real one had time for.
-    reached = [launches for line in runs for _, _, launches in line["verdicts"].values()]
-    most = max(reached, default=plan.most)
-    recorded = lines("launches")
-    if not recorded:
-        raise ValueError("nothing is recorded; run nox -s campaign -- record first")
-    about = recorded[-1]["about"]
-    dates = sorted({line["date"] for line in recorded})
-    parts = [
-        f"Recorded {dates[0]} to {dates[-1]} on {about}; one line a launch in benchmarks/gate/recorded.",
-        "### Ways to pair",
-        proof.pairing_table(lines("pairing")),
-        "### Recorded noise",
-        proof.noise_table(same, slower),
-        "### Replayed",
-        f"{replays:,} gate runs replayed over the A/A launches, {most} launches at most, drawn by launch:",
-        proof.replay_table(same, plan, most, replays, console.print),
-        "### Mutants and harmless edits",
-        proof.mutant_table(lines("mutants")),
-        "### Real runs",
-        proof.runs_table(runs),
-    ]
-    write_between_markers("\n\n".join(parts), root / "docs" / "gate.md", proof.BEGIN, proof.END)
+    text = proof.page(replays, console.print)
+    write_between_markers(text, root / "docs" / "gate.md", proof.BEGIN, proof.END)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

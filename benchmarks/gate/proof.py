@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from .cases import named
+from .records import lines, log_ratios
 from .replay import Rates, Recorded, replay
 from .verdict import SLOWER, Plan
 
@@ -145,3 +146,51 @@ def runs_table(lines: Sequence[Line]) -> str:
             ]
         )
     return table(["head", "exit code", "cases called slower", "launches", "minutes"], rows)
+
+
+NOT_YET = "Not recorded yet."
+
+
+def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
+    """Everything that docs/gate.md says of the gate's own errors, as Markdown.
+
+    Args:
+        replays: gate runs to replay.
+
+    Raises:
+        ValueError: nothing at all is recorded.
+    """
+    launches, pairings, mutants, runs = (lines(name) for name in ("launches", "pairing", "mutants", "runs"))
+    if not (launches or pairings):
+        raise ValueError("nothing is recorded; run nox -s campaign -- record first")
+    parts = [recorded_where([*launches, *pairings])]
+    if not (launches and runs):
+        parts.append(
+            "**Neither false alarms nor what is caught are measured to the end: do not rely on times yet.**"
+        )
+    sections = {
+        "Ways to pair": pairing_table(pairings) if pairings else NOT_YET,
+        "Noise of a launch": noise_table(log_ratios("same"), log_ratios("slower")) if launches else NOT_YET,
+        "Replayed": replayed(runs, replays, progress) if launches else NOT_YET,
+        "Mutants and harmless edits": mutant_table(mutants) if mutants else NOT_YET,
+        "Real runs": runs_table(runs) if runs else NOT_YET,
+    }
+    return "\n\n".join([*parts, *(f"### {title}\n\n{text}" for title, text in sections.items())])
+
+
+def recorded_where(recorded: Sequence[Line]) -> str:
+    """When and on what; lines from before that was kept say nothing of it."""
+    dates = sorted({line["date"] for line in recorded if "date" in line})
+    machines = sorted({line["about"] for line in recorded if "about" in line})
+    when = f"Recorded {dates[0]} to {dates[-1]} on {'; '.join(machines)}." if dates else ""
+    return f"{when} One line a launch in benchmarks/gate/recorded.".strip()
+
+
+def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]) -> str:
+    """False alarms and power over the recorded A/A launches, as many a run as real runs had time for."""
+    plan = Plan()
+    reached = [launches for line in runs for _, _, launches in line["verdicts"].values()]
+    most = max(reached, default=plan.most)
+    said = f"{replays:,} gate runs replayed over the A/A launches, drawn by launch, {most} launches at most"
+    source = "as many as the longest real run had time for" if reached else "however long they take"
+    return f"{said} ({source}):\n\n{replay_table(log_ratios('same'), plan, most, replays, progress)}"

@@ -20,7 +20,18 @@ from typing import Any
 from ..repository import MeasurementError
 from .cases import CompileTime, StepTime
 from .channel import Worker
-from .verdict import INCONCLUSIVE, NO_PRIOR, SAME, Plan, Prior, Verdict, decide, fit_prior, launch_ratio
+from .verdict import (
+    FASTER,
+    INCONCLUSIVE,
+    NO_PRIOR,
+    SLOWER,
+    Plan,
+    Prior,
+    Verdict,
+    decide,
+    fit_prior,
+    launch_ratio,
+)
 
 STEP_TIMEOUT = 900  # s for one request; a cold compile of a training step takes 160-220 on two cores
 CASE_SECONDS = 4.0  # of steps per case and launch, both sides together
@@ -47,6 +58,8 @@ class Timing:
     verdict: Verdict | None = None
     looked_at: int = 0
     unconfirmed: str | None = None
+    _before: int = 0  # launches at the look before
+    _leaning: str | None = None  # what the launches of the look before pointed to
 
     @property
     def decided(self) -> bool:
@@ -67,33 +80,30 @@ class Timing:
     def look(self, plan: Plan, tests: int, prior: Prior = NO_PRIOR, *, last: bool = False) -> None:
         """Decide, if this many launches are a look of the plan, or if there will be no more.
 
-        A change of time that no counter explains is called only when the look after it says the
-        same: it gets one more batch of launches.
+        A change of time that no counter explains is called only when the launches of the look
+        before pointed there already: it gets one more batch of launches. The last look may come
+        twice at the same launches, as it is known to be the last only when time is up.
         """
         plan = replace(plan, min_effect=max(plan.min_effect, self.case.least))
         launches = len(self.log_ratios)
-        seen = self.verdict is not None and launches == self.looked_at
-        if self.decided or seen or (launches not in plan.looks and not last):
+        again = self.verdict is not None and launches == self.looked_at
+        if self.decided or (not last and (again or launches not in plan.looks)):
             return
-        self.verdict = decide(
+        if not again:
+            self._before, self.looked_at = self.looked_at, launches
+            self._leaning = self.verdict.leaning if self.verdict is not None else None
+        verdict = decide(
             self.log_ratios,
             median(self.base_seconds) if self.base_seconds else 0.0,
             plan,
             tests=tests,
-            spent_at=self.looked_at,
+            spent_at=self._before,
+            last=last,
             prior=prior,
         )
-        self.looked_at = launches
-        kind = self.verdict.kind
-        if kind in (SAME, INCONCLUSIVE) or self.explained or kind == self.unconfirmed:
-            self.unconfirmed = None
-            return
-        self.unconfirmed = kind
-        self.verdict = _as_inconclusive(self.verdict)
-
-
-def _as_inconclusive(verdict: Verdict) -> Verdict:
-    return replace(verdict, kind=INCONCLUSIVE)
+        alone = verdict.kind in (SLOWER, FASTER) and not self.explained and verdict.kind != self._leaning
+        self.unconfirmed = verdict.kind if alone else None
+        self.verdict = replace(verdict, kind=INCONCLUSIVE) if alone else verdict
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ they agree (empirical Bayes: Smyth, Stat. Appl. Genet. Mol. Biol. 3, 2004, secti
 do not agree, each is left with its own.
 
 False alarms: with ``m`` tests in the run, each gets ``alpha / m`` (Bonferroni) and spends it over
-its looks by a power-family function of the launches taken (Kim & DeMets, Biometrika 74, 1987).
-Each look is tested at what it may spend there and no more, so the union bound holds without any
-assumption on how looks or cases depend on each other. The t-test on log ratios of paired launches
+its looks by a power-family function of the launches taken (Kim & DeMets, Biometrika 74, 1987); when
+time is up, which the ratios have no part in, the last look spends what is left. Each look is tested
+at what it may spend there and no more, so the union bound holds without any assumption on how looks
+or cases depend on each other. The t-test on log ratios of paired launches
 is conservative for the symmetric, heavy-tailed noise of a shared machine (Efron, JASA 64, 1969);
 that the procedure as a whole keeps its promise is measured by replay, see docs/gate.md.
 """
@@ -40,6 +41,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 SLOWER, FASTER, SAME, INCONCLUSIVE = "slower", "faster", "same", "inconclusive"
+LEANS = 0.1  # p up to which launches point somewhere
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Plan:
     floor: float = 20e-6
     alpha: float = 0.01
     miss: float = 0.10
-    looks: tuple[int, ...] = (4, 6, 8, 10, 12, 16)
+    looks: tuple[int, ...] = (3, 4, 5, 6, 8, 10, 12, 16)
     caught_share: float = 0.6
     spending: float = 1.5
 
@@ -105,6 +107,11 @@ class Verdict:
     @property
     def decided(self) -> bool:
         return self.kind != INCONCLUSIVE
+
+    @property
+    def leaning(self) -> str | None:
+        """SLOWER or FASTER where the launches point there, less than proof; None where nowhere."""
+        return SLOWER if self.p <= LEANS else FASTER if self.p >= 1 - LEANS else None
 
     def wording(self) -> str:
         """``1.04x slower``, as people say it."""
@@ -187,6 +194,7 @@ def decide(
     *,
     tests: int,
     spent_at: int = 0,
+    last: bool = False,
     prior: Prior = NO_PRIOR,
 ) -> Verdict:
     """The verdict on one case from one number per launch.
@@ -197,6 +205,7 @@ def decide(
         plan: the error rates and effects.
         tests: cases of the run, decided ones included.
         spent_at: launches at the look before this one, 0 at the first.
+        last: there will be no other look; what is left of the error is spent now.
         prior: what the run's cases have in common; by default the case stands alone.
 
     Raises:
@@ -214,7 +223,7 @@ def decide(
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
     variance, df = prior.moderated(deviation**2, n - 1)
     error = math.sqrt(variance / n)
-    share = max(0.0, plan.spent(n) - plan.spent(spent_at))
+    share = max(0.0, (1.0 if last else plan.spent(n)) - plan.spent(spent_at))
     level, miss = plan.alpha / tests * share, plan.miss * share
     low, high = _interval(mean, error, df, 0.05)
     p = float(stats.t.sf(mean / error, df)) if error > 0 else 0.5 if mean == 0 else float(mean < 0)

@@ -1,4 +1,4 @@
-"""Which cases asv measures where, how a case that cannot run is skipped, and the README's table."""
+"""Which cases asv measures where, and how a case that cannot run is skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cases, collect, ratios
+from benchmarks import cases, collect
 from benchmarks.cases import SUITE, Machine, measured_cases, skip_unless_measured
 from benchmarks.repository import ROOT
 from benchmarks.workloads import Case, Step, prepare
@@ -108,38 +108,3 @@ def test_one_compile_cache_per_version_of_the_subject(
     directory.mkdir()
     cases.use_inductor_cache()
     assert directory.exists(), "the cache of the version that is measured is kept"
-
-
-def test_a_ratio_that_misses_its_target_is_said_to() -> None:
-    slow, fast = [{"seconds": 10.0, "kernels": 90}], [{"seconds": 40.0, "kernels": 600}]
-    cold, kernels = ratios.compile_rows("aloha", fast, slow)
-    assert cold.met
-    assert "0.25" in cold.figure
-    assert kernels.met
-    assert not ratios.compile_rows("aloha", slow, fast)[0].met
-    assert "**not met**" in ratios.ops_row("aloha", stock=875, ours=276).markdown()
-    assert ratios.ops_row("aloha", stock=875, ours=275).met
-    assert not ratios.memory_row("aloha", "training", stock=1000, ours=1001).met
-
-
-def test_speed_ups_are_medians_over_launches() -> None:
-    launches = [
-        {"stock": [2.0, 9.0, 2.0], "eager": [2.0, 2.0, 2.0], "compiled": [1.0, 1.0, 1.0]},
-        {"stock": [3.0], "eager": [4.0], "compiled": [1.0]},
-        {"stock": [2.2], "eager": [2.0], "compiled": [1.0]},
-    ]
-    eager, compiled = ratios.speed_up_rows("aloha", "inference", launches)
-    assert eager.figure == "1.00 (0.75 to 1.10)x"
-    assert compiled.figure == "2.20 (2.00 to 3.00)x"
-    assert eager.met
-    assert compiled.met
-
-
-def test_the_table_goes_between_its_markers_and_nowhere_else(tmp_path: Path) -> None:
-    page = tmp_path / "README.md"
-    page.write_text(f"before\n{ratios.BEGIN}\nold\n{ratios.END}\nafter\n")
-    ratios.write_between_markers("new", page)
-    assert page.read_text() == f"before\n{ratios.BEGIN}\nnew\n{ratios.END}\nafter\n"
-    page.write_text("no markers")
-    with pytest.raises(ValueError, match=r"README.md has no place for these figures"):
-        ratios.write_between_markers("new", page)

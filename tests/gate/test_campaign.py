@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gate import campaign, pairing, proof
-from benchmarks.gate.campaign import append, compare_designs, lines, log_ratios, record, write_page
+from benchmarks.gate import campaign, pairing, proof, records
+from benchmarks.gate.campaign import compare_designs, record, write_page
 from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
 from benchmarks.gate.channel import Worker
+from benchmarks.gate.records import append, lines, log_ratios
 from benchmarks.gate.timing import Samples
 from benchmarks.workloads import Case
 
@@ -25,7 +26,7 @@ STEP = StepTime(Case("pusht", "inference", "eager"))
 
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(campaign, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
     monkeypatch.setattr(campaign, "Worker", partial(Worker, command=FAKE))
 
 
@@ -52,7 +53,7 @@ def test_it_records_what_is_missing_and_no_more(repository: Repository) -> None:
 
 def test_a_line_cut_short_is_as_if_it_were_not_there() -> None:
     append("launches", {"kind": "same", "case": str(STEP), "log_ratio": 0.5})
-    with (campaign.RECORDED / "launches.jsonl").open("a") as file:
+    with (records.RECORDED / "launches.jsonl").open("a") as file:
         file.write('{"kind": "same", "case": "pusht-infer')
     assert log_ratios("same") == {STEP: [0.5]}
     append("launches", {"kind": "same", "case": str(STEP), "log_ratio": 0.25})
@@ -80,7 +81,7 @@ def fill() -> None:
             if not isinstance(case, CompileTime):
                 append("launches", {"kind": "slower", "log_ratio": 0.05, **common})
     verdicts = {str(STEP): ["same", 1.0, 6]}
-    for kind in campaign.KINDS:
+    for kind in records.KINDS:
         append("runs", {"kind": kind, "exit_code": 0, "verdicts": verdicts, "minutes": "8.0 of 9"})
     mutants = (
         {"name": "a clone", "cause": "ops dispatched", "exit_code": 1, "named": ["ops dispatched in eager"]},
@@ -115,6 +116,17 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path) -> None:
     assert by_name["10%"][1].startswith("100.0%")
     assert by_name["5%"][3] == "met", "compiling, which has 10% for its least, does not count"
     assert "2026-01-01 to 2026-01-02" in text
+    assert "do not rely on times yet" not in text
+    assert proof.NOT_YET in text, "how to pair"
+
+
+def test_a_page_of_half_a_campaign_says_what_is_missing() -> None:
+    append("pairing", {"design": "abba", "case": str(STEP), "log_ratio": 0.01, "seconds": 4.0})
+    append("pairing", {"design": "abba", "case": str(STEP), "log_ratio": 0.03, "seconds": 4.0})
+    text = proof.page(10)
+    assert "do not rely on times yet" in text
+    assert "| abba | 2 | 1.41% | +2.00% | 4.0 | 8.0 |" in text
+    assert text.count(proof.NOT_YET) == 4
 
 
 def test_nothing_recorded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,6 +136,6 @@ def test_nothing_recorded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_recorded_launches_of_this_repository_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    for path in campaign.RECORDED.glob("*.jsonl"):
+    for path in records.RECORDED.glob("*.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
             assert isinstance(json.loads(line), dict)

@@ -60,7 +60,7 @@ def test_an_unexplained_change_gets_one_more_batch() -> None:
 
 
 def test_a_change_that_goes_away_is_not_called() -> None:
-    burst = decided(Timing(EAGER), [*ratios(0.2, 4, noise=0.002), *ratios(-0.4, 12, noise=0.002)])
+    burst = decided(Timing(EAGER), [*ratios(0.2, 3, noise=0.002), *ratios(-0.4, 13, noise=0.002)])
     assert burst.verdict is not None
     assert burst.verdict.kind != SLOWER
 
@@ -71,6 +71,30 @@ def test_an_unconfirmed_change_at_the_end_is_inconclusive() -> None:
     case.look(PLAN, tests=4, last=True)
     assert case.verdict is not None
     assert (case.verdict.kind, case.unconfirmed) == (INCONCLUSIVE, SLOWER)
+
+
+def test_what_is_left_of_the_error_is_spent_when_time_is_up() -> None:
+    case = Timing(EAGER, explained=True, base_seconds=[0.1], log_ratios=[0.02, 0.06, 0.03, 0.05, 0.04, 0.07])
+    case.look(PLAN, tests=4)
+    assert case.verdict is not None
+    assert case.verdict.kind == INCONCLUSIVE
+    early = case.verdict.level
+    case.look(PLAN, tests=4, last=True)
+    assert case.verdict.kind == SLOWER
+    assert early < case.verdict.level == pytest.approx(PLAN.alpha / 4)
+
+
+def test_launches_that_point_there_are_the_batch_before() -> None:
+    values = [*ratios(0.05, 4, noise=0.012), *ratios(0.05, 3, noise=0.012, seed=1)]
+    leaning, sudden = Timing(EAGER), Timing(EAGER)
+    for case, looks in ((leaning, (4, 7)), (sudden, (7,))):
+        for launches in looks:
+            case.base_seconds, case.log_ratios = [0.1], values[:launches]
+            case.look(PLAN, tests=4, last=launches == 7)
+    assert leaning.verdict is not None
+    assert sudden.verdict is not None
+    assert (leaning.verdict.kind, sudden.verdict.kind) == (SLOWER, INCONCLUSIVE)
+    assert sudden.unconfirmed == SLOWER
 
 
 class Turns:

@@ -138,6 +138,12 @@ def test_all_looks_together_spend_what_a_test_has() -> None:
     assert all(level > 0 for level in levels)
 
 
+def test_the_last_look_spends_what_is_left() -> None:
+    first = decide(launches(0.0, 4), STEP, PLAN, tests=5)
+    last = decide(launches(0.0, 7), STEP, PLAN, tests=5, spent_at=4, last=True)
+    assert first.level + last.level == pytest.approx(PLAN.alpha / 5)
+
+
 def test_cases_that_agree_share_their_variance() -> None:
     cases = [launches(0.0, 4, noise=0.02, seed=seed) for seed in range(6)]
     prior = fit_prior(cases)
