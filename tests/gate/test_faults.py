@@ -132,6 +132,13 @@ def test_a_worker_that_fails(
     assert_could_not_measure(done, repository, ("base|head" if side == "both" else side) + ".*" + said)
 
 
+@pytest.mark.timeout(60)  # the limit of one answer is 900 s
+def test_a_side_that_is_lost_is_not_waited_for_by_the_other(repository: Repository, run_gate: Gate) -> None:
+    repository.commit("base", fails={"counts": "kill"})
+    repository.commit("head", fails={"learning": "hang"})
+    assert_could_not_measure(run_gate("--base", "HEAD^"), repository, "base's worker was killed")
+
+
 def test_a_base_that_does_not_import(repository: Repository, run_gate: Gate) -> None:
     broken = repository.commit(fails={"hello": "No module named 'gone'"})
     repository.commit()

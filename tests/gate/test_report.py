@@ -149,3 +149,20 @@ def test_a_report_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
         write(replace(RESULT, distance=99), tmp_path)
     assert (tmp_path / "report.md").read_text() == old
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ("aloha", "meant"),
+        ("aloha-inference", "meant"),
+        ("aloha-inference-eager-fp32-cpu", "meant"),
+        ("aloha_3cam-inference-eager-fp32-cpu", None),
+        ("alohas", None),
+        ("pusht-inference", None),
+    ],
+)
+def test_a_trailer_stands_for_what_begins_with_its_name_and_nothing_else(
+    case: str, reason: str | None
+) -> None:
+    assert replace(RESULT, accepted={"aloha": "meant"}).reason(case) == reason
