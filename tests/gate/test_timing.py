@@ -84,6 +84,21 @@ def test_what_is_left_of_the_error_is_spent_when_time_is_up() -> None:
     assert early < case.verdict.level == pytest.approx(PLAN.alpha / 4)
 
 
+@pytest.mark.parametrize("launches", [7, 8])  # the second is a look of the plan, tested once more
+def test_the_looks_of_a_case_spend_what_it_has_and_no_more(launches: int) -> None:
+    case, levels = Timing(EAGER, base_seconds=[0.1]), {}
+    for value in ratios(0.0, launches, noise=0.5):
+        case.log_ratios.append(value)
+        case.look(PLAN, tests=4)
+        if case.verdict is not None:
+            levels[case.looked_at] = case.verdict.level
+    case.look(PLAN, tests=4, last=True)
+    assert case.verdict is not None
+    levels[launches] = case.verdict.level
+    assert len(levels) == 5
+    assert sum(levels.values()) == pytest.approx(PLAN.alpha / 4)
+
+
 def test_launches_that_point_there_are_the_batch_before() -> None:
     values = [*ratios(0.05, 4, noise=0.012), *ratios(0.05, 3, noise=0.012, seed=1)]
     leaning, sudden = Timing(EAGER), Timing(EAGER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,13 @@ def test_the_sides_are_treated_alike() -> None:
     faster = decide([-value for value in values], STEP, PLAN, tests=8)
     assert (slower.kind, faster.kind) == (SLOWER, FASTER)
     assert slower.ratio * faster.ratio == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("p", "leaning"), [(0.09, SLOWER), (0.11, None), (0.5, None), (0.89, None), (0.91, FASTER)]
+)
+def test_launches_lean_where_one_chance_in_ten_is_against_it(p: float, leaning: str | None) -> None:
+    assert replace(decide(launches(0.0, 4), STEP, PLAN, tests=1), p=p).leaning == leaning
 
 
 def test_more_cases_ask_for_more_evidence() -> None:
