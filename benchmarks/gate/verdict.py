@@ -38,7 +38,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 SLOWER, FASTER, SAME, INCONCLUSIVE = "slower", "faster", "same", "inconclusive"
 LEANS = 0.1  # p up to which launches point somewhere
@@ -226,7 +226,7 @@ def decide(
     share = max(0.0, (1.0 if last else plan.spent(n)) - plan.spent(spent_at))
     level, miss = plan.alpha / tests * share, plan.miss * share
     low, high = _interval(mean, error, df, 0.05)
-    p = float(stats.t.sf(mean / error, df)) if error > 0 else 0.5 if mean == 0 else float(mean < 0)
+    p = float(special.stdtr(df, -mean / error)) if error > 0 else 0.5 if mean == 0 else float(mean < 0)
     return Verdict(
         kind=_kind(mean, error, df, p, level, miss, base_seconds, plan),
         ratio=math.exp(mean),
@@ -261,5 +261,5 @@ def _interval(mean: float, error: float, df: float, outside: float) -> tuple[flo
     """Interval of the mean that leaves ``outside`` of the probability, half on either side."""
     if outside <= 0:
         return -math.inf, math.inf
-    half = float(stats.t.isf(min(outside, 1.0) / 2, df)) * error
+    half = -float(special.stdtrit(df, min(outside, 1.0) / 2)) * error  # stats.t, 50 times as fast
     return mean - half, mean + half
