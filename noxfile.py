@@ -72,7 +72,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def ratios(session: nox.Session) -> None:
-    """Ratios to stock LeRobot, each taken in one run, written into README.md (about 40 minutes)."""
+    """Ratios to stock LeRobot, each taken in one run, written into README.md (about 45 minutes)."""
     _install(session, "history")
     session.run("python", "-m", "benchmarks.ratios", *session.posargs)
 

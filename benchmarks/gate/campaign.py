@@ -254,9 +254,9 @@ def write_page(replays: int, console: Console, root: Path = ROOT) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
     arguments.add_argument("part", choices=("pairing", "record", "mutants", "runs", "write"))
-    arguments.add_argument("--launches", type=int, default=40, help="of each case and kind (40)")
+    arguments.add_argument("--launches", type=int, default=proof.LAUNCHES, help="of each case and kind (40)")
     arguments.add_argument("--minutes", type=float, default=240, help="at most, then it can go on (240)")
-    arguments.add_argument("--runs", type=int, default=5, help="real gate runs of each kind (5)")
+    arguments.add_argument("--runs", type=int, default=proof.RUNS, help="real gate runs of each kind (5)")
     arguments.add_argument("--replays", type=int, default=10_000, help="gate runs to replay (10000)")
     arguments.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = arguments.parse_args(argv)

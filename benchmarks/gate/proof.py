@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-from .cases import named
-from .records import lines, log_ratios
+from .cases import CompileTime, named
+from .records import KINDS, lines, log_ratios
 from .replay import Rates, Recorded, replay
 from .verdict import SLOWER, Plan
 
@@ -17,6 +17,7 @@ EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
 # What a slowdown must be caught in at least, as a share of runs.
 CAUGHT = {0.03: 0.80, 0.05: 0.95, 0.10: 1.0}
 ALARMS = 0.01
+LAUNCHES, RUNS = 40, 5  # of each kind: fewer say too little
 
 Line = Mapping[str, Any]
 
@@ -164,7 +165,7 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
     if not (launches or pairings):
         raise ValueError("nothing is recorded; run nox -s campaign -- record first")
     parts = [recorded_where([*launches, *pairings])]
-    if not (launches and runs):
+    if not complete(runs):
         parts.append(
             "**Neither false alarms nor what is caught are measured to the end: do not rely on times yet.**"
         )
@@ -176,6 +177,16 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
         "Real runs": runs_table(runs) if runs else NOT_YET,
     }
     return "\n\n".join([*parts, *(f"### {title}\n\n{text}" for title, text in sections.items())])
+
+
+def complete(runs: Sequence[Line]) -> bool:
+    """Whether every case has LAUNCHES of each kind, and there are RUNS real runs of each kind."""
+    found = [log_ratios(kind) for kind in KINDS]
+    steps = [
+        case for case in found[0] if not isinstance(case, CompileTime)
+    ]  # nothing is injected into compiling
+    enough = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
+    return bool(steps) and enough and all(sum(r["kind"] == kind for r in runs) >= RUNS for kind in KINDS)
 
 
 def recorded_where(recorded: Sequence[Line]) -> str:
