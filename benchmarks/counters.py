@@ -8,7 +8,7 @@ switched off must fail a test, not report zero.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,11 +65,27 @@ def trace(function: Callable[..., Any], *args: Any) -> Trace:
     return Trace(explained.graph_count, explained.op_count, breaks)
 
 
+class CapturingBackend:
+    """A backend for torch.compile that runs graphs as they are and keeps the ops of each.
+
+    Attributes:
+        ops: operators and functions called in each graph it got, counted as ``trace`` counts them.
+    """
+
+    def __init__(self) -> None:
+        self.ops: list[int] = []
+
+    def __call__(self, graph: torch.fx.GraphModule, _inputs: Sequence[Any]) -> Callable[..., Any]:
+        self.ops.append(sum(node.op == "call_function" for node in graph.graph.nodes))
+        return graph.forward
+
+
 @dataclass
 class Compilation:
     """What was compiled inside ``count_compilation``; filled when the block ends."""
 
     graphs: int = 0
+    graph_breaks: tuple[str, ...] = ()
     recompiles: int = 0
     recompile_reasons: tuple[str, ...] = ()
     kernels: int = 0
@@ -84,11 +100,14 @@ def count_compilation() -> Iterator[Compilation]:
 
     A graph counts when a backend got it; a recompile is a frame compiled again because a guard
     failed; kernels count on a cache hit too (Inductor replays its metrics with the artifact).
+    ``graph_breaks`` are torch's reasons, or where it went on after a branch, for which it counts
+    none (torch 2.11); ``trace`` gives the places.
     ``cache_hits`` are graphs whose code came from a cache; ``seconds`` is the time spent in frames' compiles.
     """
     result = Compilation()
     hits = _cache_hits()
     graphs = counters["stats"]["unique_graphs"]
+    breaks = counters["graph_break"].copy()
     skips = counters["inductor"]["cudagraph_skips"]
     kernels = inductor_metrics.generated_kernel_count
     clear_compilation_metrics()
@@ -100,6 +119,9 @@ def count_compilation() -> Iterator[Compilation]:
     frames = {
         str(metric.compile_id): metric for metric in get_compilation_metrics() if metric.co_name is not None
     }
+    resumed = {str(m.co_name) for m in frames.values() if str(m.co_name).startswith("torch_dynamo_resume")}
+    reasons = (counters["graph_break"] - breaks).elements()
+    result.graph_breaks = tuple(" ".join(str(reason).split()) for reason in reasons) or tuple(sorted(resumed))
     again = [m for compile_id, m in frames.items() if not compile_id.partition("_")[0].endswith("/0")]
     result.recompiles = len(again)
     result.recompile_reasons = tuple(str(getattr(m, "recompile_reason", None) or m.co_name) for m in again)
@@ -144,13 +166,6 @@ def _cpu_attention_flops(query: Any, key: Any, value: Any, *_args: Any, **_kwarg
 _FLOPS_TORCH_LEAVES_OUT = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flops}
 
 
-def flops(work: Work) -> int:
-    """Floating-point operations of the matrix and convolution operators that ``work`` dispatches."""
-    with FlopCounterMode(display=False, custom_mapping=_FLOPS_TORCH_LEAVES_OUT) as mode:
-        work()
-    return int(mode.get_total_flops())
-
-
 class _CountOps(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
@@ -161,11 +176,27 @@ class _CountOps(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def dispatched_ops(work: Work) -> int:
-    """Operators that ``work`` sends to the device in eager mode, the backward pass included."""
-    with _CountOps() as mode:
+@dataclass(frozen=True)
+class Dispatched:
+    """What eager mode sends to the device, the backward pass included.
+
+    Attributes:
+        ops: operators.
+        flops: floating-point operations of those that are matrix products, convolutions or attention.
+    """
+
+    ops: int
+    flops: int
+
+
+def dispatched(work: Work) -> Dispatched:
+    """Count the operators of one call of ``work``, and their floating-point operations."""
+    with (
+        FlopCounterMode(display=False, custom_mapping=_FLOPS_TORCH_LEAVES_OUT) as flop_counter,
+        _CountOps() as ops,  # entered last, so called first: the other mode takes composite operators apart
+    ):
         work()
-    return mode.count
+    return Dispatched(ops.count, int(flop_counter.get_total_flops()))
 
 
 def peak_memory(work: Work, device: str) -> int:

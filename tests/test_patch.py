@@ -15,7 +15,7 @@ from lerobot.policies.act.modeling_act import ACT, ACTDecoderLayer, ACTEncoderLa
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from benchmarks.counters import dispatched_ops
+from benchmarks.counters import dispatched
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy, releases, unpatch_lerobot
 from lerobot_policy_act_compiled.loss import LossParts
 
@@ -42,7 +42,7 @@ def ops(tiny_batch: Make) -> Callable[[Any], int]:
     def count(policy: Any) -> int:
         batch = tiny_batch()
         policy.predict_action_chunk(batch)  # makes what is made once
-        return dispatched_ops(lambda: policy.predict_action_chunk(batch))
+        return dispatched(lambda: policy.predict_action_chunk(batch)).ops
 
     return count
 

@@ -19,6 +19,7 @@ from . import cases as gate_cases
 from .channel import WORKER, Worker
 from .environments import python_for
 from .exact import Finding, moved
+from .kept import Kept
 from .report import cell, markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Source, accepted, check_out, distance, resolve
@@ -92,6 +93,9 @@ def gate(
     with workplace(root) as place:
         sides = {source.side: check_out(source, place / source.side, root) for source in sources}
         progress(f"base {sources[0].name}, head {sources[1].name}")
+        if sides["base"].same_as(sides["head"]):
+            progress("the subject is the same on both sides: nothing can have changed")
+            return _result(sources, root, plan, [], [], reasons, {}, same_subject=True)
         pythons = {name: python_for(side, root, progress) for name, side in sides.items()}
         cache = root / ".gate" / "inductor"
 
@@ -103,7 +107,8 @@ def gate(
                 raise MeasurementError(
                     "head: --device cuda was asked for and torch sees none; use --device cpu"
                 )
-            findings = compare_exactly(workers, cases, progress)
+            kept = {name: Kept(root / ".gate" / "answers", sides[name], hello[name]) for name in sides}
+            findings = compare_exactly(workers, start, cases, kept, progress)
         for finding in findings:
             progress(
                 f"{'worse' if finding.red else 'better'}: {finding.case}: {finding.what} {finding.detail}"
@@ -154,6 +159,7 @@ def _result(
     timings: list[Timing],
     reasons: dict[str, str],
     about: dict[str, Any],
+    same_subject: bool = False,
 ) -> Result:
     from statistics import median
 
@@ -174,7 +180,8 @@ def _result(
         for timing in timings
         if timing.verdict is not None
     ]
-    return Result(base, head, distance(*sources, root), plan, findings, times, reasons, about)
+    commits = distance(*sources, root)
+    return Result(base, head, commits, plan, findings, times, reasons, about, same_subject=same_subject)
 
 
 def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] = WORKER) -> int:

@@ -70,6 +70,7 @@ def _result(document: Mapping[str, Any]) -> Result:
             times=[_case_time(time) for time in document["times"]],
             accepted=document["accepted"],
             about=document["about"],
+            same_subject=document["same_subject"],
         )
     except ValueError as error:
         raise MeasurementError(f"the report contradicts itself: {error}") from None

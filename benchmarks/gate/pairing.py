@@ -55,7 +55,7 @@ def duet(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
     times: dict[str, list[float]] = {"base": [], "head": []}
     for cores in ({"base": 0, "head": 1}, {"base": 1, "head": 0}):
         for side, worker in workers.items():
-            worker.ask("pin", timeout=STEP_TIMEOUT, cores=[cores[side]], threads=1)
+            worker.ask("share", timeout=STEP_TIMEOUT, cores=[cores[side]], threads=1)
         end = time.monotonic() + seconds / 2
         while time.monotonic() < end:
             for worker in workers.values():

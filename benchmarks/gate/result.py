@@ -46,6 +46,7 @@ class Result:
         times: one per case.
         accepted: reasons by case, from commit trailers.
         about: versions, processor, threads, seeds, launches, minutes; as they are to be shown.
+        same_subject: both sides are the same code; nothing was run.
     """
 
     base: Mapping[str, Any]
@@ -56,6 +57,7 @@ class Result:
     times: Sequence[CaseTime] = ()
     accepted: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    same_subject: bool = False
 
     def reason(self, case: str) -> str | None:
         """Why a regression of ``case`` is meant; a trailer's case stands for all that begin with it."""
@@ -92,6 +94,8 @@ class Result:
     @property
     def headline(self) -> str:
         """The verdict in one line."""
+        if self.same_subject:
+            return "No regression: the subject is the same on both sides, so nothing was run"
         if self.exit_code == REGRESSION:
             causes = []
             if self.red_times:

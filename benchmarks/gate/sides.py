@@ -73,6 +73,10 @@ class Side:
     def name(self) -> str:
         return self.source.side
 
+    def same_as(self, other: Side) -> bool:
+        """Whether both are one subject: the same files, the same dependencies."""
+        return self.blobs == other.blobs and self.dependencies == other.dependencies
+
     def check(self, imported: str, blobs: Mapping[str, str]) -> None:
         """Compare what a worker imported with what this side is.
 

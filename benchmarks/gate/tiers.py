@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -11,12 +13,14 @@ from ..repository import MeasurementError
 from ..workloads import Case
 from .channel import StepError, Worker
 from .exact import Finding, compare_actions, compare_counts, compare_learning
+from .kept import Answers, Kept
 
 TIMEOUT = 900  # s for one case's counts, its cold compile included
 # Every part of ACT and two cameras, in seconds: gradients in float64, and what a graph consists of.
 TINY = {phase: Case("tiny", phase, "eager") for phase in ("training", "inference")}
 
-Answers = dict[str, dict[str, Any]]
+Group = list[tuple[str, Case]]  # what to do with which case, in this order, in one worker
+AnswersOrErrors = dict[str, dict[str, Any] | StepError]
 
 
 def pairs_of(cases: Sequence[Case]) -> list[Case]:
@@ -29,74 +33,123 @@ def label(case: Case) -> str:
     return f"{case.workload}-{case.phase}"
 
 
-def requests(cases: Sequence[Case]) -> list[tuple[str, Case]]:
-    """What each side is asked, cheapest first: learning, then each case's counts and outputs."""
-    asked = [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]
-    for case in pairs_of(cases):
-        asked.append(("counts", case))
-        if case.phase != "training":
-            asked.append(("outputs", case))
-    return asked
+def groups(cases: Sequence[Case]) -> list[Group]:
+    """What a side is asked, in groups that share what a worker has prepared; longest to compile first."""
+    by_length = sorted(pairs_of(cases), key=lambda case: case.phase != "training")
+    asked: list[Group] = [
+        [("counts", case), *([("outputs", case)] if case.phase != "training" else [])] for case in by_length
+    ]
+    return [*asked, [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]]
 
 
-def ask_all(
-    worker: Worker, asked: Sequence[tuple[str, Case]], progress: Callable[[str], None]
-) -> dict[str, dict[str, Any] | StepError]:
-    """Every answer by ``do case``; where the side's code raised, the error in its place."""
-    answers: dict[str, dict[str, Any] | StepError] = {}
-    broken: set[Case] = set()
-    for do, case in asked:
-        key = f"{do} {label(case)}"
-        if do == "outputs" and case in broken:
-            continue  # a graph break: there is no compiled step to compare
-        progress(f"{worker.side.name}: {key}")
+def key_of(do: str, case: Case) -> str:
+    """``counts aloha-inference``: what an answer is kept under."""
+    return f"{do} {label(case)}"
+
+
+def still_to_ask(wanted: Sequence[Group], answers: Answers) -> list[Group]:
+    """Groups that ``answers`` leave open; what does not compile has no outputs to ask for."""
+
+    def is_open(group: Group) -> bool:
+        for do, case in group:
+            answer = answers.get(key_of(do, case))
+            if answer is None:
+                return True
+            if do == "counts" and answer["graph_breaks"]:
+                return False
+        return False
+
+    return [group for group in wanted if is_open(group)]
+
+
+def ask_all(worker: Worker, take: Callable[[], Group], progress: Callable[[str], None]) -> AnswersOrErrors:
+    """Every answer by ``key_of``; where the side's code raised, the error in its place.
+
+    Args:
+        take: gives the next group; raises IndexError when there is none.
+    """
+    worker.hello()  # the one that was started for this has not said yet what it runs
+    answers: AnswersOrErrors = {}
+    while True:
         try:
-            answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case))
-        except StepError as error:
-            answers[key] = error
-            broken.add(case)
-            continue
-        if answer.get("graph_breaks"):
-            broken.add(case)
-        answers[key] = answer
-    return answers
+            group = take()
+        except IndexError:
+            return answers
+        for do, case in group:
+            key = key_of(do, case)
+            progress(f"{worker.side.name}: {key}")
+            try:
+                answers[key] = answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case))
+            except StepError as error:
+                answers[key], answer = error, {}
+            if do == "counts" and answer.get("graph_breaks", "it failed"):
+                break  # there is no compiled step whose outputs could be compared
 
 
 def compare_exactly(
-    workers: dict[str, Worker], cases: Sequence[Case], progress: Callable[[str], None]
+    workers: Mapping[str, Worker],
+    another: Callable[[str], Worker],
+    cases: Sequence[Case],
+    kept: Mapping[str, Kept],
+    progress: Callable[[str], None],
 ) -> list[Finding]:
-    """Ask both sides at once, a core each, and compare.
+    """Ask both sides at once, a core each, and compare; what is kept of a side is not asked again.
 
-    Counts do not depend on what else runs. The sides go through the cases from opposite ends, so
-    that where their graphs are the same each finds in the shared cache what the other compiled;
-    base begins with what takes longest to compile, a training step.
+    Counts do not depend on what else runs. The sides go through the groups from opposite ends, so
+    that where their graphs are the same each finds in the shared cache what the other compiled.
+    Where only one side is left to be asked, two workers of it share the groups.
+
+    Args:
+        workers: one of each side.
+        another: starts one more worker of a side.
+        kept: what is known of each side.
 
     Raises:
         MeasurementError: base's code raises, or a worker is lost.
     """
-    asked = requests(cases)
-    by_length = sorted(pairs_of(cases), key=lambda case: case.phase != "training")
-    groups = [*([r for r in asked[3:] if r[1] == case] for case in by_length), asked[:3]]
-    forwards = [request for group in groups for request in group]
-    backwards = [request for group in reversed(groups) for request in group]
+    wanted = groups(cases)
+    answers: dict[str, AnswersOrErrors] = {}
+    queues: dict[str, deque[Group]] = {}
+    for name in workers:
+        known = kept[name].answers()
+        answers[name] = dict(known)
+        queues[name] = deque(still_to_ask(wanted, known))
+        if not queues[name]:
+            progress(f"{name}: results and counters are known from an earlier run")
+    asked = [name for name in workers if queues[name]]
+    with ExitStack() as stack:
+        crew = [workers[name] for name in asked]
+        if len(asked) == 1 and len(queues[asked[0]]) > 1:
+            crew.append(stack.enter_context(another(asked[0])))
+        takes = [queues[asked[0]].popleft, queues[asked[-1]].pop] if asked else []
+        for worker, answered in _at_once(crew, takes, progress):
+            answers[worker.side.name].update(answered)
+    for name in asked:
+        kept[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
+    return compare_answers(
+        [request for group in wanted for request in group], answers["base"], answers["head"]
+    )
+
+
+def _at_once(
+    crew: Sequence[Worker], takes: Sequence[Callable[[], Group]], progress: Callable[[str], None]
+) -> list[tuple[Worker, AnswersOrErrors]]:
+    """What each worker answers, a thread for each; when one is lost the others are stopped."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         running = {
-            "base": pool.submit(ask_all, workers["base"], forwards, progress),
-            "head": pool.submit(ask_all, workers["head"], backwards, progress),
+            pool.submit(ask_all, worker, take, progress): worker
+            for worker, take in zip(crew, takes, strict=False)
         }
         try:
-            answers = {side: future.result() for side, future in running.items()}
+            return [(running[future], future.result()) for future in as_completed(running)]
         except BaseException:
-            for worker in workers.values():
+            for worker in crew:
                 worker.kill()  # or the other thread would be waited for
             raise
-    return compare_answers(asked, answers["base"], answers["head"])
 
 
 def compare_answers(
-    asked: Sequence[tuple[str, Case]],
-    base: dict[str, dict[str, Any] | StepError],
-    head: dict[str, dict[str, Any] | StepError],
+    asked: Sequence[tuple[str, Case]], base: AnswersOrErrors, head: AnswersOrErrors
 ) -> list[Finding]:
     """Findings from what both sides said.
 
@@ -111,7 +164,7 @@ def compare_answers(
     }
     findings: list[Finding] = []
     for do, case in asked:
-        key = f"{do} {label(case)}"
+        key = key_of(do, case)
         old, new = base.get(key), head.get(key)
         if isinstance(old, StepError):
             raise MeasurementError(f"{old} ({key}); choose another base")

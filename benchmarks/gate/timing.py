@@ -34,8 +34,8 @@ from .verdict import (
 )
 
 STEP_TIMEOUT = 900  # s for one request; a cold compile of a training step takes 160-220 on two cores
-CASE_SECONDS = 4.0  # of steps per case and launch, both sides together
-LEAST_BLOCKS, MOST_BLOCKS = 3, 25  # of base, head, head, base
+LEAST_BLOCKS, MOST_BLOCKS = 3, 100  # of base, head, head, base
+LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
 
 StartWorker = Callable[[str], Worker]
 
@@ -127,9 +127,13 @@ def pair(
 
 
 def measure_launch(
-    cases: Sequence[StepTime], start: StartWorker, rng: random.Random, seconds: float = CASE_SECONDS
+    cases: Sequence[StepTime], start: StartWorker, rng: random.Random, scale: float = 1.0
 ) -> Iterator[tuple[StepTime, Samples]]:
-    """One launch: each case's samples as they come, in random order; compiling before all else."""
+    """One launch: each case's samples as they come, in random order; compiling before all else.
+
+    Args:
+        scale: how much of each case's ``seconds`` to spend on its steps.
+    """
     with pair(start, rng) as (workers, _):
         compiling = [case for case in cases if isinstance(case, CompileTime)]
         for case in compiling:
@@ -142,10 +146,13 @@ def measure_launch(
             request = step_time.request
             for worker in workers.values():  # at once, a core each: both only trace, the cache has the code
                 worker.send("warm", **request)
-            step = max(worker.receive(STEP_TIMEOUT)["seconds"] for worker in workers.values())
-            blocks = int(min(MOST_BLOCKS, max(LEAST_BLOCKS, seconds / (4 * max(step, 1e-6)))))
+            for worker in workers.values():
+                worker.receive(STEP_TIMEOUT)
             times: dict[str, list[float]] = {"base": [], "head": []}
-            for block in range(blocks):
+            for block in range(MOST_BLOCKS):
+                spent = sum(times["base"]) + sum(times["head"])
+                if block >= LEAST_BLOCKS and not spent < scale * step_time.seconds:
+                    break
                 first, second = ("base", "head") if block % 2 == 0 else ("head", "base")
                 for side in (first, second, second, first):
                     answer = workers[side].ask("sample", timeout=STEP_TIMEOUT, samples=1, **request)
@@ -179,6 +186,28 @@ class Budget:
         return self._clock() - self._started
 
 
+class Pace:
+    """How long the next launch's steps may take, so that launches fill the time that is left."""
+
+    def __init__(self) -> None:
+        self._setup: float | None = None  # of the last launch: starting, warming up, compiling
+
+    def took(self, seconds: float, steps: float) -> None:
+        """A launch that was to spend ``steps`` s on steps took ``seconds`` in all."""
+        self._setup = max(0.0, seconds - steps)
+
+    def scale(self, left: float, steps: float) -> float | None:
+        """Share of ``steps`` s that the next launch should spend; None: it would not fit any more.
+
+        The first launch is always taken: what is never measured cannot be decided.
+        """
+        if self._setup is None:
+            return 1.0
+        launches = max(1, round(left / (self._setup + steps)))
+        fits = (left / launches - self._setup) / max(steps, 1e-9)
+        return min(fits, MOST_SCALE) if fits >= LEAST_SCALE else None
+
+
 def run(
     timings: Sequence[Timing],
     plan: Plan,
@@ -187,21 +216,23 @@ def run(
     rng: random.Random,
     progress: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Launch until every case is decided, has all its launches, or the next launch would not fit.
+    """Launch until every case is decided, has all its launches, or another launch would not fit.
 
     Returns:
         Launches taken.
     """
-    tests, longest, launches = len(timings), 0.0, 0
+    tests, launches, pace = len(timings), 0, Pace()
     while undecided := [t for t in timings if not t.decided and len(t.log_ratios) < plan.most]:
-        if launches and budget.left < longest:
+        by_case = {timing.case: timing for timing in undecided}
+        steps = sum(case.seconds for case in by_case)
+        scale = pace.scale(budget.left, steps)
+        if scale is None:
             break
         began = budget.used
-        by_case = {timing.case: timing for timing in undecided}
-        for case, samples in measure_launch(list(by_case), start, rng):
+        for case, samples in measure_launch(list(by_case), start, rng, scale):
             by_case[case].add(samples.base, samples.head)
+        pace.took(budget.used - began, scale * steps)
         launches += 1
-        longest = budget.used - began  # the last one: fewer cases are left with each
         look_at(timings, plan)
         decided = sum(timing.decided for timing in timings)
         progress(f"launch {launches}: {decided} of {tests} cases decided, {max(0.0, budget.left):.0f} s left")

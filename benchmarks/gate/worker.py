@@ -15,34 +15,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from ..collect import eager_counts
-from ..launch import environment, fixed_compile_seconds, timed, warmed_up
+from ..collect import eager_counts, graph_counts
+from ..launch import fixed_compile_seconds, timed, warmed_up
 from ..workloads import Case, Step, make_batch, prepare
-from .sides import blob_hash
+from . import cores
+from .identity import hello
 
 _steps: dict[Case, Step] = {}
 
 
-def hello() -> dict[str, Any]:
-    """What this process runs: the subject's file, git's hash of every module of it, versions, threads."""
-    import torch
-
-    import lerobot_policy_act_compiled as subject
-
-    assert subject.__file__ is not None
-    package = Path(subject.__file__).parent
-    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == subject.__name__]
-    files = {Path(module.__file__) for module in modules if module.__file__ is not None}
-    blobs = {os.path.relpath(file, package): blob_hash(file.read_bytes()) for file in files}
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"imported": subject.__file__, "blobs": blobs, "environment": environment(), "devices": devices}
-
-
 def ready(case: Case) -> Step:
     """The case's step, made once a process."""
+    cores.free()
     if case not in _steps:
         _steps[case] = warmed_up(case)
     return _steps[case]
@@ -56,6 +42,7 @@ def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
     """Seconds to compile the case's step with no graph in the cache; see ``cases.CompileTime``."""
     from ..counters import first_compiled_call, without_graph_caches
 
+    cores.free()
     fixed_compile_seconds()
     step = prepare(case)
     with without_graph_caches():
@@ -72,17 +59,9 @@ def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
 def sample(case: Case, samples: int) -> dict[str, Any]:
     """Seconds of each of ``samples`` steps."""
     step = ready(case)
+    if case.device == "cpu":
+        cores.pin()
     return {"seconds": [timed(step) for _ in range(samples)]}
-
-
-def pin(cores: list[int], threads: int) -> dict[str, Any]:
-    """Run on these cores only, with this many threads (duet benchmarking)."""
-    import torch
-
-    for task in Path("/proc/self/task").iterdir():  # threads that exist already keep their own mask
-        os.sched_setaffinity(int(task.name), cores)
-    torch.set_num_threads(threads)
-    return {"cores": sorted(os.sched_getaffinity(0)), "threads": torch.get_num_threads()}
 
 
 def ballast() -> dict[str, Any]:
@@ -94,12 +73,9 @@ def ballast() -> dict[str, Any]:
 
 def graph(case: Case) -> dict[str, Any]:
     """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
-    eager = prepare(case.as_variant("eager"))
-    eager()
-    found = eager_counts(eager) | {"recompiles": None}
-    if not found["graph_breaks"]:  # fullgraph would raise; the break is the finding
-        found["recompiles"] = _recompiles(case)
-    return found
+    step = prepare(case.as_variant("eager"))
+    step()
+    return {**eager_counts(step), **_graph_and_recompiles(step)}
 
 
 def counts(case: Case) -> dict[str, Any]:
@@ -125,21 +101,30 @@ def counts(case: Case) -> dict[str, Any]:
     return found
 
 
-BATCH_SIZES = (2, 3, 5, 6)  # the second makes the batch dynamic; from then on nothing may recompile
+OTHER_BATCH_SIZES = (3, 5, 6)  # the first makes the batch dynamic; from then on nothing may recompile
 
 
-def _recompiles(case: Case) -> int:
-    """Recompiles over an episode's reset, a switch of train and eval and back, and other batch sizes."""
+def _graph_and_recompiles(step: Step) -> dict[str, Any]:
+    """The graph of the step's own batch; recompiles over other sizes, resets, and train and eval by turns.
+
+    The first of these compiles is the trace that counts ops; ``trace`` itself, 2 to 7 s on two
+    cores, is asked only for the place and reason of a graph break.
+    """
     import torch
 
     from .. import counters
     from ..workloads import WORKLOADS
 
+    case, backend = step.case, counters.CapturingBackend()
     torch.compiler.reset()
-    step = prepare(case.as_variant("eager"))
-    compiled = torch.compile(step.forward, fullgraph=True, backend="eager")
-    with counters.count_compilation() as compilation:
-        for size in BATCH_SIZES:
+    compiled = torch.compile(step.forward, backend=backend)  # fullgraph would capture .item(), not break
+    with counters.count_compilation() as first:
+        compiled(step.batch)
+    if first.graph_breaks or len(backend.ops) != 1:
+        return {**graph_counts(step), "recompiles": None}
+    found = {"graphs": 1, "ops": backend.ops[0]}
+    with counters.count_compilation() as later:
+        for size in OTHER_BATCH_SIZES:
             compiled(make_batch(WORKLOADS[case.workload], size, device=case.device))
         for mode in (True, False, True, False):
             step.policy.train(mode)
@@ -147,7 +132,8 @@ def _recompiles(case: Case) -> int:
             if mode or case.phase != "training":  # LeRobot 0.4.4 has no loss in eval mode with the VAE
                 compiled(step.batch)
     torch.compiler.reset()
-    return compilation.recompiles
+    breaks = [f"at another batch size or in another mode: {reason}" for reason in later.graph_breaks]
+    return {**found, "graph_breaks": breaks, "recompiles": None if breaks else later.recompiles}
 
 
 def outputs(case: Case) -> dict[str, Any]:
@@ -230,8 +216,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if do == "hello":
             return hello()
-        if do == "pin":
-            return pin(**request)
+        if do == "share":
+            return cores.share(**request)
         if do == "ballast":
             return ballast()
         return ANSWERS[do](Case(**request.pop("case")), **request)

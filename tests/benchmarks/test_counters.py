@@ -6,17 +6,18 @@ Each works on a function so small that the answer is known beforehand.
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from benchmarks.counters import (
+    CapturingBackend,
     Compilation,
     count_compilation,
-    dispatched_ops,
+    dispatched,
     first_compiled_call,
-    flops,
     kernel_launches,
     peak_memory,
     trace,
@@ -43,6 +44,15 @@ def test_trace_counts_graphs_and_ops() -> None:
     assert (traced.graphs, traced.ops, traced.graph_breaks) == (1, 2, ())
 
 
+def test_a_capturing_backend_counts_ops_as_a_trace_does_and_runs_the_graph() -> None:
+    def function(x: Tensor) -> Tensor:
+        return two_ops(x.reshape(3, 1)) @ torch.ones(1, 3)
+
+    backend, x = CapturingBackend(), torch.ones(3)
+    assert torch.equal(torch.compile(function, fullgraph=True, backend=backend)(x), function(x))
+    assert backend.ops == [trace(function, x).ops]
+
+
 def test_trace_says_where_and_why_a_graph_breaks() -> None:
     traced = trace(breaks_once, torch.ones(3))
     assert traced.graphs == 2
@@ -52,6 +62,22 @@ def test_trace_says_where_and_why_a_graph_breaks() -> None:
     assert found.line == first + next(i for i, line in enumerate(lines) if "if x.sum()" in line)
     assert "branch" in found.reason or "jump" in found.reason
     assert str(found).startswith(f"{__file__}:{found.line}: ")
+
+
+def reads_back(x: Tensor) -> Tensor:
+    return x * x.sum().item()
+
+
+@pytest.mark.parametrize(("function", "said"), [(breaks_once, "breaks_once"), (reads_back, "item()")])
+def test_graph_breaks_are_counted_where_they_are_compiled(function: Any, said: str) -> None:
+    compiled = torch.compile(function, backend="eager")
+    with count_compilation() as compilation:
+        compiled(torch.ones(3))
+    (reason,) = compilation.graph_breaks
+    assert said in reason
+    with count_compilation() as again:
+        compiled(torch.ones(3))
+    assert again.graph_breaks == ()
 
 
 def test_graphs_and_recompiles_are_counted() -> None:
@@ -109,30 +135,30 @@ def test_a_first_call_that_compiles_nothing_is_an_error() -> None:
 
 def test_flops_of_a_matrix_product() -> None:
     a, b = torch.ones(3, 5), torch.ones(5, 7)
-    assert flops(lambda: a @ b) == 2 * 3 * 5 * 7
+    assert dispatched(lambda: a @ b).flops == 2 * 3 * 5 * 7
 
 
 def test_flops_of_a_convolution() -> None:
     convolution, image = nn.Conv2d(3, 8, kernel_size=3, padding=1), torch.ones(2, 3, 10, 12)
-    assert flops(lambda: convolution(image)) == 2 * (2 * 8 * 10 * 12) * (3 * 3 * 3)
+    assert dispatched(lambda: convolution(image)).flops == 2 * (2 * 8 * 10 * 12) * (3 * 3 * 3)
 
 
 def test_flops_of_fused_attention_on_a_cpu() -> None:
     query, key = torch.ones(2, 4, 6, 16), torch.ones(2, 4, 10, 16)
     with torch.no_grad():
-        counted = flops(lambda: nn.functional.scaled_dot_product_attention(query, key, key))
+        counted = dispatched(lambda: nn.functional.scaled_dot_product_attention(query, key, key)).flops
     assert counted == 2 * (2 * 2 * 4 * 6 * 10 * 16), "query times key, and weights times value"
 
 
 def test_flops_of_a_backward_pass_are_counted() -> None:
     weight, x = torch.ones(5, 7, requires_grad=True), torch.ones(3, 5)
-    assert flops(lambda: (x @ weight).sum().backward()) == 2 * (2 * 3 * 5 * 7)
+    assert dispatched(lambda: (x @ weight).sum().backward()).flops == 2 * (2 * 3 * 5 * 7)
 
 
 def test_dispatched_ops_are_counted() -> None:
     x = torch.ones(3)
-    assert dispatched_ops(lambda: two_ops(x)) == 2
-    assert dispatched_ops(lambda: None) == 0
+    assert dispatched(lambda: two_ops(x)).ops == 2
+    assert dispatched(lambda: None).ops == 0
 
 
 def test_peak_memory_is_what_is_held_at_one_time() -> None:

@@ -23,6 +23,7 @@ class Repository:
     """A git repository with a subject in it."""
 
     root: Path
+    edits: int = 0
 
     def git(self, *args: str) -> str:
         identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
@@ -31,10 +32,11 @@ class Repository:
         ).stdout.strip()
 
     def write(self, **behaviour: Any) -> None:
-        """Make the subject behave so, without a commit."""
+        """Make the subject behave so, without a commit; other code than before even if it does the same."""
+        self.edits += 1
         file = self.root / PACKAGE / "__init__.py"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"nan = float('nan')\nBEHAVIOUR = {behaviour!r}\n")
+        file.write_text(f"nan = float('nan')\nBEHAVIOUR = {behaviour!r}\n# edit {self.edits}\n")
 
     def commit(self, message: str = "a change", **behaviour: Any) -> str:
         self.write(**behaviour)
@@ -46,7 +48,7 @@ class Repository:
         """What a gate left in the checkout, its caches and its report apart."""
         found = {path.name for path in (self.root / ".gate").glob("*")}
         worktrees = self.git("worktree", "list").splitlines()
-        return found - {"lock", "report", "inductor"} | set(worktrees[1:])
+        return found - {"lock", "report", "inductor", "answers"} | set(worktrees[1:])
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
             "blobs": {"__init__.py": blob},
             "environment": environment,
             "devices": [],
+            "installed": "nothing",
         }
     if do == "compile":
         return {"seconds": behaviour.get("compile", 5.0) * math.exp(noise.gauss(0, 0.01))}

@@ -133,10 +133,13 @@ def test_a_worker_that_fails(
 
 
 @pytest.mark.timeout(60)  # the limit of one answer is 900 s
-def test_a_side_that_is_lost_is_not_waited_for_by_the_other(repository: Repository, run_gate: Gate) -> None:
-    repository.commit("base", fails={"counts": "kill"})
-    repository.commit("head", fails={"learning": "hang"})
-    assert_could_not_measure(run_gate("--base", "HEAD^"), repository, "base's worker was killed")
+@pytest.mark.parametrize("lost", ["base", "head"])
+def test_a_side_that_is_lost_is_not_waited_for_by_the_other(
+    repository: Repository, run_gate: Gate, lost: str
+) -> None:
+    for name in ("base", "head"):
+        repository.commit(name, fails={"counts": "kill"} if name == lost else {"learning": "hang"})
+    assert_could_not_measure(run_gate("--base", "HEAD^"), repository, f"{lost}'s worker was killed")
 
 
 def test_a_base_that_does_not_import(repository: Repository, run_gate: Gate) -> None:

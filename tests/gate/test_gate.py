@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from .conftest import Repository, Run
+from benchmarks.gate.sides import check_out, resolve
+
+from .conftest import PYPROJECT, Repository, Run
 
 Gate = Callable[..., Run]
 
@@ -19,6 +21,57 @@ def test_no_change_is_green(repository: Repository, run_gate: Gate) -> None:
     assert done.report["headline"] == "No regression: of 3 cases 3 same"
     assert done.report["distance"] == 1
     assert repository.left_behind() == set()
+
+
+def test_the_same_subject_is_green_at_once(repository: Repository, run_gate: Gate) -> None:
+    repository.git("commit", "-q", "--allow-empty", "-m", "docs only")
+    done = run_gate()
+    assert done.code == 0
+    assert done.markdown.startswith("**No regression: the subject is the same on both sides")
+    assert done.report["times"] == []
+    assert "launch" not in done.said
+
+
+def test_other_dependencies_are_another_subject(repository: Repository) -> None:
+    (repository.root / "pyproject.toml").write_text(PYPROJECT.replace('"torch"', '"torch>=2"'))
+    repository.git("commit", "-qam", "head")
+    base, head = resolve("HEAD^", "HEAD", repository.root)
+    sides = [check_out(source, repository.root / source.side, repository.root) for source in (base, head)]
+    assert sides[0].blobs == sides[1].blobs
+    assert not sides[0].same_as(sides[1])
+
+
+def asked(done: Run) -> list[str]:
+    """Requests that the run sent in the exact tiers."""
+    return sorted(
+        line.partition("left] ")[2]
+        for line in done.said.splitlines()
+        if " pusht-" in line or " tiny " in line
+    )
+
+
+def test_base_is_not_asked_again(repository: Repository, run_gate: Gate) -> None:
+    repository.commit()
+    first = run_gate()
+    assert any(line.startswith("base: counts") for line in asked(first))
+    assert "known from an earlier run" not in first.said
+    repository.commit(counts={"ops": 271})
+    second = run_gate("--base", "main")
+    assert not any(line.startswith("base: ") for line in asked(second))
+    assert [line for line in asked(first) if "head" in line] == [
+        line for line in asked(second) if "head" in line
+    ]
+    assert second.code == 1
+    assert "ops captured 270 → 271" in second.markdown
+    third = run_gate("--base", "main", "--workloads", "pusht-inference", "pusht-training")
+    assert [line for line in asked(third) if "base" in line] == ["base: counts pusht-training"]
+
+
+def test_what_failed_is_asked_again(repository: Repository, run_gate: Gate) -> None:
+    repository.commit(fails={"counts": "not today"})
+    for _ in range(2):
+        done = run_gate()
+        assert (done.code, "head: counts pusht-inference" in asked(done)) == (1, True)
 
 
 def test_a_slower_commit_is_red_and_the_cause_stands_beside_it(

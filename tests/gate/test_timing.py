@@ -148,7 +148,7 @@ class Turns:
 def test_the_sides_take_turns_so_that_a_straight_drift_cancels() -> None:
     turns = Turns()
     rng = random.Random(0)  # noqa: S311
-    found = dict(timing.measure_launch([EAGER], turns.worker, rng, seconds=8.0))
+    found = dict(timing.measure_launch([EAGER], turns.worker, rng))
     b, h = "base", "head"
     assert turns.order[:12] == [b, h, h, b, h, b, b, h, b, h, h, b]
     samples = found[EAGER]
@@ -178,16 +178,18 @@ def test_a_compile_is_no_slower_below_ten_percent() -> None:
 
 
 class Simulated:
-    """Launches without processes: each takes ``seconds`` of a clock of its own."""
+    """Launches without processes: each takes ``setup`` and its steps' seconds of a clock of its own."""
 
-    def __init__(self, effects: dict[StepTime, float], seconds: float, noise: float = 0.01) -> None:
-        self.now, self.seconds, self.effects, self.noise = 0.0, seconds, effects, noise
+    def __init__(self, effects: dict[StepTime, float], setup: float, noise: float = 0.01) -> None:
+        self.now, self.setup, self.effects, self.noise = 0.0, setup, effects, noise
         self.asked: list[list[StepTime]] = []
         self.generator = np.random.default_rng(0)
 
-    def launch(self, cases: Sequence[StepTime], *_: Any) -> Iterator[tuple[StepTime, Samples]]:
+    def launch(
+        self, cases: Sequence[StepTime], _start: Any, _rng: Any, scale: float
+    ) -> Iterator[tuple[StepTime, Samples]]:
         self.asked.append(list(cases))
-        self.now += self.seconds
+        self.now += self.setup + scale * sum(case.seconds for case in cases)
         for case in cases:
             ratio = (1 + self.effects[case]) * math.exp(self.generator.normal() * self.noise)
             yield case, Samples([0.1] * 3, [0.1 * ratio] * 3)
@@ -200,7 +202,7 @@ class Simulated:
 
 
 def test_decided_cases_get_no_more_launches(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulated = Simulated({EAGER: 0.5, COMPILED: 0.025}, seconds=10, noise=0.03)
+    simulated = Simulated({EAGER: 0.5, COMPILED: 0.025}, setup=10, noise=0.03)
     slow, close = simulated.run(monkeypatch, minutes=60)
     assert slow.verdict is not None
     assert slow.verdict.kind == SLOWER
@@ -208,18 +210,25 @@ def test_decided_cases_get_no_more_launches(monkeypatch: pytest.MonkeyPatch) -> 
     assert simulated.asked[-1] == [COMPILED]
 
 
-def test_no_launch_begins_that_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulated = Simulated({EAGER: 0.0, COMPILED: 0.0}, seconds=50, noise=2.0)
-    timings = simulated.run(monkeypatch, minutes=2.0)
-    assert simulated.now <= 120
-    assert len(simulated.asked) == 2
+@pytest.mark.parametrize(
+    ("minutes", "launches"),
+    [
+        (1.1, 2),  # after 20 + 16 s there are 30 left: a shorter one
+        (1.3, 2),  # 42 left: a longer one
+        (1.6, 3),  # 60 left: two shorter ones
+        (1.0, 1),  # in 24 s nothing fits
+        (0.01, 1),  # one is always taken
+    ],
+)
+def test_launches_fill_the_time_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, minutes: float, launches: int
+) -> None:
+    simulated = Simulated({EAGER: 0.0, COMPILED: 0.0}, setup=20, noise=2.0)
+    timings = simulated.run(monkeypatch, minutes)
+    assert len(simulated.asked) == launches
+    if launches > 1:
+        assert simulated.now == pytest.approx(60 * minutes)
     assert all(case.verdict is not None and case.verdict.kind == INCONCLUSIVE for case in timings)
-
-
-def test_one_launch_is_always_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulated = Simulated({EAGER: 0.0}, seconds=50)
-    simulated.run(monkeypatch, minutes=0.01)
-    assert len(simulated.asked) == 1
 
 
 def test_the_replay_keeps_and_breaks_promises_as_it_should() -> None:

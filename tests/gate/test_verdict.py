@@ -38,10 +38,15 @@ def launches(effect: float, n: int, noise: float = 0.01, seed: int = 0) -> list[
     return list(math.log1p(effect) + noise * values)
 
 
-def test_a_ratio_is_the_median_over_neighbours_in_time() -> None:
-    base = [1.0, 2.0, 4.0]  # the machine slows down; the ratio does not
-    assert launch_ratio(base, [1.1, 2.2, 4.4]) == pytest.approx(math.log(1.1))
-    assert launch_ratio(base, [1.1, 2.2, 99.0]) == pytest.approx(math.log(1.1)), "one disturbed sample"
+def test_a_ratio_is_the_trimmed_mean_over_neighbours_in_time() -> None:
+    base = [1.0, 2.0, 4.0, 8.0, 16.0]  # the machine slows down; the ratio does not
+    head = [1.1, 2.2, 4.4, 8.8, 17.6]
+    assert launch_ratio(base, head) == pytest.approx(math.log(1.1))
+    assert launch_ratio(base, [*head[:-1], 999.0]) == pytest.approx(math.log(1.1)), "one disturbed sample"
+    assert launch_ratio(base, [1.0, *head[1:4], 20.0]) == pytest.approx(math.log(1.1))
+    spread = [1.10, 2.24, 4.40, 9.04, 17.6]  # 1.10, 1.12, 1.10, 1.13, 1.10
+    middle = (2 * math.log(1.10) + math.log(1.12)) / 3
+    assert launch_ratio(base, spread) == pytest.approx(middle), "the median would be 1.10"
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])

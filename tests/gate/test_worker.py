@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from benchmarks.workloads import Case
 TINY = Case("tiny", "inference", "eager")
 TRAINING = Case("tiny", "training", "eager")
 TIMEOUT = 300
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 def checked_out(path: Path) -> Side:
@@ -70,6 +72,17 @@ def test_steps_are_timed(worker: Worker) -> None:
     seconds = ask(worker, "sample", TINY, samples=3)["seconds"]
     assert len(seconds) == 3
     assert all(second > 0 for second in seconds)
+
+
+@pytest.mark.skipif(len(CORES) < 2, reason="one core: there is nothing to pin")
+def test_a_timed_step_has_a_core_for_each_thread_and_compiling_all(worker: Worker) -> None:
+    process = worker._process.pid
+    ask(worker, "sample", TINY, samples=1)
+    masks = [os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{process}/task").iterdir()]
+    assert os.sched_getaffinity(process) == {min(CORES)}
+    assert {frozenset({core}) for core in CORES} <= {frozenset(mask) for mask in masks}
+    ask(worker, "warm", TINY)
+    assert os.sched_getaffinity(process) == CORES
 
 
 def test_compiling_is_timed_without_graphs_from_a_cache(worker: Worker) -> None:

@@ -1,0 +1,49 @@
+"""What a worker runs, said by itself: the proof that it is its side, and what its answers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..launch import environment
+from . import cores
+from .sides import blob_hash
+
+
+def hello() -> dict[str, Any]:
+    """What this process runs: the subject's file, git's hash of every module of it, versions, threads.
+
+    ``installed`` is a hash of every package there is and of the processor's abilities.
+    """
+    import torch
+
+    import lerobot_policy_act_compiled as subject
+
+    assert subject.__file__ is not None
+    package = Path(subject.__file__).parent
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == subject.__name__]
+    files = {Path(module.__file__) for module in modules if module.__file__ is not None}
+    blobs = {os.path.relpath(file, package): blob_hash(file.read_bytes()) for file in files}
+    cores.find_pool()
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "imported": subject.__file__,
+        "blobs": blobs,
+        "environment": environment(),
+        "devices": devices,
+        "installed": _installed(),
+    }
+
+
+def _installed() -> str:
+    packages = sorted(f"{found.name}=={found.version}" for found in importlib.metadata.distributions())
+    cpuinfo = Path("/proc/cpuinfo")
+    processor = cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
+    abilities = sorted({line for line in processor.splitlines() if line.startswith(("model name", "flags"))})
+    known = "\n".join([platform.platform(), *packages, *(abilities or [processor])])
+    return hashlib.sha256(known.encode()).hexdigest()

@@ -1,0 +1,78 @@
+"""What is kept of a side: by what determines it, whole or not at all, and not without end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gate import kept
+from benchmarks.gate.kept import Kept
+from benchmarks.gate.sides import Side, Source
+
+SOURCE = Source("base", "main", "0" * 40, False, "v1", "first")
+SIDE = Side(SOURCE, Path(), {"__init__.py": "abc"}, ("torch",))
+HELLO = {"environment": {"torch": "2.11.0"}, "devices": [], "installed": "abc"}
+ANSWERS = {"counts aloha-inference": {"ops": 270}}
+
+
+@pytest.mark.parametrize(
+    ("side", "hello"),
+    [
+        (replace(SIDE, blobs={"__init__.py": "abd"}), HELLO),
+        (replace(SIDE, blobs={"patch.py": "abc"}), HELLO),
+        (replace(SIDE, dependencies=("torch>=2",)), HELLO),
+        (SIDE, {**HELLO, "environment": {"torch": "2.12.0"}}),
+        (SIDE, {**HELLO, "devices": ["NVIDIA H200"]}),
+        (SIDE, {**HELLO, "installed": "abd"}),
+    ],
+)
+def test_whatever_an_answer_depends_on_is_in_its_key(
+    side: Side, hello: dict[str, Any], tmp_path: Path
+) -> None:
+    Kept(tmp_path, SIDE, HELLO).keep(ANSWERS)
+    assert Kept(tmp_path, SIDE, HELLO).answers() == ANSWERS
+    assert Kept(tmp_path, side, hello).answers() == {}
+
+
+def test_so_is_the_ruler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Kept(tmp_path, SIDE, HELLO).key
+    monkeypatch.setattr(kept, "blob_hash", lambda _: "other")
+    assert Kept(tmp_path, SIDE, HELLO).key != before
+
+
+def test_the_same_code_is_known_whatever_it_is_called(tmp_path: Path) -> None:
+    Kept(tmp_path, SIDE, HELLO).keep(ANSWERS)
+    head = replace(SIDE, source=replace(SOURCE, side="head", commit="1" * 40), path=Path("elsewhere"))
+    assert Kept(tmp_path, head, HELLO).answers() == ANSWERS
+
+
+def test_answers_are_added_to_those_that_are_there(tmp_path: Path) -> None:
+    side = Kept(tmp_path, SIDE, HELLO)
+    side.keep(ANSWERS)
+    side.keep({"counts pusht-training": {"ops": 400}})
+    assert side.answers() == {**ANSWERS, "counts pusht-training": {"ops": 400}}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
+def test_what_cannot_be_read_is_not_known(content: str, tmp_path: Path) -> None:
+    side = Kept(tmp_path, SIDE, HELLO)
+    (tmp_path / f"{side.key}.json").write_text(content)
+    assert side.answers() == {}
+
+
+def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    side = Kept(tmp_path / "file", SIDE, HELLO)
+    side.keep(ANSWERS)
+    assert side.answers() == {}
+
+
+def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST", 3)
+    for number in range(5):
+        Kept(tmp_path, SIDE, {**HELLO, "installed": str(number)}).keep(ANSWERS)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert Kept(tmp_path, SIDE, {**HELLO, "installed": "4"}).answers() == ANSWERS
