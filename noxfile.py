@@ -93,6 +93,13 @@ def history(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def publish(session: nox.Session) -> None:
+    """Put together what shards of a history measured; -- DIRECTORY --push keeps it on its branch."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "publish"))
+    session.run("python", "-m", "benchmarks.publish", *session.posargs)
+
+
+@nox.session(default=False)
 def gate(session: nox.Session) -> None:
     """Did this change make ACT slower? -- --base REF; exit code 0: no, 1: yes, 2: unknown, 3: undecided."""
     _install(session, "gate")

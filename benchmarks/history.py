@@ -1,5 +1,7 @@
 """Measure commits with asv and publish the graphs: ``nox -s history -- [RANGE] [--quick]``.
 
+Many commits are spread over machines by ``--shard K/N``; ``nox -s publish`` puts the shares together.
+
 Exit codes: 0 measured and published, 2 could not (an unknown commit, none with the subject, a
 benchmark that failed).
 """
@@ -7,6 +9,8 @@ benchmark that failed).
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 import re
 import subprocess
 import sys
@@ -16,21 +20,26 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from . import results
 from .repository import PACKAGE, ROOT, MeasurementError, git
 
 SUBJECT = f"{PACKAGE}/__init__.py"
 PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
+BRANCH = "benchmark-results"  # of the repository on GitHub: results of all machines
 QUICK_SHARE = 0.5  # asv counts two processes a benchmark; with --quick it starts one and ends at half
 
 
 def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]:
-    """Those commits of ``commit_range`` that have the subject, oldest first; default: HEAD and its parent.
+    """Those commits of ``commit_range`` that have the subject, oldest first.
+
+    Args:
+        commit_range: as git names it, or a number: that many of the newest. Default: HEAD and its parent.
 
     Raises:
         MeasurementError: the range is unknown or empty, or no commit of it has the subject.
     """
-    if commit_range is None:
-        found = git("rev-list", "--first-parent", "-n", "2", "HEAD", root=root).split()
+    if commit_range is None or re.fullmatch(r"\d{1,3}", commit_range):  # git takes four digits for a commit
+        found = git("rev-list", "--first-parent", "-n", commit_range or "2", "HEAD", root=root).split()
     else:
         if ".." not in commit_range and not commit_range.endswith("^!"):
             commit_range += "^!"  # one commit, not all before it
@@ -49,6 +58,51 @@ def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]
 def _has_subject(commit: str, root: Path) -> bool:
     command = ["git", "cat-file", "-e", f"{commit}:{SUBJECT}"]
     return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0
+
+
+def shard(text: str) -> tuple[int, int]:
+    """``2/5``: the second of five shares."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    share, of = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= share <= of:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 2/5 for the second of five")
+    return share, of
+
+
+def share_of(commits: Sequence[str], share: int, of: int) -> list[str]:
+    """Every ``of``-th commit: where one runner is slower, that is noise in the graphs and no step."""
+    return list(commits[share - 1 :: of])
+
+
+def describe_machine(name: str | None, root: Path) -> None:
+    """Tell asv what this machine is.
+
+    A runner that is another one each day needs a ``name``: under it processor and kernel are left
+    out, which asv would draw as graphs of their own.
+
+    Raises:
+        MeasurementError: asv refused it.
+    """
+    known = () if name is None else ("--machine", name, "--os", "any", "--cpu", "any", "--ram", "any")
+    for _ in asv_lines(["machine", "--yes", *known], root):
+        pass
+
+
+def record_versions(commits: Sequence[str], machine: str, root: Path) -> None:
+    """Write down what is installed beside ``commits``, so that a step can be told from an upgrade.
+
+    asv resolves the dependencies once for all commits that declare the same.
+
+    Raises:
+        MeasurementError: uv cannot list the packages.
+    """
+    found: dict[str, str] = {}
+    for python in sorted((root / ".asv" / "env").glob("*/bin/python")):
+        found |= results.installed(python)
+    place = root / ".asv" / results.VERSIONS / machine
+    place.mkdir(parents=True, exist_ok=True)
+    for commit in commits:
+        (place / f"{commit[:8]}.json").write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def asv_lines(args: Sequence[str], root: Path) -> Iterator[str]:
@@ -88,8 +142,6 @@ def measure(commits: Sequence[str], extra: Sequence[str], console: Console, root
     Raises:
         MeasurementError: asv or one of its benchmarks failed.
     """
-    for _ in asv_lines(["machine", "--yes"], root):
-        pass
     listed = root / ".asv" / "commits.txt"
     listed.parent.mkdir(exist_ok=True)
     listed.write_text("\n".join(commits) + "\n")
@@ -108,32 +160,52 @@ def measure(commits: Sequence[str], extra: Sequence[str], console: Console, root
         progress.update(task, completed=100)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(
         prog="nox -s history --",
         description=__doc__,
         epilog="Other arguments go to `asv run`, for example --bench inference.",
     )
-    parser.add_argument("range", nargs="?", help="commits as git names them: HEAD~3..HEAD, v1.0..main, HEAD")
+    parser.add_argument(
+        "range", nargs="?", help="commits as git names them, HEAD~3..HEAD, v1.0..main; 5: the newest five"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="one sample of each benchmark: minutes, and noisy"
+    )
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="the K-th of N shares")
+    parser.add_argument("--machine", help="what to call this machine (default: its host name)")
+    parser.add_argument(
+        "--missing", action="store_true", help=f"leave out what branch {BRANCH} has results of already"
     )
     args, extra = parser.parse_known_args(argv)
     console = Console()
     try:
-        commits = commits_to_measure(args.range)
-        if git("status", "--porcelain", "--", "src", root=ROOT):
+        # A share is the same whatever is measured already, so one that failed can be run again alone.
+        commits = share_of(commits_to_measure(args.range, root), *args.shard)
+        machine = args.machine or platform.node()
+        if args.missing:
+            with results.checked_out(BRANCH, git("remote", "get-url", "origin", root=root)) as (place, _):
+                results.merge(place, root / ".asv")
+            home = root / ".asv"
+            commits = [commit for commit in commits if not results.is_measured(commit, machine, home)]
+        if not commits:
+            console.print("nothing to measure: every commit of this share has its results")
+            return 0
+        if git("status", "--porcelain", "--", "src", root=root):
             console.print("note: asv measures commits; uncommitted changes in src/ are not in them")
         console.print(
             f"measuring {', '.join(commit[:8] for commit in commits)}; the first run installs torch"
         )
-        measure(commits, [*(["--quick"] if args.quick else []), *extra], console)
-        for _ in asv_lines(["publish"], ROOT):
+        describe_machine(args.machine, root)
+        named = ["--machine", args.machine] if args.machine else []
+        measure(commits, [*(["--quick"] if args.quick else []), *named, *extra], console, root)
+        record_versions(commits, machine, root)
+        for _ in asv_lines(["publish"], root):
             pass
     except MeasurementError as error:
         Console(stderr=True).print(f"history: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    console.print(f"published: open {ROOT / '.asv' / 'html' / 'index.html'} by `nox -s asv -- preview`")
+    console.print(f"published: open {root / '.asv' / 'html' / 'index.html'} by `nox -s asv -- preview`")
     return 0
 
 

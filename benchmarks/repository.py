@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -13,13 +15,19 @@ class MeasurementError(Exception):
     """One line that says what could not be measured, and the remedy. Exit code 2."""
 
 
-def git(*args: str, root: Path) -> str:
+def git(*args: str, root: Path, env: Mapping[str, str] | None = None) -> str:
     """Output of a git command in ``root``.
+
+    Args:
+        env: variables to set beside those there are.
 
     Raises:
         MeasurementError: git failed; its last line is the message.
     """
-    done = subprocess.run(["git", *args], cwd=root, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **(env or {})}
+    done = subprocess.run(
+        ["git", *args], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise MeasurementError((done.stderr.strip() or f"git {args[0]} failed").splitlines()[-1])
     return done.stdout.strip()

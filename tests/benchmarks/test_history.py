@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import history
-from benchmarks.history import PERCENT, SUBJECT, asv_lines, commits_to_measure
+from benchmarks.history import PERCENT, SUBJECT, asv_lines, commits_to_measure, share_of
 from benchmarks.repository import MeasurementError
 
 
@@ -52,6 +52,27 @@ def test_a_range_is_oldest_first_and_leaves_out_commits_without_the_subject(
         commits_to_measure(None, root)
 
 
+def test_a_number_is_that_many_of_the_newest(repository: tuple[Path, list[str]]) -> None:
+    root, commits = repository
+    assert commits_to_measure("3", root) == commits[1:]
+    assert commits_to_measure("100", root) == commits[1:], "there are no more"
+
+
+def test_shares_are_disjoint_and_make_the_whole() -> None:
+    commits = list("abcdefg")
+    shares = [share_of(commits, share, 3) for share in (1, 2, 3)]
+    assert shares == [list("adg"), list("be"), list("cf")]
+    assert share_of(commits[:2], 3, 3) == []
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_a_share_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        history.main([f"--shard={text}"])
+    assert ended.value.code == 2
+    assert "write 2/5 for the second of five" in capsys.readouterr().err
+
+
 def test_one_name_is_one_commit(repository: tuple[Path, list[str]]) -> None:
     root, commits = repository
     assert commits_to_measure("HEAD~1", root) == [commits[2]]
@@ -65,15 +86,13 @@ def test_bad_ranges_are_one_line_and_exit_code_2(
     repository: tuple[Path, list[str]],
     commit_range: str,
     message: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root, _ = repository
     with pytest.raises(MeasurementError, match=message):
         commits_to_measure(commit_range, root)
 
-    monkeypatch.setattr(history, "commits_to_measure", lambda _range: commits_to_measure(_range, root))
-    assert history.main([commit_range]) == 2
+    assert history.main([commit_range], root=root) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 

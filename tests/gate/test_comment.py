@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,10 @@ from benchmarks.gate.comment import comment_text, main, read_report
 from benchmarks.gate.report import as_json, markdown
 from benchmarks.repository import MeasurementError
 
+from .conftest import RUN_URL as URL
+from .conftest import GitHub
 from .test_report import RESULT
 
-URL = "https://github.com/o/r/actions/runs/1"
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -130,64 +129,6 @@ def test_a_long_comment_is_cut(artifacts: Path) -> None:
 
 def test_without_a_report_it_says_so(tmp_path: Path) -> None:
     assert comment_text(tmp_path, URL).startswith("**Could not measure**: the gate ended without a report.")
-
-
-GH = """#!{python}
-import json, os, sys
-from pathlib import Path
-state = Path(os.environ["FAKE_GH"])
-calls = json.loads(state.read_text())
-arguments, body = sys.argv[2:], None
-if "--input" in arguments:
-    body = json.loads(sys.stdin.read())
-calls["calls"].append({{"arguments": arguments, "body": body}})
-state.write_text(json.dumps(calls))
-if calls.get("fails"):
-    print("HTTP 403: Resource not accessible", file=sys.stderr)
-    sys.exit(1)
-path = arguments[-1] if "--input" not in arguments else arguments[-3]
-if path.endswith("/pulls"):
-    print(json.dumps(calls["pulls"]))
-elif "PATCH" in arguments or "POST" in arguments:
-    print(json.dumps({{"html_url": "https://github.com/o/r/pull/7#comment"}}))
-else:
-    print(json.dumps([calls["comments"]]))
-"""
-
-
-class GitHub:
-    """A gh that remembers what it was asked, and an event."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.state = directory / "gh.json"
-        program = directory / "bin" / "gh"
-        program.parent.mkdir()
-        program.write_text(GH.format(python=sys.executable))
-        program.chmod(0o755)
-        self.event = directory / "event.json"
-        run = {
-            "head_sha": "b" * 40,
-            "head_branch": "patch-1",
-            "head_repository": {"owner": {"login": "stranger"}},
-            "html_url": URL,
-        }
-        self.event.write_text(json.dumps({"workflow_run": run, "repository": {"full_name": "o/r"}}))
-        monkeypatch.setenv("FAKE_GH", str(self.state))
-        monkeypatch.setenv("GITHUB_EVENT_PATH", str(self.event))
-        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-
-    def answers(self, **state: Any) -> None:
-        pulls = [{"number": 7, "head": {"sha": "b" * 40}}, {"number": 8, "head": {"sha": "c" * 40}}]
-        self.state.write_text(json.dumps({"calls": [], "pulls": pulls, "comments": [], **state}))
-
-    @property
-    def calls(self) -> list[dict[str, Any]]:
-        return list(json.loads(self.state.read_text())["calls"])
-
-
-@pytest.fixture
-def github(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> GitHub:
-    return GitHub(tmp_path_factory.mktemp("github"), monkeypatch)
 
 
 def test_the_first_report_is_a_new_comment(artifacts: Path, github: GitHub) -> None:

@@ -1,0 +1,120 @@
+"""Put the shares of a history together and publish them: ``nox -s publish -- [DIRECTORY ...] [--push]``.
+
+Each DIRECTORY is what one shard measured (``results`` and ``versions``), or holds several of them.
+With ``--push`` the results go to branch benchmark-results and the pages to gh-pages of ``origin``; on
+GitHub, a change for the worse opens an issue or brings the open one up to date. Exit codes: 0 published,
+2 could not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import results
+from .changes import History, issue_text, read_history, title
+from .gate.comment import gh
+from .history import BRANCH, asv_lines
+from .repository import ROOT, MeasurementError, git
+
+PAGES = "gh-pages"
+LABEL = "performance-history"
+
+
+def shares(directory: Path) -> list[Path]:
+    """What shards left in ``directory``; nothing where every one of them died."""
+    if (directory / results.RESULTS).is_dir():
+        return [directory]
+    return sorted(path.parent for path in directory.glob(f"*/{results.RESULTS}"))
+
+
+def publish(
+    directories: Sequence[Path], *, push: bool, accept: bool, root: Path = ROOT
+) -> tuple[History, str | None]:
+    """Merge, draw and look for changes; the history, and the baseline it was compared with.
+
+    The baseline moves on to the newest commit only where nothing became worse, or with ``accept``.
+
+    Raises:
+        MeasurementError: asv fails, or the branches cannot be pushed to.
+        ValueError: there are no results.
+    """
+    home, html = root / ".asv", root / ".asv" / "html"
+    remote = git("remote", "get-url", "origin", root=root) if push else None
+    for directory in directories:
+        for share in shares(directory):
+            results.merge(share, home)
+    if remote is not None:
+        with results.checked_out(BRANCH, remote) as (place, _):
+            results.merge(place, home)
+            (home / results.BASELINE).unlink(missing_ok=True)
+            if (place / results.BASELINE).exists():
+                (home / results.BASELINE).write_bytes((place / results.BASELINE).read_bytes())
+    for _ in asv_lines(["publish"], root):
+        pass
+    baseline = results.read(home / results.BASELINE).get("commit")
+    history = read_history(html, home, baseline, root)
+    if accept or not history.changes:
+        text = json.dumps({"commit": history.newest}) + "\n"
+        (home / results.BASELINE).write_text(text, encoding="utf-8")
+    if remote is not None:
+        results.keep(home, BRANCH, remote, f"Results up to {history.newest[:8]}")
+        results.replace(html, PAGES, remote, f"History up to {history.newest[:8]}")
+    return history, baseline
+
+
+def report(history: History, baseline: str | None, repository: str, *, accepted: bool) -> str:
+    """Open the issue, bring it up to date, or close it; what was done.
+
+    Raises:
+        MeasurementError: gh failed.
+    """
+    where = f"repos/{repository}/issues"
+    found = gh("--method", "GET", "-f", f"labels={LABEL}", "-f", "state=open", where)
+    number = found[0]["number"] if found else None
+    if accepted or not history.changes:
+        if number is None:
+            return "nothing became worse"
+        why = (
+            "taken over as the new baseline"
+            if accepted
+            else f"nothing is worse any more at {history.newest[:8]}"
+        )
+        gh("--method", "POST", f"{where}/{number}/comments", body={"body": f"Closed: {why}."})
+        gh("--method", "PATCH", f"{where}/{number}", body={"state": "closed"})
+        return f"issue {number} closed: {why}"
+    text = {"title": title(history), "body": issue_text(history, baseline)}
+    if number is None:
+        return f"issue opened: {gh('--method', 'POST', where, body={**text, 'labels': [LABEL]})['html_url']}"
+    return f"issue brought up to date: {gh('--method', 'PATCH', f'{where}/{number}', body=text)['html_url']}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="nox -s publish --", description=__doc__)
+    parser.add_argument(
+        "directory", nargs="*", type=Path, help="what the shards measured; - none: what is here"
+    )
+    parser.add_argument("--push", action="store_true", help=f"to branches {BRANCH} and {PAGES} of origin")
+    parser.add_argument("--accept", action="store_true", help="what became worse is meant: a new baseline")
+    args = parser.parse_args(argv)
+    try:
+        history, baseline = publish(args.directory, push=args.push, accept=args.accept)
+        if history.changes:
+            (ROOT / ".asv" / "issue.md").write_text(issue_text(history, baseline), encoding="utf-8")
+            print(f"{title(history)}: see .asv/issue.md")
+        repository = os.environ.get("GITHUB_REPOSITORY")
+        if args.push and repository:
+            print(report(history, baseline, repository, accepted=args.accept))
+    except (MeasurementError, OSError, ValueError) as error:
+        print(f"publish: {error}", file=sys.stderr)
+        return 2
+    print(f"published up to {history.newest[:8]}: .asv/html/index.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
