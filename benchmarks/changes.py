@@ -9,11 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import jinja2
-
-from .gate.report import cell
+from .gate.report import render
 from .repository import git
 from .results import VERSIONS, read
 
@@ -114,20 +111,12 @@ def title(history: History) -> str:
 
 def issue_text(history: History, baseline: str | None) -> str:
     """Markdown of the issue: a table, then each range of commits with what changed in it."""
-    environment = jinja2.Environment(  # noqa: S701  # Markdown; cell() escapes what is not ours
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    return render(
+        "issue.md.jinja",
+        changes=history.changes[:MOST_CHANGES],
+        more=max(0, len(history.changes) - MOST_CHANGES),
+        ranges={(change.good, change.bad, change.machine): change for change in history.changes},
+        baseline=baseline,
+        newest=history.newest,
+        most_commits=MOST_COMMITS,
     )
-    ranges = {(change.good, change.bad, change.machine): change for change in history.changes}
-    fields: dict[str, Any] = {
-        "changes": history.changes[:MOST_CHANGES],
-        "more": max(0, len(history.changes) - MOST_CHANGES),
-        "ranges": ranges,
-        "baseline": baseline,
-        "newest": history.newest,
-        "most_commits": MOST_COMMITS,
-        "cell": cell,
-    }
-    return environment.get_template("issue.md.jinja").render(fields)

@@ -199,6 +199,29 @@ def dispatched(work: Work) -> Dispatched:
     return Dispatched(ops.count, int(flop_counter.get_total_flops()))
 
 
+def waits(work: Work) -> int:
+    """How often a call gives up its core by itself: it sleeps, reads a disk, waits for a thread or a lock.
+
+    With one thread of torch's, or each end of a parallel region might wait; the least of three
+    calls, as a page that has to be read from disk is nobody's fault. 0 for ACT's eager steps.
+    """
+    import resource
+
+    def switches() -> int:
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+    threads, found = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(3):
+            before = switches()
+            work()
+            found.append(switches() - before)
+    finally:
+        torch.set_num_threads(threads)
+    return min(found)
+
+
 def peak_memory(work: Work, device: str) -> int:
     """Most bytes of tensors that ``work`` holds at one time beyond those it began with.
 

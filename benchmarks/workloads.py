@@ -57,7 +57,6 @@ TINY_WIDTHS = {
     "n_vae_encoder_layers": 1,
     "latent_dim": 4,
 }
-NARROW_WIDTHS = {"dim_model": 128, "n_heads": 4, "dim_feedforward": 512}
 WORKLOADS = {
     workload.name: workload
     for workload in (
@@ -65,9 +64,6 @@ WORKLOADS = {
         Workload("aloha_3cam", cameras=3, height=480, width=640, state=14, action=14),
         Workload("pusht", cameras=1, height=96, width=96, state=2, action=2),
         Workload("libero", cameras=2, height=256, width=256, state=8, action=7),
-        # All of ACT's layers, at a quarter of its width: a training step short enough for a shared
-        # machine (0.5 s where pusht's takes 1.8), see benchmarks/gate/cases.py.
-        Workload("narrow", cameras=1, height=96, width=96, state=2, action=2, act=NARROW_WIDTHS),
         # For tests only: every part of ACT, in the time of a test.
         Workload("tiny", cameras=2, height=64, width=64, state=4, action=3, chunk=8, act=TINY_WIDTHS),
     )

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from .kept import Kept
 from .report import cell, markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Source, accepted, check_out, distance, resolve
+from .slices import IN_SLICES, SLICE, pairing_of
 from .tiers import compare_exactly, label, stops_here
 from .timing import Budget, Timing, pair, run
 from .verdict import Plan
@@ -99,8 +100,8 @@ def gate(
         pythons = {name: python_for(side, root, progress) for name, side in sides.items()}
         cache = root / ".gate" / "inductor"
 
-        def start(name: str) -> Worker:
-            return Worker(sides[name], cache, python=pythons[name], command=command)
+        def start(name: str, environment: Mapping[str, str]) -> Worker:
+            return Worker(sides[name], cache, python=pythons[name], command=command, environment=environment)
 
         with pair(start, rng) as (workers, hello):
             if args.device == "cuda" and not hello["head"]["devices"]:
@@ -108,7 +109,7 @@ def gate(
                     "head: --device cuda was asked for and torch sees none; use --device cpu"
                 )
             kept = {name: Kept(root / ".gate" / "answers", sides[name], hello[name]) for name in sides}
-            findings = compare_exactly(workers, start, cases, kept, progress)
+            findings = compare_exactly(workers, lambda name: start(name, {}), cases, kept, progress)
         for finding in findings:
             progress(
                 f"{'worse' if finding.red else 'better'}: {finding.case}: {finding.what} {finding.detail}"
@@ -146,7 +147,12 @@ def _about(
     )
     about["precision and batch"] = "fp32; inference and rollout batch 1, training batch 8"
     about["seeds"] = f"weights and batch 0, order {args.seed}"
-    about["launches"] = f"{launches} of each side; samples in the order base, head, head, base"
+    how = (
+        f"in slices of {SLICE * 1e3:.0f} ms, processor time"
+        if pairing_of(args.device) is IN_SLICES
+        else "by turns: base, head, head, base"
+    )
+    about["launches"] = f"{launches} of each side; steps {how}"
     about["minutes"] = f"{budget.used / 60:.1f} of {args.minutes:g}"
     return about
 

@@ -7,162 +7,27 @@ figures in docs/gate.md are drawn from it and from nothing else.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import random
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 from rich.console import Console
 
 from ..ratios import write_between_markers
 from ..repository import PACKAGE, ROOT, MeasurementError, git
-from ..workloads import Case
-from . import pairing, proof
+from . import proof
 from .__main__ import gate, parser
-from .cases import CompileTime, StepTime, choose, named, timed
-from .channel import Worker
+from .cases import named
 from .mutants import HARMLESS, MUTANTS
-from .records import KINDS, append, lines, log_ratios
-from .sides import check_out, resolve
-from .slowdown import inject, key, slowed
-from .timing import STEP_TIMEOUT, Budget, StartWorker, measure_launch, pair
-from .verdict import launch_ratio
-from .workplace import workplace
+from .recording import compare_designs, record
+from .records import KINDS, append, lines
+from .slowdown import inject, key
+from .timing import Budget
 
-SLOWDOWN = 0.05
-PAIRING_CASES = ("pusht-inference", "aloha-inference")
-MUTANT_CASES = ("pusht-inference", "narrow-training")
-MUTANT_MINUTES = "4"  # the exact tiers name most; what is harmless or only slow gets a whole run
-
-
-def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> dict[str, int]:
-    """Units of extra work that make each case's step SLOWDOWN slower, measured here and now."""
-    units = {}
-    with pair(start, rng) as (workers, _):
-        worker = workers["head"]
-        unit = worker.ask("ballast", timeout=STEP_TIMEOUT)["seconds"]
-        for case in cases:
-            request = StepTime(case).request
-            worker.ask("warm", timeout=STEP_TIMEOUT, **request)
-            seconds = worker.ask("sample", timeout=STEP_TIMEOUT, samples=7, **request)["seconds"]
-            units[key(case)] = round(SLOWDOWN * median(seconds) / unit)
-    return units
-
-
-def record(launches: int, minutes: float, device: str, console: Console, root: Path = ROOT) -> None:
-    """Record until there are ``launches`` of each kind and case, or the time is up.
-
-    Raises:
-        MeasurementError: a side could not be run.
-    """
-    budget, cases = Budget(minutes), choose(None, device)
-    rng = random.Random()  # noqa: S311  # another order each time it goes on
-    source, _ = resolve("HEAD", "HEAD", root)
-    with workplace(root) as place:
-        base = check_out(source, place / "base", root)
-        unloaded = slowed(base, place / "unloaded", {})
-        sides = {"base": base, "head": unloaded}
-
-        def start(name: str) -> Worker:
-            return Worker(sides[name], root / ".gate" / "inductor")
-
-        units = calibrate(start, cases, rng)
-        with pair(start, rng) as (_, hello):
-            about = described(hello["base"])
-        heads = {"same": base, "slower": slowed(base, place / "slowed", units)}
-        while (missing := _missing(launches, cases)) and budget.left > 0:
-            kind = rng.choice(sorted(missing))
-            sides["head"] = heads[kind]
-            todo = missing[kind]
-            console.print(f"{kind}: {len(todo)} cases to go, {budget.left / 60:.0f} min left")
-            for case, samples in measure_launch(todo, start, rng):
-                append(
-                    "launches",
-                    {
-                        "kind": kind,
-                        "case": str(case),
-                        "log_ratio": launch_ratio(samples.base, samples.head),
-                        "base_seconds": median(samples.base),
-                        "samples": len(samples.base),
-                        "units": units.get(key(case.case), 0) if kind == "slower" else 0,
-                        "about": about,
-                        "commit": source.commit,
-                        "date": today(),
-                    },
-                )
-
-
-def today() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-
-
-def described(hello: dict[str, Any]) -> str:
-    """What belongs beside every figure."""
-    found = hello["environment"]
-    return (
-        f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads, torch {found['torch']}, "
-        f"LeRobot {found['lerobot']}, Python {found['python']}"
-    )
-
-
-def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[StepTime]]:
-    """What is timed and has fewer launches of a kind than asked for; no work is injected into compiling."""
-    found = {}
-    for kind in KINDS:
-        have = log_ratios(kind)
-        todo = [
-            case
-            for case in timed(cases)
-            if len(have.get(case, ())) < launches and not (kind == "slower" and isinstance(case, CompileTime))
-        ]
-        if todo:
-            found[kind] = todo
-    return found
-
-
-def compare_designs(launches: int, minutes: float, console: Console, root: Path = ROOT) -> None:
-    """Record A/A launches of every way to pair, by turns.
-
-    Raises:
-        MeasurementError: a side could not be run.
-    """
-    budget, rng = Budget(minutes), random.Random()  # noqa: S311
-    cases = [StepTime(case) for case in choose(PAIRING_CASES, "cpu") if case.variant == "eager"]
-    with workplace(root) as place:
-        side = check_out(resolve("HEAD", "HEAD", root)[0], place / "base", root)
-        head = replace(side, source=replace(side.source, side="head"))
-        sides = {"base": side, "head": head}
-
-        def start(name: str) -> Worker:
-            return Worker(sides[name], root / ".gate" / "inductor")
-
-        with pair(start, rng) as (_, hello):
-            about = described(hello["base"])
-        have = Counter(line["design"] for line in lines("pairing"))
-        while budget.left > 0:
-            design = min(pairing.DESIGNS, key=lambda name: have[name])
-            if have[design] >= launches * len(cases):
-                break
-            console.print(f"pairing: {design}, {budget.left / 60:.0f} min left")
-            for case, samples, seconds in pairing.measure(design, cases, start, rng):
-                line = {
-                    "design": design,
-                    "case": str(case),
-                    "log_ratio": launch_ratio(samples.base, samples.head),
-                    "seconds": seconds,
-                    "about": about,
-                    "date": today(),
-                }
-                append("pairing", line)
-                have[design] += 1
+MUTANT_CASES = ("pusht-inference", "pusht-training")
 
 
 def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
@@ -182,9 +47,7 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
             git("checkout", "-q", "-f", "HEAD", root=clone)
             edit.apply(clone)
             began = time.monotonic()
-            quick = edit.cause not in ("", "slower")
-            time_limit = ["--minutes", MUTANT_MINUTES] if quick else []
-            args = parser().parse_args(["--base", "HEAD", "--workloads", *MUTANT_CASES, *time_limit])
+            args = parser().parse_args(["--base", "HEAD", "--workloads", *MUTANT_CASES])
             result = gate(args, console, clone)
             append(
                 "mutants",

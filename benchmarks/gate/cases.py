@@ -8,15 +8,13 @@ from typing import Any
 
 from ..workloads import DEVICES, PHASES, WORKLOADS, Case
 
-# What is decided on without being asked: each phase, eager and compiled. Ten minutes is all a pull
-# request gets, so steps must be short: the closer two steps stand, the less of a shared machine's
-# drift is between them. Variance of a pair times its seconds on two cores, %²s: pusht's inference 20
-# (60 ms), aloha's 50 (350 ms), narrow's training 50 (0.5 s), pusht's 200 (1.8 s). pusht has ACT's
-# real width; its inference and its rollout are one graph, which is compiled once.
+# What is decided on without being asked: each phase, eager and compiled. Training and rollout in the
+# cheapest workload that has every part of ACT at its real size; a tick with temporal ensembling
+# predicts a whole chunk, so pusht's inference is in it. Ten minutes is all a pull request gets.
 DEFAULT: dict[str, tuple[tuple[str, str], ...]] = {
     "cpu": (
-        ("pusht", "inference"),
-        ("narrow", "training"),
+        ("aloha", "inference"),
+        ("pusht", "training"),
         ("pusht", "rollout_ensemble"),
     ),
     "cuda": (
@@ -34,8 +32,8 @@ class StepTime:
 
     Attributes:
         least: the smallest change that is worth a verdict, whatever ``--min-effect`` says.
-        seconds: of steps in a launch, both sides together. A launch takes about 50 s to start and
-            its ratio varies by 1% whatever is measured in it; at these the sum of both counts least.
+        seconds: of steps in a launch, both sides together. A launch takes about a minute to start
+            and its ratio varies by 1% whatever is measured in it; at these the steps add about as much.
     """
 
     case: Case
@@ -43,7 +41,7 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
-        return 16.0 if self.case.phase == "training" else 8.0
+        return 8.0 if self.case.phase == "training" else 4.0
 
     def __str__(self) -> str:
         return str(self.case)

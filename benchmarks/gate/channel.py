@@ -20,6 +20,7 @@ from ..repository import ROOT, MeasurementError
 from .sides import Side
 
 WORKER = ("-m", "benchmarks.gate.worker")
+STEP_TIMEOUT = 900  # s for one request; a cold compile of a training step takes 160-220 on two cores
 START_SECONDS = 180  # imports take 5 s from byte-code and 13 without; a busy runner takes its time
 
 
@@ -35,20 +36,28 @@ class Worker:
         cache: Inductor's cache directory.
         python: the interpreter of the side's environment.
         command: what to start; the tests put others in the worker's place.
+        environment: variables to set beside those there are.
     """
 
     def __init__(
-        self, side: Side, cache: Path, *, python: str = sys.executable, command: Sequence[str] = WORKER
+        self,
+        side: Side,
+        cache: Path,
+        *,
+        python: str = sys.executable,
+        command: Sequence[str] = WORKER,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.side = side
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  # closed by __exit__
-        environment = {
+        variables = {
             **{
                 key: value
                 for key, value in os.environ.items()
                 if not key.startswith(("TORCHINDUCTOR_", "TORCH_COMPILE"))
             },
             **TRUST_THE_PROCESSOR,
+            **(environment or {}),
             "TORCHINDUCTOR_CACHE_DIR": str(cache),
             "PYTHONPATH": os.pathsep.join((str(side.path / "src"), str(ROOT))),
             "PYTHONHASHSEED": "0",  # Inductor's and Dynamo's sets, in the same order on both sides
@@ -57,7 +66,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [python, *command],
                 cwd=side.path,
-                env=environment,
+                env=variables,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -95,11 +104,11 @@ class Worker:
         finally:
             timer.cancel()
         if not line:
-            if timer.finished.is_set() and self._killed:
-                raise MeasurementError(
-                    f"{self.side.name} gave no answer within {timeout:.0f} s and was stopped; does it hang?"
-                )
-            raise MeasurementError(self._death())
+            raise (
+                self.hung(timeout)
+                if timer.finished.is_set() and self._killed
+                else MeasurementError(self._death())
+            )
         answer: Mapping[str, Any] = json.loads(line)
         if answer.get("machine"):
             raise MeasurementError(
@@ -129,6 +138,20 @@ class Worker:
         self.side.check(answer["imported"], answer["blobs"])
         return answer
 
+    def pause(self) -> None:
+        """Stop every thread of it where it is, until ``resume``."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def hung(self, seconds: float) -> MeasurementError:
+        """Kill it; what to raise."""
+        self.kill()
+        return MeasurementError(
+            f"{self.side.name} gave no answer within {seconds:.0f} s and was stopped; does it hang?"
+        )
+
     _killed = False
 
     def kill(self) -> None:
@@ -146,6 +169,11 @@ class Worker:
             return f"{self.side.name}'s worker was killed; out of memory? Choose fewer --workloads ({last})"
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return f"{self.side.name}'s worker ended {how}: {last}"
+
+    def fileno(self) -> int:
+        """Of its answers, for ``select``."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
 
     def __enter__(self) -> Worker:
         return self

@@ -29,14 +29,12 @@ def find_pool() -> None:
         _pool.extend(sorted(_threads() - before))
 
 
-def pin() -> bool:
-    """A core to each thread that computes; whether it could be done."""
+def pin() -> None:
+    """A core to each thread that computes, where there are as many; 0 is this thread."""
     cores = sorted(_ALL)
-    if not _pool or len(_pool) >= len(cores):
-        return False
-    for thread, core in zip([0, *_pool], cores, strict=False):  # 0: this thread
-        os.sched_setaffinity(thread, {core})
-    return True
+    if _pool and len(_pool) < len(cores):
+        for thread, core in zip([0, *_pool], cores, strict=False):
+            os.sched_setaffinity(thread, {core})
 
 
 def free() -> None:

@@ -16,6 +16,7 @@ COUNTERS: dict[str, str] = {
     "kernels": "Inductor kernels",
     "flops": "FLOPs",
     "dispatched_ops": "ops dispatched in eager",
+    "waits": "waits in eager",
     "launches_eager": "kernel launches in eager",
     "launches_compiled": "kernel launches compiled",
     "cudagraph_skips": "CUDA-graph skips",
@@ -26,7 +27,7 @@ COUNTERS: dict[str, str] = {
 TOLERANCE = {"peak_memory_eager": 0.005, "peak_memory_compiled": 0.005}
 # Which counters can explain a change of a variant's time.
 EXPLAINS = {
-    "eager": ("dispatched_ops", "flops", "launches_eager", "peak_memory_eager"),
+    "eager": ("dispatched_ops", "flops", "waits", "launches_eager", "peak_memory_eager"),
     "compiled": (
         "graph_breaks",
         "graphs",

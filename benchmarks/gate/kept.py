@@ -39,7 +39,8 @@ class Kept:
             found = json.loads(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        whole = isinstance(found, dict) and all(isinstance(answer, dict) for answer in found.values())
+        return found if whole else {}
 
     def keep(self, answers: Answers) -> None:
         """Add ``answers``; without a word where the disk does not take them."""

@@ -1,56 +1,101 @@
-"""Ways to pair two workers in time, compared by what counts: variance of a launch's ratio times its seconds.
+"""Ways to pair two workers in time, and the one a device gets.
 
-The gate uses ABBA; this module keeps the others, so that the choice can be measured again on
-another machine (``nox -s campaign -- pairing``).
+Which is best was measured (``nox -s campaign -- pairing``) by what counts: the variance of a
+launch's ratio times its seconds. `slices` has the best on a CPU; the others are kept so that the
+choice can be measured again on another machine.
 """
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .cases import StepTime
-from .channel import Worker
-from .timing import STEP_TIMEOUT, Samples, StartWorker, pair
+from .channel import STEP_TIMEOUT, Worker
 
-Take = Callable[[dict[str, Worker], StepTime, float], Samples]
+LEAST_PAIRS, MOST_PAIRS = 3, 200  # of a step on either side
 
-
-def _one(worker: Worker, case: StepTime, samples: int = 1) -> list[float]:
-    answer = worker.ask("sample", timeout=STEP_TIMEOUT, **case.request, samples=samples)
-    return list(answer["seconds"])
+Workers = Mapping[str, Worker]
 
 
-def _by_turns(workers: dict[str, Worker], case: StepTime, seconds: float, order: Sequence[str]) -> Samples:
+@dataclass(frozen=True)
+class Samples:
+    """Seconds of each side's steps in one launch, neighbours in time at the same place.
+
+    Attributes:
+        took: s of the clock for all of them.
+    """
+
+    base: list[float]
+    head: list[float]
+    took: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """What a launch does with its two workers.
+
+    Attributes:
+        steps: takes samples of a case for about so many seconds.
+        warm: makes both workers ready for a case.
+        compiling: seconds to compile a case on both sides, in this order.
+        environment: variables the workers are started with.
+    """
+
+    steps: Callable[[Workers, StepTime, float], Samples]
+    warm: Callable[[Workers, StepTime], None]
+    compiling: Callable[[Workers, StepTime, Sequence[str]], Samples]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def timed(pairing: Pairing, workers: Workers, case: StepTime, seconds: float) -> Samples:
+    """Samples of a case, and how long they took."""
+    began = time.monotonic()
+    samples = pairing.steps(workers, case, seconds)
+    return Samples(samples.base, samples.head, time.monotonic() - began)
+
+
+def _by_turns(workers: Workers, case: StepTime, seconds: float, orders: Sequence[Sequence[str]]) -> Samples:
+    """One step at a time, by turns in these orders, until both sides' steps have taken ``seconds``."""
     times: dict[str, list[float]] = {"base": [], "head": []}
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for side in order:
-            times[side] += _one(workers[side], case)
+    for turn in range(MOST_PAIRS):
+        spent = sum(times["base"]) + sum(times["head"])
+        if turn % 2 == 0 and turn >= LEAST_PAIRS and not spent < seconds:
+            break
+        for side in orders[turn % len(orders)]:
+            answer = workers[side].ask("sample", timeout=STEP_TIMEOUT, samples=1, **case.request)
+            times[side] += answer["seconds"]
     return Samples(times["base"], times["head"])
 
 
-def abba(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
-    """Exactly one worker runs; base, head, head, base."""
-    return _by_turns(workers, case, seconds, ("base", "head", "head", "base"))
+BASE_FIRST, HEAD_FIRST = ("base", "head"), ("head", "base")
 
 
-def abab(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
+def abba(workers: Workers, case: StepTime, seconds: float) -> Samples:
+    """Exactly one worker runs; base, head, head, base, and the next time the other way round.
+
+    A drift that is straight over four steps cancels.
+    """
+    return _by_turns(workers, case, seconds, (BASE_FIRST, HEAD_FIRST, HEAD_FIRST, BASE_FIRST))
+
+
+def abab(workers: Workers, case: StepTime, seconds: float) -> Samples:
     """Exactly one worker runs; base, head, base, head."""
-    return _by_turns(workers, case, seconds, ("base", "head"))
+    return _by_turns(workers, case, seconds, (BASE_FIRST,))
 
 
-def blocks(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
+def blocks(workers: Workers, case: StepTime, seconds: float) -> Samples:
     """Exactly one worker runs; all of base's samples, then as many of head's."""
-    end = time.monotonic() + seconds / 2
-    base: list[float] = []
-    while time.monotonic() < end:
-        base += _one(workers["base"], case)
-    return Samples(base, [_one(workers["head"], case)[0] for _ in base])
+    times: dict[str, list[float]] = {"base": [], "head": []}
+    for side, worker in workers.items():
+        while sum(times[side]) < seconds / 2 or len(times[side]) < LEAST_PAIRS:
+            times[side] += worker.ask("sample", timeout=STEP_TIMEOUT, samples=1, **case.request)["seconds"]
+    pairs = min(map(len, times.values()))
+    return Samples(times["base"][:pairs], times["head"][:pairs])
 
 
-def duet(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
+def duet(workers: Workers, case: StepTime, seconds: float) -> Samples:
     """Both at once, a core and a thread each, cores swapped half-way (arXiv 2001.05811)."""
     times: dict[str, list[float]] = {"base": [], "head": []}
     for cores in ({"base": 0, "head": 1}, {"base": 1, "head": 0}):
@@ -65,21 +110,19 @@ def duet(workers: dict[str, Worker], case: StepTime, seconds: float) -> Samples:
     return Samples(times["base"], times["head"])
 
 
-DESIGNS: dict[str, Take] = {f.__name__: f for f in (abba, abab, blocks, duet)}
+def _warm_at_once(workers: Workers, case: StepTime) -> None:
+    for worker in workers.values():
+        worker.send("warm", **case.request)
+    for worker in workers.values():
+        worker.receive(STEP_TIMEOUT)
 
 
-def measure(
-    design: str, cases: Sequence[StepTime], start: StartWorker, rng: random.Random, seconds: float = 4.0
-) -> list[tuple[StepTime, Samples, float]]:
-    """One launch of a design: each case's samples, and the seconds they took."""
-    found = []
-    with pair(start, rng) as (workers, _):
-        for case in rng.sample(list(cases), len(cases)):
-            for worker in workers.values():
-                worker.send("warm", **case.request)
-            for worker in workers.values():
-                worker.receive(STEP_TIMEOUT)
-            began = time.monotonic()
-            samples = DESIGNS[design](workers, case, seconds)
-            found.append((case, samples, time.monotonic() - began))
-    return found
+def _compile_at_once(workers: Workers, case: StepTime, order: Sequence[str]) -> Samples:
+    """A core each, which needs two."""
+    for side in order:
+        workers[side].send("compile", **case.request)
+    found = {side: worker.receive(STEP_TIMEOUT)["seconds"] for side, worker in workers.items()}
+    return Samples([found["base"]], [found["head"]])
+
+
+BY_TURNS = Pairing(abba, _warm_at_once, _compile_at_once)

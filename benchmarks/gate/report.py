@@ -35,6 +35,17 @@ def cell(text: str) -> str:
     )
 
 
+def render(template: str, **fields: Any) -> str:
+    """Markdown of a file in ``templates``, which escapes with ``cell`` what is not ours."""
+    environment = jinja2.Environment(  # noqa: S701  # it would escape for HTML
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template).render(cell=cell, **fields)
+
+
 def milliseconds(seconds: float) -> str:
     value = seconds * 1e3
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
@@ -97,15 +108,7 @@ def finding_rows(result: Result) -> list[dict[str, str]]:
 
 def markdown(result: Result) -> str:
     """The report as a comment on a pull request; the verdict is its first line."""
-    environment = jinja2.Environment(  # noqa: S701  # Markdown; cell() escapes what is not ours
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.md.jinja").render(
-        result=result, rows=rows(result), findings=finding_rows(result), cell=cell
-    )
+    return render("report.md.jinja", result=result, rows=rows(result), findings=finding_rows(result))
 
 
 def as_json(result: Result) -> str:

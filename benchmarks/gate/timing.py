@@ -1,17 +1,14 @@
 """The time tier: launches of both sides, paired in time, until every case is decided or time is up.
 
 One launch starts a fresh worker for each side and serves every undecided case, in random order, so
-that start-up is paid once. Within a launch exactly one worker runs a step at a time and the sides
-take turns in the order base, head, head, base, so that a drift that is straight over four steps
-cancels (the ABBA design; `pairing` has the others, duet benchmarking among them, to compare it with).
-Compiling is timed on both sides at once, a core each: it is the start-up that a launch pays anyway.
+that start-up is paid once. How the sides share the time within a launch is in `slices` and `pairing`.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -20,6 +17,8 @@ from typing import Any
 from ..repository import MeasurementError
 from .cases import CompileTime, StepTime
 from .channel import Worker
+from .pairing import Pairing, Samples, timed
+from .slices import pairing_of
 from .verdict import (
     FASTER,
     INCONCLUSIVE,
@@ -33,11 +32,9 @@ from .verdict import (
     launch_ratio,
 )
 
-STEP_TIMEOUT = 900  # s for one request; a cold compile of a training step takes 160-220 on two cores
-LEAST_BLOCKS, MOST_BLOCKS = 3, 100  # of base, head, head, base
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
 
-StartWorker = Callable[[str], Worker]
+StartWorker = Callable[[str, Mapping[str, str]], Worker]  # a side's name, variables to set
 
 
 @dataclass
@@ -106,58 +103,43 @@ class Timing:
         self.verdict = replace(verdict, kind=INCONCLUSIVE) if alone else verdict
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Seconds of each side's steps in one launch, neighbours in time at the same place."""
-
-    base: list[float]
-    head: list[float]
-
-
 @contextmanager
 def pair(
-    start: StartWorker, rng: random.Random
+    start: StartWorker, rng: random.Random, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[dict[str, Worker], dict[str, dict[str, Any]]]]:
     """A fresh worker of each side, and what it says it runs; which one starts first is drawn."""
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(start(name)) for name in rng.sample(("base", "head"), 2)}
+        workers = {
+            name: stack.enter_context(start(name, environment or {}))
+            for name in rng.sample(("base", "head"), 2)
+        }
         for worker in workers.values():
             worker.send("hello")
         yield workers, {name: worker.check_hello() for name, worker in workers.items()}
 
 
 def measure_launch(
-    cases: Sequence[StepTime], start: StartWorker, rng: random.Random, scale: float = 1.0
+    cases: Sequence[StepTime],
+    start: StartWorker,
+    rng: random.Random,
+    scale: float = 1.0,
+    pairing: Pairing | None = None,
 ) -> Iterator[tuple[StepTime, Samples]]:
     """One launch: each case's samples as they come, in random order; compiling before all else.
 
     Args:
         scale: how much of each case's ``seconds`` to spend on its steps.
+        pairing: the best there is on the cases' device.
     """
-    with pair(start, rng) as (workers, _):
+    pairing = pairing or pairing_of(cases[0].case.device)
+    with pair(start, rng, pairing.environment) as (workers, _):
         compiling = [case for case in cases if isinstance(case, CompileTime)]
         for case in compiling:
-            for worker in workers.values():
-                worker.send("compile", **case.request)
-            found = {side: worker.receive(STEP_TIMEOUT)["seconds"] for side, worker in workers.items()}
-            yield case, Samples([found["base"]], [found["head"]])
+            yield case, pairing.compiling(workers, case, rng.sample(("base", "head"), 2))
         steps = [case for case in cases if case not in compiling]
         for step_time in rng.sample(steps, len(steps)):
-            request = step_time.request
-            for worker in workers.values():  # at once, a core each: both only trace, the cache has the code
-                worker.send("warm", **request)
-            for worker in workers.values():
-                worker.receive(STEP_TIMEOUT)
-            times: dict[str, list[float]] = {"base": [], "head": []}
-            for block in range(MOST_BLOCKS):
-                spent = sum(times["base"]) + sum(times["head"])
-                if block >= LEAST_BLOCKS and not spent < scale * step_time.seconds:
-                    break
-                first, second = ("base", "head") if block % 2 == 0 else ("head", "base")
-                for side in (first, second, second, first):
-                    answer = workers[side].ask("sample", timeout=STEP_TIMEOUT, samples=1, **request)
-                    times[side] += answer["seconds"]
-            yield step_time, Samples(times["base"], times["head"])
+            pairing.warm(workers, step_time)
+            yield step_time, timed(pairing, workers, step_time, scale * step_time.seconds)
 
 
 def look_at(timings: Sequence[Timing], plan: Plan, *, last: bool = False) -> None:

@@ -8,9 +8,11 @@ code under test prints goes to standard error. The first answer says what was im
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -20,7 +22,7 @@ from typing import Any
 from ..collect import eager_counts, graph_counts
 from ..launch import fixed_compile_seconds, timed, warmed_up
 from ..workloads import Case, Step, make_batch, prepare
-from . import cores
+from . import cores, slices
 from .identity import hello
 
 _steps: dict[Case, Step] = {}
@@ -28,27 +30,33 @@ _steps: dict[Case, Step] = {}
 
 def ready(case: Case) -> Step:
     """The case's step, made once a process."""
-    cores.free()
     if case not in _steps:
+        cores.free()
         _steps[case] = warmed_up(case)
     return _steps[case]
 
 
 def warm(case: Case) -> dict[str, Any]:
-    return {"seconds": timed(ready(case))}
+    ready(case)
+    return {}
 
 
-def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
-    """Seconds to compile the case's step with no graph in the cache; see ``cases.CompileTime``."""
+def compile(case: Case, busy: bool = False) -> dict[str, Any]:  # noqa: A001  # a request's name
+    """Seconds to compile the case's step with no graph in the cache; see ``cases.CompileTime``.
+
+    Args:
+        busy: count the time of this thread, which does all of it, and not the clock's.
+    """
     from ..counters import first_compiled_call, without_graph_caches
 
     cores.free()
     fixed_compile_seconds()
     step = prepare(case)
     with without_graph_caches():
-        start = time.perf_counter()
+        clock = time.thread_time if busy else time.perf_counter
+        start = clock()
         compilation = first_compiled_call(step)
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
     if compilation.cache_hits:
         raise RuntimeError(f"{compilation.cache_hits} graphs of {case} came from a cache; nothing was timed")
     step()
@@ -56,12 +64,26 @@ def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
     return {"seconds": seconds}
 
 
-def sample(case: Case, samples: int) -> dict[str, Any]:
-    """Seconds of each of ``samples`` steps."""
+def sample(case: Case, samples: int, busy: bool = False) -> dict[str, Any]:
+    """Seconds of each of ``samples`` steps.
+
+    Args:
+        busy: count the time that cores are busy, and not the clock's; see ``slices``.
+    """
     step = ready(case)
     if case.device == "cpu":
         cores.pin()
-    return {"seconds": [timed(step) for _ in range(samples)]}
+    take = busy_seconds if busy else timed
+    return {"seconds": [take(step) for _ in range(samples)]}
+
+
+def busy_seconds(step: Step) -> float:
+    """Time of the processor that one call takes, of all threads, over their number."""
+    import torch
+
+    start = time.process_time()
+    step()
+    return (time.process_time() - start) / torch.get_num_threads()
 
 
 def ballast() -> dict[str, Any]:
@@ -75,7 +97,12 @@ def graph(case: Case) -> dict[str, Any]:
     """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
     step = prepare(case.as_variant("eager"))
     step()
-    return {**eager_counts(step), **_graph_and_recompiles(step)}
+    found = eager_counts(step)
+    if case.device == "cpu" and slices.CAN_SLICE:  # the processor's time, which is compared, has no waits
+        from ..counters import waits
+
+        found["waits"] = waits(step)
+    return {**found, **_graph_and_recompiles(step)}
 
 
 def counts(case: Case) -> dict[str, Any]:
@@ -101,7 +128,7 @@ def counts(case: Case) -> dict[str, Any]:
     return found
 
 
-OTHER_BATCH_SIZES = (3, 5, 6)  # the first makes the batch dynamic; from then on nothing may recompile
+OTHER_BATCH_SIZES = (3, 2, 5, 6)  # the first makes the batch dynamic; from then on nothing may recompile
 
 
 def _graph_and_recompiles(step: Step) -> dict[str, Any]:
@@ -121,7 +148,10 @@ def _graph_and_recompiles(step: Step) -> dict[str, Any]:
     with counters.count_compilation() as first:
         compiled(step.batch)
     if first.graph_breaks or len(backend.ops) != 1:
-        return {**graph_counts(step), "recompiles": None}
+        broken = graph_counts(step)
+        if not broken["graph_breaks"]:
+            raise RuntimeError(f"{case} is {len(backend.ops)} graphs, and torch says nothing of a break")
+        return {**broken, "recompiles": None}
     found = {"graphs": 1, "ops": backend.ops[0]}
     with counters.count_compilation() as later:
         for size in OTHER_BATCH_SIZES:
@@ -227,7 +257,17 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"error": text, "machine": is_the_machines(error)}
 
 
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Be killed with the driver; its pipe's end is not seen by a process that it stopped."""
+    if slices.CAN_SLICE:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the code under test prints must not be read as an answer
     with contextlib.suppress(BrokenPipeError):

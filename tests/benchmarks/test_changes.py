@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,9 @@ import pytest
 
 from benchmarks import publish
 from benchmarks.changes import Change, History, issue_text, read_history, title
+from benchmarks.repository import git
 
 GRAPH = "graphs/arch-x86_64/branch-HEAD/cpu-any/machine-{}/num_cpu-2/inference.Inference.time_x.json"
-
-
-def git(root: Path, *args: str) -> str:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    return subprocess.run(
-        ["git", *identity, *args], cwd=root, check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 class Published:
@@ -27,11 +20,11 @@ class Published:
 
     def __init__(self, root: Path) -> None:
         self.root, self.home, self.html = root, root / ".asv", root / ".asv" / "html"
-        git(root, "init", "-q", "-b", "main")
+        git("init", "-q", "-b", "main", root=root)
         self.commits = []
         for number in range(4):
-            git(root, "commit", "-q", "--allow-empty", "-m", f"change {number} of <b>")
-            self.commits.append(git(root, "rev-parse", "HEAD"))
+            git("commit", "-q", "--allow-empty", "-m", f"change {number} of <b>", root=root)
+            self.commits.append(git("rev-parse", "HEAD", root=root))
         self.html.mkdir(parents=True)
 
     def write(self, *jumps: Any, machine: str = "vm", measured: tuple[int, ...] = (0, 1, 2, 3)) -> None:

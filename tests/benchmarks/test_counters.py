@@ -6,6 +6,8 @@ Each works on a function so small that the answer is known beforehand.
 from __future__ import annotations
 
 import inspect
+import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from benchmarks.counters import (
     kernel_launches,
     peak_memory,
     trace,
+    waits,
     without_graph_caches,
 )
 
@@ -205,3 +208,11 @@ def test_cudagraph_skips_are_counted() -> None:
     with count_compilation() as compilation:
         compiled(torch.ones(3, device="cuda"), torch.ones(3))
     assert compilation.cudagraph_skips == 1
+
+
+def test_a_wait_is_counted_and_computing_is_none() -> None:
+    matrix = torch.rand(400, 400)
+    threads = torch.get_num_threads()
+    assert waits(lambda: matrix @ matrix) == 0
+    assert waits(partial(time.sleep, 0.001)) == 1
+    assert torch.get_num_threads() == threads

@@ -11,29 +11,22 @@ import pytest
 
 from benchmarks import history
 from benchmarks.history import PERCENT, SUBJECT, asv_lines, commits_to_measure, share_of
-from benchmarks.repository import MeasurementError
-
-
-def git(root: Path, *args: str) -> str:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    return subprocess.run(
-        ["git", *identity, *args], cwd=root, check=True, capture_output=True, text=True
-    ).stdout.strip()
+from benchmarks.repository import MeasurementError, git
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> tuple[Path, list[str]]:
     """Four commits on main; the subject comes with the second."""
-    git(tmp_path, "init", "-q", "-b", "main")
+    git("init", "-q", "-b", "main", root=tmp_path)
     commits = []
     for number in range(4):
         if number == 1:
             (tmp_path / SUBJECT).parent.mkdir(parents=True)
             (tmp_path / SUBJECT).touch()
         (tmp_path / "number").write_text(str(number))
-        git(tmp_path, "add", "-A")
-        git(tmp_path, "commit", "-q", "-m", str(number))
-        commits.append(git(tmp_path, "rev-parse", "HEAD"))
+        git("add", "-A", root=tmp_path)
+        git("commit", "-q", "-m", str(number), root=tmp_path)
+        commits.append(git("rev-parse", "HEAD", root=tmp_path))
     return tmp_path, commits
 
 
@@ -47,7 +40,7 @@ def test_a_range_is_oldest_first_and_leaves_out_commits_without_the_subject(
 ) -> None:
     root, commits = repository
     assert commits_to_measure(f"{commits[0]}..HEAD", root) == commits[1:]
-    git(root, "checkout", "-q", "-b", "before", commits[0])
+    git("checkout", "-q", "-b", "before", commits[0], root=root)
     with pytest.raises(MeasurementError, match="none of the 1 commits asked for has src/"):
         commits_to_measure(None, root)
 

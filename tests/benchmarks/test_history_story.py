@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from benchmarks import history, publish, results
 from benchmarks.changes import History, issue_text
 from benchmarks.history import BRANCH, SUBJECT
-from benchmarks.repository import MeasurementError
+from benchmarks.repository import MeasurementError, git
 
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = (90, 90, 90, 95, 95, 95)  # of six commits; the fourth is the culprit
@@ -36,21 +35,14 @@ packages = ["src/lerobot_policy_act_compiled"]
 """
 
 
-def git(root: Path, *args: str) -> str:
-    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-    return subprocess.run(
-        ["git", *identity, *args], cwd=root, check=True, capture_output=True, text=True
-    ).stdout.strip()
-
-
 class Project:
     """A repository on a server, and runners with fresh clones of it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.server, work = directory, directory / "server.git", directory / "work"
         self.work = work
-        git(directory, "init", "-q", "--bare", "-b", "main", str(self.server))
-        git(directory, "clone", "-q", str(self.server), str(work))
+        git("init", "-q", "--bare", "-b", "main", str(self.server), root=directory)
+        git("clone", "-q", str(self.server), str(work), root=directory)
         config = json.loads((ROOT / "asv.conf.json").read_text())
         (work / "asv.conf.json").write_text(json.dumps({**config, "matrix": {"req": {"uv": []}}}))
         (work / "pyproject.toml").write_text(PYPROJECT)
@@ -64,16 +56,16 @@ class Project:
         subject = self.work / SUBJECT
         subject.parent.mkdir(parents=True, exist_ok=True)
         subject.write_text(f"KERNELS = {kernels}\nCOMMIT = {number}\n")
-        git(self.work, "add", "-A")
-        git(self.work, "commit", "-q", "-m", f"{kernels} kernels | @you")
-        git(self.work, "push", "-q", "origin", "HEAD:main")
-        return git(self.work, "rev-parse", "HEAD")
+        git("add", "-A", root=self.work)
+        git("commit", "-q", "-m", f"{kernels} kernels | @you", root=self.work)
+        git("push", "-q", "origin", "HEAD:main", root=self.work)
+        return git("rev-parse", "HEAD", root=self.work)
 
     def runner(self, name: str) -> Path:
         """A fresh clone; asv's environment is shared, to save the time of making it."""
         clone = self.directory / name
         shutil.rmtree(clone, ignore_errors=True)
-        git(self.directory, "clone", "-q", str(self.server), str(clone))
+        git("clone", "-q", str(self.server), str(clone), root=self.directory)
         (clone / ".asv").mkdir()
         environments = self.directory / "environments"
         environments.mkdir(exist_ok=True)
@@ -94,11 +86,11 @@ class Project:
         return publish.publish([artifacts], push=True, accept=accept, root=self.runner("publisher"))
 
     def kept(self, path: str) -> str:
-        return git(self.server, "show", f"{BRANCH}:{path}")
+        return git("show", f"{BRANCH}:{path}", root=self.server)
 
     def measured(self) -> set[str]:
         """Commits with results on the branch."""
-        names = git(self.server, "ls-tree", "--name-only", f"{BRANCH}:results/runner").splitlines()
+        names = git("ls-tree", "--name-only", f"{BRANCH}:results/runner", root=self.server).splitlines()
         return {name.split("-")[0] for name in names if name != "machine.json"}
 
 
@@ -142,7 +134,7 @@ def test_six_commits_in_three_shards(project: Project, tmp_path: Path) -> None:
     assert "| 90 | 95 | 1.06x |" in text
     assert "95 kernels \\| @\u200byou" in text
     assert "No installed package changed." in text
-    assert "graphs" in git(project.server, "ls-tree", "--name-only", publish.PAGES)
+    assert "graphs" in git("ls-tree", "--name-only", publish.PAGES, root=project.server)
 
     # It is meant: the baseline moves on, and nothing is found any more.
     found, _ = project.publish(artifacts, accept=True)

@@ -27,10 +27,20 @@ COUNTS = {
     "kernels": 90,
     "flops": 1000,
     "dispatched_ops": 500,
+    "waits": 0,
     "peak_memory_eager": 10**6,
     "peak_memory_compiled": 10**6,
 }
-GRAPH = ("graph_breaks", "graphs", "recompiles", "ops", "flops", "dispatched_ops", "peak_memory_eager")
+GRAPH = (
+    "graph_breaks",
+    "graphs",
+    "recompiles",
+    "ops",
+    "flops",
+    "dispatched_ops",
+    "waits",
+    "peak_memory_eager",
+)
 
 
 def misbehave(how: str) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
     if do == "ballast":
         return {"seconds": 1e-5}
     if do == "warm":
-        return {"seconds": seconds}
+        return {}
     if do == "sample":
         drawn = seconds * math.exp(noise.gauss(0, behaviour.get("noise", 0.01)))
         return {"seconds": [behaviour.get("time", drawn)]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gate import campaign, pairing, proof, records
-from benchmarks.gate.campaign import compare_designs, record, write_page
+from benchmarks.gate import campaign, proof, recording, records
+from benchmarks.gate.campaign import write_page
 from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
 from benchmarks.gate.channel import Worker
+from benchmarks.gate.pairing import Samples
+from benchmarks.gate.recording import compare_designs, record
 from benchmarks.gate.records import append, lines, log_ratios
-from benchmarks.gate.timing import Samples
 from benchmarks.workloads import Case
 
 from .conftest import FAKE, Repository
@@ -27,7 +29,7 @@ STEP = StepTime(Case("pusht", "inference", "eager"))
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
-    monkeypatch.setattr(campaign, "Worker", partial(Worker, command=FAKE))
+    monkeypatch.setattr(recording, "Worker", partial(Worker, command=FAKE))
 
 
 def recorded_ratios(kind: str) -> dict[str, int]:
@@ -66,10 +68,11 @@ def test_every_pairing_gets_as_many_launches(repository: Repository, monkeypatch
     def at_once(*_: Any) -> Samples:
         return Samples([1.0, 1.0], [1.0, 1.0])
 
-    monkeypatch.setattr(pairing, "DESIGNS", dict.fromkeys(pairing.DESIGNS, at_once))
+    designs = {name: replace(design, steps=at_once) for name, design in recording.DESIGNS.items()}
+    monkeypatch.setattr(recording, "DESIGNS", designs)
     compare_designs(2, 5.0, QUIET, repository.root)
     table = proof.pairing_table(lines("pairing"))
-    for design in pairing.DESIGNS:
+    for design in designs:
         assert table.count(f"| {design} | 2 |") == 2, "two cases"
 
 

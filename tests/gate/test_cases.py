@@ -43,7 +43,7 @@ def test_unknown_names_are_refused(names: list[str] | None, device: str, said: s
 def test_every_step_is_timed_and_the_first_graphs_compiling() -> None:
     found = timed(choose(None, "cpu"))
     assert [str(case) for case in found if isinstance(case, CompileTime)] == [
-        "pusht-inference-compile-fp32-cpu"
+        "aloha-inference-compile-fp32-cpu"
     ]
     assert [case.case for case in found if not isinstance(case, CompileTime)] == choose(None, "cpu")
     assert not any(isinstance(case, CompileTime) for case in timed([Case("pusht", "training", "eager")]))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gate import __main__ as gate_main
-from benchmarks.gate import channel, environments, report, sides, tiers, timing
+from benchmarks.gate import channel, environments, report, sides, slices, tiers
 from benchmarks.gate.worker import is_the_machines
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import PACKAGE, MeasurementError
@@ -122,7 +122,7 @@ def test_a_worker_that_fails(
         module, name = {
             "hello": (channel, "START_SECONDS"),
             "counts": (tiers, "TIMEOUT"),
-            "sample": (timing, "STEP_TIMEOUT"),
+            "sample": (slices, "STEP_TIMEOUT"),
         }[request_]
         monkeypatch.setattr(module, name, 4.0)
     fails: dict[str, Any] = {"fails": {request_: how}}

@@ -56,7 +56,7 @@ def test_answers_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     assert side.answers() == {**ANSWERS, "counts pusht-training": {"ops": 400}}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "\0"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "\0", '{"counts aloha-inference": 5}'])
 def test_what_cannot_be_read_is_not_known(content: str, tmp_path: Path) -> None:
     side = Kept(tmp_path, SIDE, HELLO)
     (tmp_path / f"{side.key}.json").write_text(content)

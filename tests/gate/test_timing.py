@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,8 +12,9 @@ import pytest
 
 from benchmarks.gate import timing
 from benchmarks.gate.cases import CompileTime, StepTime
+from benchmarks.gate.pairing import Samples
 from benchmarks.gate.replay import replay
-from benchmarks.gate.timing import Budget, Samples, Timing, run
+from benchmarks.gate.timing import Budget, Timing, run
 from benchmarks.gate.verdict import INCONCLUSIVE, SAME, SLOWER, Plan
 from benchmarks.workloads import Case
 
@@ -112,61 +112,6 @@ def test_launches_that_point_there_are_the_batch_before() -> None:
     assert sudden.unconfirmed == SLOWER
 
 
-class Turns:
-    """Workers that keep the order in which they were asked."""
-
-    def __init__(self) -> None:
-        self.order: list[str] = []
-        self.sent: list[str] = []
-
-    def worker(self, side: str) -> Any:
-        turns = self
-
-        class Fake:
-            def __enter__(self) -> Fake:
-                return self
-
-            def __exit__(self, *_: object) -> None:
-                turns.order.append(f"{side} ends")
-
-            def send(self, do: str, **_: Any) -> None:
-                turns.sent.append(do)
-
-            def check_hello(self) -> dict[str, Any]:
-                return {}
-
-            def receive(self, _timeout: float) -> dict[str, Any]:
-                return {"seconds": 1.0}
-
-            def ask(self, _do: str, **_: Any) -> dict[str, Any]:
-                turns.order.append(side)
-                return {"seconds": [float(len(turns.order))]}
-
-        return Fake()
-
-
-def test_the_sides_take_turns_so_that_a_straight_drift_cancels() -> None:
-    turns = Turns()
-    rng = random.Random(0)  # noqa: S311
-    found = dict(timing.measure_launch([EAGER], turns.worker, rng))
-    b, h = "base", "head"
-    assert turns.order[:12] == [b, h, h, b, h, b, b, h, b, h, h, b]
-    samples = found[EAGER]
-    # The simulated clock only rises: neither side is ahead of the other over a block.
-    assert sum(samples.base[:2]) == sum(samples.head[:2])
-    assert set(turns.order[12:]) == {"base ends", "head ends"}
-
-
-def test_compiling_is_timed_before_all_else_and_on_both_sides_at_once() -> None:
-    turns = Turns()
-    found = timing.measure_launch([EAGER, COMPILING], turns.worker, random.Random(0))  # noqa: S311
-    case, samples = next(found)
-    assert case == COMPILING
-    assert turns.sent[-2:] == ["compile", "compile"], "one waits for the other"
-    assert (samples.base, samples.head) == ([1.0], [1.0])
-    assert [case for case, _ in found] == [EAGER]
-
-
 def test_a_compile_is_no_slower_below_ten_percent() -> None:
     step, compiling = (Timing(case, explained=True, base_seconds=[5.0]) for case in (EAGER, COMPILING))
     for case in (step, compiling):
@@ -213,17 +158,17 @@ def test_decided_cases_get_no_more_launches(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("minutes", "launches"),
     [
-        (1.1, 2),  # after 20 + 16 s there are 30 left: a shorter one
-        (1.3, 2),  # 42 left: a longer one
-        (1.6, 3),  # 60 left: two shorter ones
-        (1.0, 1),  # in 24 s nothing fits
+        (0.55, 2),  # after 10 + 8 s there are 15 left: a shorter one
+        (0.65, 2),  # 21 left: a longer one
+        (0.8, 3),  # 30 left: two shorter ones
+        (0.5, 1),  # in 12 s nothing fits
         (0.01, 1),  # one is always taken
     ],
 )
 def test_launches_fill_the_time_and_no_more(
     monkeypatch: pytest.MonkeyPatch, minutes: float, launches: int
 ) -> None:
-    simulated = Simulated({EAGER: 0.0, COMPILED: 0.0}, setup=20, noise=2.0)
+    simulated = Simulated({EAGER: 0.0, COMPILED: 0.0}, setup=10, noise=2.0)
     timings = simulated.run(monkeypatch, minutes)
     assert len(simulated.asked) == launches
     if launches > 1:
