@@ -41,7 +41,7 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
-        return 8.0 if self.case.phase == "training" else 4.0
+        return 7.0 if self.case.phase == "training" else 4.0
 
     def __str__(self) -> str:
         return str(self.case)

@@ -21,7 +21,18 @@ from typing import Any
 
 from .cases import StepTime
 from .channel import STEP_TIMEOUT, Worker
-from .pairing import BASE_FIRST, BY_TURNS, HEAD_FIRST, LEAST_PAIRS, MOST_PAIRS, Pairing, Samples, Workers
+from .pairing import (
+    BASE_FIRST,
+    BY_TURNS,
+    HEAD_FIRST,
+    LEAST_PAIRS,
+    MOST_PAIRS,
+    Pairing,
+    Samples,
+    Workers,
+    compile_at_once,
+    warm_at_once,
+)
 
 CAN_SLICE = sys.platform == "linux"  # elsewhere a stopped worker would outlive a driver that is killed
 SLICE = 0.020  # s; 0.010 has no less variance, and steps are 15% longer (10% at 0.020)
@@ -89,18 +100,24 @@ def slices(workers: Workers, case: StepTime, seconds: float) -> Samples:
     return Samples(times["base"], times["head"])
 
 
-def _warm_one_after_the_other(workers: Workers, case: StepTime) -> None:
-    """At once they take longer on two cores: threads of both wait for each other (13 s against 11)."""
+def _warm(workers: Workers, case: StepTime) -> None:
+    """At once what is tracing, which is one thread's work (9 to 14 s for both; one after the other 22).
+
+    Steps of both at once wait for each other's threads: training, which is mostly steps, takes
+    35 s for both, one after the other 24.
+    """
+    if case.case.compiles and case.case.phase != "training":
+        for worker in workers.values():
+            worker.resume()
+        warm_at_once(workers, case)
+        for worker in workers.values():
+            worker.pause()
+        return
     for worker in workers.values():
         ask_alone(worker, "warm", **case.request)
 
 
-def _compile_in_slices(workers: Workers, case: StepTime, order: Sequence[str]) -> Samples:
-    found = answers_in_slices(workers, order, "compile", busy=True, **case.request)
-    return Samples([found["base"]["seconds"]], [found["head"]["seconds"]])
-
-
-IN_SLICES = Pairing(slices, _warm_one_after_the_other, _compile_in_slices, SPIN)
+IN_SLICES = Pairing(slices, _warm, compile_at_once, SPIN)
 
 
 def pairing_of(device: str) -> Pairing:

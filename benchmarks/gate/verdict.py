@@ -63,7 +63,7 @@ class Plan:
     floor: float = 20e-6
     alpha: float = 0.01
     miss: float = 0.10
-    looks: tuple[int, ...] = (4, 6, 8, 10, 12, 16)
+    looks: tuple[int, ...] = (2, 3, 4, 6, 8, 12, 16)
     caught_share: float = 0.6
     spending: float = 1.5
 
