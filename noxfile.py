@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import sys
 
 import nox
@@ -17,6 +18,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+LEROBOT = "https://github.com/huggingface/lerobot"
 # uv leaves byte-code to the first import; here every launch is a first import: 13 s instead of 5.
 COMPILE_BYTECODE = {"UV_COMPILE_BYTECODE": "1"}
 
@@ -107,6 +109,35 @@ def gate(session: nox.Session) -> None:
     # Not session.run, which makes 1 of every exit code: this process becomes the gate.
     command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
     os.execve(command[0], command, {**os.environ, **session.env})  # noqa: S606
+
+
+@nox.session(default=False)
+def upstream(session: nox.Session) -> None:
+    """Newest torch and LeRobot, or -- --lerobot main: our tests, LeRobot's own of ACT, the ratios."""
+    arguments, lerobot = list(session.posargs), "lerobot[dataset,test]"
+    if "--lerobot" in arguments:
+        at = arguments.index("--lerobot")
+        which = arguments[at + 1] if at + 1 < len(arguments) else ""
+        del arguments[at : at + 2]
+        if which not in ("release", "main"):
+            session.error(f"--lerobot is release or main, not {which!r}")
+        if which == "main":
+            clone = pathlib.Path(session.create_tmp()).resolve() / "lerobot"
+            shutil.rmtree(clone, ignore_errors=True)
+            command = ("git", "clone", "-q", "--depth", "1", LEROBOT, str(clone))
+            session.run(*command, external=True, env={"GIT_LFS_SKIP_SMUDGE": "1"})
+            lerobot = f"lerobot[dataset,test] @ {clone.as_uri()}"
+            arguments += ["--source", str(clone)]
+    groups = nox.project.dependency_groups(PYPROJECT, "test", "history")
+    session.install("--upgrade", lerobot, "torch", "torchvision", "-e", ".", *groups, env=COMPILE_BYTECODE)
+    session.run("python", "-m", "benchmarks.upstream", *arguments)
+
+
+@nox.session(default=False)
+def upstream_issue(session: nox.Session) -> None:
+    """Make an issue of what upstream found; run by upstream.yml, -- DIRECTORY with the reports."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
+    session.run("python", "-m", "benchmarks.upstream_issue", *session.posargs)
 
 
 @nox.session(default=False)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from . import results
 from .changes import History, issue_text, read_history, title
-from .gate.comment import gh
 from .history import BRANCH, asv_lines
+from .issues import close_issue, keep_issue
 from .repository import ROOT, MeasurementError, git
 
 PAGES = "gh-pages"
@@ -73,24 +73,14 @@ def report(history: History, baseline: str | None, repository: str, *, accepted:
     Raises:
         MeasurementError: gh failed.
     """
-    where = f"repos/{repository}/issues"
-    found = gh("--method", "GET", "-f", f"labels={LABEL}", "-f", "state=open", where)
-    number = found[0]["number"] if found else None
     if accepted or not history.changes:
-        if number is None:
-            return "nothing became worse"
         why = (
             "taken over as the new baseline"
             if accepted
             else f"nothing is worse any more at {history.newest[:8]}"
         )
-        gh("--method", "POST", f"{where}/{number}/comments", body={"body": f"Closed: {why}."})
-        gh("--method", "PATCH", f"{where}/{number}", body={"state": "closed"})
-        return f"issue {number} closed: {why}"
-    text = {"title": title(history), "body": issue_text(history, baseline)}
-    if number is None:
-        return f"issue opened: {gh('--method', 'POST', where, body={**text, 'labels': [LABEL]})['html_url']}"
-    return f"issue brought up to date: {gh('--method', 'PATCH', f'{where}/{number}', body=text)['html_url']}"
+        return close_issue(repository, LABEL, why) or "nothing became worse"
+    return keep_issue(repository, LABEL, title(history), issue_text(history, baseline))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

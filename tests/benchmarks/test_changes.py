@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import publish
+from benchmarks import issues, publish
 from benchmarks.changes import Change, History, issue_text, read_history, title
 from benchmarks.repository import git
 
@@ -116,7 +116,7 @@ class Gh:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, opened: list[dict[str, Any]]) -> None:
         self.opened, self.sent = opened, []  # type: ignore[var-annotated]
-        monkeypatch.setattr(publish, "gh", self)
+        monkeypatch.setattr(issues, "gh", self)
 
     def __call__(self, *args: str, body: Any = None) -> Any:
         if "GET" in args:

@@ -145,7 +145,7 @@ def test_in_slices_one_runs_at_a_time_and_both_get_there(burners: dict[str, Work
 
 @needs_stopping
 def test_as_many_steps_on_either_side_for_the_time_asked_for(burners: dict[str, Worker]) -> None:
-    samples = slices(burners, EAGER, 0.1)
+    samples = slices(burners, EAGER, 0.1)  # and one lap that is not counted
     assert samples.base == [0.10] * LEAST_PAIRS
     assert samples.head == [0.15] * LEAST_PAIRS
     assert len(slices(burners, EAGER, 1.2).base) == 5

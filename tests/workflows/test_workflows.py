@@ -102,3 +102,16 @@ def test_what_may_write_checks_out_main_only(path: Path) -> None:
                 assert step["with"].get("ref") == "${{ github.event.repository.default_branch }}"
             if step.get("uses", "").startswith("astral-sh/setup-uv@"):
                 assert step["with"]["enable-cache"] is False, "a pull request's job may have filled it"
+
+
+def test_the_guide_says_when_github_stops_each_job() -> None:
+    guide = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    table = guide.partition("## What it costs")[2].partition("##")[0]
+    for path in FILES:
+        (row,) = (line for line in table.splitlines() if line.startswith(f"| `{path.name}`"))
+        for name, job in read(path)["jobs"].items():
+            if name == "all":
+                continue
+            found = re.search(rf"\b{name} (?:\d+ \S )?(\d+)", row)
+            assert found, f"{path.name}: {name} is not in the table"
+            assert int(found[1]) == job["timeout-minutes"]
