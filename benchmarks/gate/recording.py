@@ -21,7 +21,7 @@ from .channel import STEP_TIMEOUT, Worker
 from .pairing import BY_TURNS, abab, abba, blocks, duet
 from .records import KINDS, append, lines, log_ratios
 from .sides import check_out, resolve
-from .slices import CAN_SLICE, IN_SLICES
+from .slices import CAN_SLICE, IN_SLICES, pairing_of
 from .slowdown import key, slowed
 from .timing import Budget, StartWorker, measure_launch, pair
 from .verdict import launch_ratio
@@ -36,9 +36,12 @@ DESIGNS = {
 
 
 def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> dict[str, int]:
-    """Units of extra work that make each case's step SLOWDOWN slower, measured here and now."""
+    """Units of extra work that make each case's step SLOWDOWN slower, measured here and now.
+
+    Both with the clock, as the units' time is, in processes like those that are timed.
+    """
     units = {}
-    with pair(start, rng) as (workers, _):
+    with pair(start, rng, pairing_of(cases[0].device).environment) as (workers, _):
         worker = workers["head"]
         unit = worker.ask("ballast", timeout=STEP_TIMEOUT)["seconds"]
         for case in cases:
