@@ -88,6 +88,7 @@ def ballast() -> dict[str, Any]:
     """Seconds of one unit of the extra work that ``slowdown`` put into this side."""
     import importlib
 
+    cores.pin()
     return {"seconds": importlib.import_module("lerobot_policy_act_compiled._ballast").seconds_per_unit()}
 
 
