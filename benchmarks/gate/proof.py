@@ -150,6 +150,13 @@ def runs_table(lines: Sequence[Line]) -> str:
 
 
 NOT_YET = "Not recorded yet."
+LEAST_REPLAYED = 10  # the mean of fewer is no bias of the pairing, and counts as one in a replay
+TOO_FEW = f"Not every case has {LEAST_REPLAYED} A/A launches yet, the least to draw from."
+
+
+def fewest(kind: str) -> int:
+    """Launches of the case that has the fewest of them."""
+    return min(map(len, log_ratios(kind).values()), default=0)
 
 
 def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
@@ -172,7 +179,7 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
     sections = {
         "Ways to pair": pairing_table(pairings) if pairings else NOT_YET,
         "Noise of a launch": noise_table(log_ratios("same"), log_ratios("slower")) if launches else NOT_YET,
-        "Replayed": replayed(runs, replays, progress) if launches else NOT_YET,
+        "Replayed": replayed(runs, replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
         "Mutants and harmless edits": mutant_table(mutants) if mutants else NOT_YET,
         "Real runs": runs_table(runs) if runs else NOT_YET,
     }

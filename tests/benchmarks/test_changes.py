@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import issues, publish
+from benchmarks import publish
 from benchmarks.changes import Change, History, issue_text, read_history, title
 from benchmarks.repository import git
+
+from .conftest import GitHubIssues
 
 GRAPH = "graphs/arch-x86_64/branch-HEAD/cpu-any/machine-{}/num_cpu-2/inference.Inference.time_x.json"
 
@@ -111,26 +113,12 @@ def test_nothing_published_is_no_clean_history(published: Published) -> None:
         published.read()
 
 
-class Gh:
-    """What is sent to GitHub, and one answer to every question."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, opened: list[dict[str, Any]]) -> None:
-        self.opened, self.sent = opened, []  # type: ignore[var-annotated]
-        monkeypatch.setattr(issues, "gh", self)
-
-    def __call__(self, *args: str, body: Any = None) -> Any:
-        if "GET" in args:
-            return self.opened
-        self.sent.append((args[1], args[-1], body))
-        return {"html_url": "https://github.com/o/r/issues/3"}
-
-
 @pytest.mark.parametrize("is_open", [False, True])
 def test_one_issue_is_opened_and_then_brought_up_to_date(
     published: Published, monkeypatch: pytest.MonkeyPatch, is_open: bool
 ) -> None:
     published.write([None, 2, 1.0, 1.2])
-    gh = Gh(monkeypatch, [{"number": 3}] if is_open else [])
+    gh = GitHubIssues(monkeypatch, [{"number": 3}] if is_open else [])
     done = publish.report(published.read(), None, "o/r", accepted=False)
     ((method, where, body),) = gh.sent
     expected = ("PATCH", "repos/o/r/issues/3") if is_open else ("POST", "repos/o/r/issues")
@@ -145,10 +133,10 @@ def test_a_clean_run_or_a_word_closes_it(
     published: Published, monkeypatch: pytest.MonkeyPatch, accepted: bool
 ) -> None:
     published.write(*([[None, 2, 1.0, 1.2]] if accepted else []))
-    gh = Gh(monkeypatch, [{"number": 3}])
+    gh = GitHubIssues(monkeypatch, [{"number": 3}])
     publish.report(published.read(), None, "o/r", accepted=accepted)
     assert [method for method, _, _ in gh.sent] == ["POST", "PATCH"]
     assert gh.sent[-1][2] == {"state": "closed"}
-    nothing = Gh(monkeypatch, [])
+    nothing = GitHubIssues(monkeypatch, [])
     publish.report(published.read(), None, "o/r", accepted=accepted)
     assert nothing.sent == []

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import issues, ratios, upstream, upstream_issue
+from benchmarks import ratios, upstream, upstream_issue
 from benchmarks.repository import MeasurementError, git
+
+from .conftest import GitHubIssues
 
 TESTS = """
 import pytest
@@ -90,17 +92,9 @@ def test_the_exit_code_says_how_it_went(
     assert ("error" in found) == (code == 2)
 
 
-class Gh:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, opened: list[dict[str, Any]]) -> None:
-        self.opened, self.sent = opened, []  # type: ignore[var-annotated]
-        monkeypatch.setattr(issues, "gh", self)
-        monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
-
-    def __call__(self, *args: str, body: Any = None) -> Any:
-        if "GET" in args:
-            return self.opened
-        self.sent.append((args[1], args[-1], body))
-        return {"html_url": "https://github.com/o/r/issues/3"}
+@pytest.fixture(autouse=True)
+def _on_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
 
 
 def write(directory: Path, name: str, **fields: Any) -> None:
@@ -115,7 +109,7 @@ BROKEN = [{"what": "tests of this repository", "asked": 800, "wrong": ["tests::t
 def test_what_broke_is_told_and_a_strangers_text_is_text(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    gh = Gh(monkeypatch, [])
+    gh = GitHubIssues(monkeypatch, [])
     write(tmp_path, "upstream-release")
     write(tmp_path, "upstream-main", findings=BROKEN)
     assert upstream_issue.main([str(tmp_path)]) == 0
@@ -130,7 +124,7 @@ def test_what_broke_is_told_and_a_strangers_text_is_text(
 def test_a_report_that_is_missing_or_broken_is_not_well(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    gh = Gh(monkeypatch, [{"number": 3}])
+    gh = GitHubIssues(monkeypatch, [{"number": 3}])
     write(tmp_path, "upstream-main", findings=[{"what": "x"}])
     assert upstream_issue.main([str(tmp_path), "--expect", "upstream-release", "upstream-main"]) == 0
     ((method, where, body),) = gh.sent
@@ -140,7 +134,7 @@ def test_a_report_that_is_missing_or_broken_is_not_well(
 
 
 def test_all_well_closes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    gh = Gh(monkeypatch, [{"number": 3}])
+    gh = GitHubIssues(monkeypatch, [{"number": 3}])
     write(tmp_path, "upstream-release", findings=[{**BROKEN[0], "wrong": []}])
     assert upstream_issue.main([str(tmp_path)]) == 0
     assert gh.sent[-1][2] == {"state": "closed"}

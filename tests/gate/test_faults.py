@@ -103,7 +103,7 @@ def test_a_device_that_is_not_there(repository: Repository, run_gate: Gate) -> N
     [
         ("exit", "worker ended with exit code 3: Illegal instruction"),
         ("kill", "worker was killed; out of memory"),
-        ("hang", "gave no answer within 4 s"),
+        ("hang", r"gave no answer within [24] s"),
         ("memory", "ran out of memory or disk"),
     ],
 )
@@ -118,13 +118,13 @@ def test_a_worker_that_fails(
     how: str,
     said: str,
 ) -> None:
-    if how == "hang":  # four seconds are enough for the other side, on a busy machine too
-        module, name = {
-            "hello": (channel, "START_SECONDS"),
-            "counts": (tiers, "TIMEOUT"),
-            "sample": (slices, "STEP_TIMEOUT"),
+    if how == "hang":  # enough for the other side, on a busy machine too; to start takes longest
+        module, name, seconds = {
+            "hello": (channel, "START_SECONDS", 4.0),
+            "counts": (tiers, "TIMEOUT", 2.0),
+            "sample": (slices, "STEP_TIMEOUT", 2.0),
         }[request_]
-        monkeypatch.setattr(module, name, 4.0)
+        monkeypatch.setattr(module, name, seconds)
     fails: dict[str, Any] = {"fails": {request_: how}}
     for name in ("base", "head"):
         repository.commit("one side", **(fails if side in (name, "both") else {}))
@@ -228,7 +228,8 @@ def test_what_a_killed_gate_left_goes_with_the_next(repository: Repository, run_
 @pytest.mark.parametrize("moment", ["base", "learning", "counts", "launch 1", "launch 3"])
 def test_an_interrupt_leaves_nothing(repository: Repository, signal_: signal.Signals, moment: str) -> None:
     repository.commit(noise=2.0)  # never decided: there is always another launch
-    script = (
+    script = (  # a shell's background job has SIGINT ignored, and so have its children
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "import sys; from pathlib import Path; from benchmarks.gate.__main__ import main; "
         "sys.exit(main(['--workloads', 'pusht-inference'], root=Path(sys.argv[1]), command=sys.argv[2:]))"
     )
