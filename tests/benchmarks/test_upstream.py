@@ -52,8 +52,10 @@ def test_what_passes_without_the_patch_must_pass_with_it(lerobot: Path) -> None:
     assert finding.wrong == ("tests.policies.test_policies::test_that_the_patch_breaks",)
 
 
-def test_nothing_that_passes_is_nothing_to_compare_with(lerobot: Path) -> None:
-    (lerobot / "tests/policies/test_policies.py").write_text("def test_act():\n    assert False, 'act'\n")
+def test_nothing_that_passes_is_nothing_to_compare_with(
+    lerobot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "run_tests", lambda *_args, **_options: {"test_act": "failed"})
     with pytest.raises(MeasurementError, match="none of LeRobot's tests of ACT passes without the patch"):
         upstream.lerobots_tests(lerobot)
 
