@@ -1,8 +1,7 @@
 """Ways to pair two workers in time, and the one a device gets.
 
-Which is best was measured (``nox -s campaign -- pairing``) by what counts: the variance of a
-launch's ratio times its seconds. `slices` has the best on a CPU; the others are kept so that the
-choice can be measured again on another machine.
+What counts is the variance of a launch's ratio times its seconds. `slices` has what a CPU gets; the
+others are kept so that the choice can be measured on any machine (``nox -s campaign -- pairing``).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from .verdict import launch_ratio
 from .workplace import workplace
 
 SLOWDOWN = 0.05
-PAIRING_CASES = ("pusht-inference", "aloha-inference")
+PAIRING_CASES = ("pusht-inference", "aloha-inference", "pusht-training")
 DESIGNS = {
     **{design.__name__: replace(BY_TURNS, steps=design) for design in (abba, abab, blocks, duet)},
     **({"slices": IN_SLICES} if CAN_SLICE else {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_nothing_that_passes_is_nothing_to_compare_with(
     monkeypatch.setattr(upstream, "run_tests", lambda *_args, **_options: {"test_act": "failed"})
     with pytest.raises(MeasurementError, match="none of LeRobot's tests of ACT passes without the patch"):
         upstream.lerobots_tests(lerobot)
+
+
+def test_the_tests_are_those_of_the_release_that_is_installed(
+    lerobot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git("commit", "-q", "-m", "release", root=lerobot)
+    git("tag", f"v{version('lerobot')}", root=lerobot)
+    (lerobot / "later").touch()
+    git("add", "-A", root=lerobot)
+    git("commit", "-q", "-m", "later", root=lerobot)
+    monkeypatch.setattr(upstream, "REPOSITORY", lerobot.as_uri())
+    (tmp_path / "place").mkdir()
+    clone = upstream.checkout(tmp_path / "place")
+    assert (clone / "tests").is_dir()
+    assert not (clone / "later").exists()
 
 
 def test_tests_that_cannot_be_collected_are_no_answer(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.gate.channel import StepError, Worker
 from benchmarks.gate.exact import COUNTERS, compare_counts, compare_learning
@@ -16,6 +19,7 @@ from benchmarks.gate.mutants import MUTANTS
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.gate.slices import CAN_SLICE
 from benchmarks.gate.slowdown import key, slowed
+from benchmarks.gate.worker import busy_seconds
 from benchmarks.repository import PACKAGE, ROOT
 from benchmarks.workloads import Case
 
@@ -76,6 +80,17 @@ def test_steps_are_timed(worker: Worker) -> None:
         seconds = ask(worker, "sample", TINY, samples=3, busy=busy)["seconds"]
         assert len(seconds) == 3
         assert all(second > 0 for second in seconds)
+
+
+def test_busy_is_what_the_processor_does_and_not_the_clock() -> None:
+    def compute() -> None:
+        start = time.thread_time()
+        while time.thread_time() - start < 0.2:
+            pass
+
+    threads = torch.get_num_threads()
+    assert busy_seconds(partial(time.sleep, 0.2)) < 0.05  # type: ignore[arg-type]
+    assert busy_seconds(compute) * threads == pytest.approx(0.2, abs=0.1)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="one core: there is nothing to pin")
