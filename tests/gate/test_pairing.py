@@ -102,7 +102,7 @@ def burn(seconds):
     ran, start = [[time.monotonic()] * 2], time.process_time()
     while time.process_time() - start < seconds:
         now = time.monotonic()
-        if now - ran[-1][1] > 0.005:
+        if now - ran[-1][1] > 0.001:  # the other's last slice may be as short as 2 ms
             ran.append([now, now])
         ran[-1][1] = now
     return ran
@@ -141,9 +141,9 @@ def test_in_slices_one_runs_at_a_time_and_both_get_there(burners: dict[str, Work
     answers = answers_in_slices(burners, ("base", "head"), "sample")
     stretches = sorted((start, end, name) for name, answer in answers.items() for start, end in answer["ran"])
     overlap = sum(max(0.0, a[1] - b[0]) for a, b in itertools.pairwise(stretches))
-    assert overlap < 0.01, stretches
+    assert overlap < 0.01, "\n".join(map(str, stretches))
     names = [name for _, _, name in stretches]
-    assert min(names.count("base"), names.count("head")) > 2, "each was stopped and went on"
+    assert min(names.count("base"), names.count("head")) > 1, "each was stopped and went on"
     shared = [end - start for start, end, _ in stretches[1:-3]]
     assert median(shared) < 2.5 * SLICE
 
