@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lerobot.utils.constants import OBS_IMAGES
+from torch import nn
 
 from benchmarks.counters import count_compilation, trace
 from benchmarks.workloads import Case, prepare
@@ -125,4 +126,33 @@ def test_the_compiled_policy_ignores_what_it_does_not_read(tiny_policy: Make, ti
     with count_compilation() as later:
         for same in (reordered, with_others, others_changed):
             use(same)
+    assert later.graphs == 0, later.recompile_reasons
+
+
+class WithItsOwnTrain(nn.Linear):
+    """As LoRA layers that merge their weights in eval mode."""
+
+    merged = False
+
+    def train(self, mode: bool = True) -> WithItsOwnTrain:
+        self.merged = not mode
+        return super().train(mode)
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_a_call_in_train_mode_sets_eval_mode_without_a_graph_of_its_own(
+    tiny_policy: Make, tiny_batch: Make
+) -> None:
+    policy, batch = patch_policy(tiny_policy().eval()), tiny_batch()
+    policy.model.action_head.__class__ = WithItsOwnTrain
+    expected = policy.predict_action_chunk(batch)
+    predict = torch.compile(policy.predict_action_chunk, fullgraph=True, backend="eager")
+    predict(batch)
+    with count_compilation() as later:
+        for part in (policy, policy.model.encoder, policy.model.decoder.layers[0].dropout):
+            part.train()
+            policy.model.action_head.merged = False
+            torch.testing.assert_close(predict(batch), expected)
+            assert not any(module.training for module in policy.modules())
+            assert policy.model.action_head.merged
     assert later.graphs == 0, later.recompile_reasons

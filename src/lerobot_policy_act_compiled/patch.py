@@ -63,7 +63,7 @@ def patch_lerobot() -> Patch:
     if _saved:
         return Patch(made_here=False)
     for stock, friendly in COMPILE_FRIENDLY.items():
-        for name in ("forward", "__setattr__"):
+        for name in ("forward", "eval", "__setattr__"):
             if name in vars(friendly):
                 _saved[stock, name] = vars(stock).get(name, _ABSENT)
                 setattr(stock, name, vars(friendly)[name])
