@@ -25,6 +25,7 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
 
 from .configuration_act_compiled import ACTCompiledConfig
+from .eval_mode import policy_eval
 from .layers import LAYERS
 from .loss import Batch, Posterior, policy_forward, policy_loss, with_image_list
 
@@ -164,36 +165,6 @@ def policy_setattr(self: ACTPolicy, name: str, value: Any) -> None:
         if original is not None:
             self._modules[name] = original
             self.__dict__[name] = value
-
-
-@torch.compiler.assume_constant_result
-def _has_its_own_train(cls: type[nn.Module]) -> bool:
-    return cls.train is not nn.Module.train
-
-
-def _set_eval(module: nn.Module) -> None:
-    if _has_its_own_train(type(module)):
-        module.eval()
-        return
-    module.__dict__["training"] = False
-    for child in module._modules.values():
-        if child is not None:
-            _set_eval(child)
-
-
-def policy_eval(self: ACTPolicy) -> ACTPolicy:
-    """What ``nn.Module.eval`` does, and in a graph with less to trace and to do at each call.
-
-    LeRobot's ``predict_action_chunk`` calls it, and ACT has 182 modules: to trace their generators and
-    ``__setattr__`` took Dynamo 2 of the 5.5 s that aloha's graph took (torch 2.11), and each call 0.26
-    instead of 0.19 ms before the graph. The flags are set and not read, so that a call in train mode
-    needs no graph of its own.
-    """
-    if not torch.compiler.is_compiling():
-        nn.Module.eval(self)
-    else:
-        _set_eval(self)
-    return self
 
 
 class CompileFriendlyACT(ACT):

@@ -1,0 +1,37 @@
+"""``policy.eval()`` inside a graph, where LeRobot's ``predict_action_chunk`` calls it."""
+
+from __future__ import annotations
+
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from torch import nn
+
+
+@torch.compiler.assume_constant_result
+def _has_its_own_train(cls: type[nn.Module]) -> bool:
+    return cls.train is not nn.Module.train
+
+
+def _set_eval(module: nn.Module) -> None:
+    if _has_its_own_train(type(module)):
+        module.eval()
+        return
+    module.__dict__["training"] = False
+    for child in module._modules.values():
+        if child is not None:
+            _set_eval(child)
+
+
+def policy_eval(self: ACTPolicy) -> ACTPolicy:
+    """What ``nn.Module.eval`` does, and in a graph with less to trace and to do at each call.
+
+    LeRobot's ``predict_action_chunk`` calls it, and ACT has 182 modules: to trace their generators and
+    ``__setattr__`` took Dynamo 2 of the 5.5 s that aloha's graph took (torch 2.11), and each call 0.26
+    instead of 0.19 ms before the graph. The flags are set and not read, so that a call in train mode
+    needs no graph of its own.
+    """
+    if not torch.compiler.is_compiling():
+        nn.Module.eval(self)
+    else:
+        _set_eval(self)
+    return self
