@@ -202,7 +202,7 @@ def dispatched(work: Work) -> Dispatched:
 def waits(work: Work) -> int:
     """How often a call gives up its core by itself: it sleeps, reads a disk, waits for a thread or a lock.
 
-    With one thread of torch's, or each end of a parallel region might wait; the least of three
+    With one thread of torch's, or each end of a parallel region might wait; the least of up to three
     calls, as a page that has to be read from disk is nobody's fault. 0 for ACT's eager steps.
     """
     import resource
@@ -217,6 +217,8 @@ def waits(work: Work) -> int:
             before = switches()
             work()
             found.append(switches() - before)
+            if not found[-1]:
+                break
     finally:
         torch.set_num_threads(threads)
     return min(found)

@@ -24,7 +24,7 @@ from .report import cell, markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Source, accepted, check_out, distance, resolve
 from .slices import IN_SLICES, SLICE, pairing_of
-from .tiers import compare_exactly, label, stops_here
+from .tiers import AT_ONCE, compare_exactly, label, stops_here
 from .timing import Budget, Timing, pair, run
 from .verdict import Plan
 from .workplace import workplace
@@ -103,13 +103,13 @@ def gate(
         def start(name: str, environment: Mapping[str, str]) -> Worker:
             return Worker(sides[name], cache, python=pythons[name], command=command, environment=environment)
 
-        with pair(start, rng) as (workers, hello):
+        with pair(start, rng, AT_ONCE) as (workers, hello):
             if args.device == "cuda" and not hello["head"]["devices"]:
                 raise MeasurementError(
                     "head: --device cuda was asked for and torch sees none; use --device cpu"
                 )
             kept = {name: Kept(root / ".gate" / "answers", sides[name], hello[name]) for name in sides}
-            findings = compare_exactly(workers, lambda name: start(name, {}), cases, kept, progress)
+            findings = compare_exactly(workers, lambda name: start(name, AT_ONCE), cases, kept, progress)
         for finding in findings:
             progress(
                 f"{'worse' if finding.red else 'better'}: {finding.case}: {finding.what} {finding.detail}"

@@ -111,16 +111,17 @@ def counts(case: Case) -> dict[str, Any]:
     found = graph(case)
     if found["graph_breaks"]:
         return found
-    eager = ready(case.as_variant("eager"))
-    with counters.count_compilation() as compilation:
-        compiled = ready(case.as_variant("compiled"))
+    compiled = prepare(case.as_variant("compiled"))
+    compilation = counters.first_compiled_call(compiled)
+    compiled()
+    _steps[compiled.case] = compiled
     found |= {
         "kernels": compilation.kernels,
         "peak_memory_compiled": counters.peak_memory(compiled, case.device),
     }
     if case.device == "cuda":
         found |= {
-            "launches_eager": counters.kernel_launches(eager),
+            "launches_eager": counters.kernel_launches(ready(case.as_variant("eager"))),
             "launches_compiled": counters.kernel_launches(compiled),
             "cudagraph_skips": compilation.cudagraph_skips,
         }
