@@ -97,8 +97,11 @@ def first_call(cases: Sequence[Case]) -> dict[str, Any]:
     return answer
 
 
-def warmed_up(case: Case) -> Step:
+def warmed_up(case: Case, *, again: bool = True) -> Step:
     """The case's step after its first calls, compiled where it is to be.
+
+    Args:
+        again: call a compiled step a second time; without, whoever times it leaves out that call.
 
     Raises:
         RuntimeError: the case compiles, and nothing was compiled.
@@ -108,7 +111,8 @@ def warmed_up(case: Case) -> Step:
     step = prepare(case)
     if case.compiles:
         first_compiled_call(step)
-    step()  # allocators, thread pools and, on CUDA, the recording of graphs
+    if again or not case.compiles:
+        step()  # allocators, thread pools and, on CUDA, the recording of graphs
     step.wait()
     return step
 

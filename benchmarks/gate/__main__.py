@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help="aloha, pusht-training, ... (default: a set for the device)",
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--minutes", type=float, default=9.0, help="for all of it, compiling included (9)")
+    parser.add_argument("--minutes", type=float, default=9.5, help="for all of it, compiling included (9.5)")
     parser.add_argument("--min-effect", type=percentage, default=0.03, help="the change to catch (3%%)")
     parser.add_argument("--report", type=Path, help="where the report goes (default: .gate/report)")
     parser.add_argument(

@@ -34,7 +34,6 @@ from .pairing import (
     Samples,
     Workers,
     compile_at_once,
-    warm_at_once,
 )
 
 CAN_SLICE = sys.platform == "linux"  # elsewhere a stopped worker would outlive a driver that is killed
@@ -93,7 +92,7 @@ def ask_alone(worker: Worker, do: str, **request: Any) -> dict[str, Any]:
 def slices(workers: Workers, case: StepTime, seconds: float) -> Samples:
     """Steps in slices, as many on either side; the sides take turns to begin.
 
-    The first lap is not counted: in training, the heap still grows (50,000 page faults).
+    The first lap is not counted: the second step of training lets the heap grow (33,000 page faults).
     """
     times: dict[str, list[float]] = {"base": [], "head": []}
     answers_in_slices(workers, BASE_FIRST, "sample", samples=1, busy=True, **case.request)
@@ -108,20 +107,12 @@ def slices(workers: Workers, case: StepTime, seconds: float) -> Samples:
 
 
 def _warm(workers: Workers, case: StepTime) -> None:
-    """At once what is tracing, which is one thread's work (9 to 14 s for both; one after the other 22).
+    """One after the other: two threads of each at once wait for each other.
 
-    Steps of both at once wait for each other's threads: training, which is mostly steps, takes
-    35 s for both, one after the other 24.
+    Tracing at once is not faster either where two cores share what computes (8 s for both sides, 11 at once).
     """
-    if case.case.compiles and case.case.phase != "training":
-        for worker in workers.values():
-            worker.resume()
-        warm_at_once(workers, case)
-        for worker in workers.values():
-            worker.pause()
-        return
     for worker in workers.values():
-        ask_alone(worker, "warm", **case.request)
+        ask_alone(worker, "warm", again=False, **case.request)
 
 
 IN_SLICES = Pairing(slices, _warm, compile_at_once, {**STEADY_HEAP, **SPIN})

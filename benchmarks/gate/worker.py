@@ -28,16 +28,16 @@ from .identity import hello
 _steps: dict[Case, Step] = {}
 
 
-def ready(case: Case) -> Step:
-    """The case's step, made once a process."""
+def ready(case: Case, again: bool = True) -> Step:
+    """The case's step, made once a process; ``again`` as in ``warmed_up``."""
     if case not in _steps:
         cores.free()
-        _steps[case] = warmed_up(case)
+        _steps[case] = warmed_up(case, again=again)
     return _steps[case]
 
 
-def warm(case: Case) -> dict[str, Any]:
-    ready(case)
+def warm(case: Case, again: bool = True) -> dict[str, Any]:
+    ready(case, again)
     return {}
 
 
