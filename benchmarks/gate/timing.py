@@ -125,7 +125,7 @@ def measure_launch(
     scale: float = 1.0,
     pairing: Pairing | None = None,
 ) -> Iterator[tuple[StepTime, Samples]]:
-    """One launch: each case's samples as they come, in random order; compiling before all else.
+    """One launch: each case's samples as they come, in random order; compiling and its step before all else.
 
     Args:
         scale: how much of each case's ``seconds`` to spend on its steps.
@@ -137,7 +137,8 @@ def measure_launch(
         for case in compiling:
             yield case, pairing.compiling(workers, case, rng.sample(("base", "head"), 2))
         steps = [case for case in cases if case not in compiling]
-        for step_time in rng.sample(steps, len(steps)):
+        there = {case.case for case in compiling}  # a step that has just been compiled comes first
+        for step_time in sorted(rng.sample(steps, len(steps)), key=lambda step: step.case not in there):
             pairing.warm(workers, step_time)
             yield step_time, timed(pairing, workers, step_time, scale * step_time.seconds)
 

@@ -90,6 +90,16 @@ def test_compiling_is_timed_before_all_else_and_on_both_sides_at_once() -> None:
     assert [case for case, _ in found] == [EAGER]
 
 
+def test_what_was_compiled_is_timed_before_another_is_made() -> None:
+    """Dynamo forgets it then; see ``worker``."""
+    others = [StepTime(Case("tiny", phase, "compiled")) for phase in ("inference", "training", "rollout")]
+    compiled = StepTime(COMPILING.case)
+    for seed in range(10):
+        rng = random.Random(seed)  # noqa: S311
+        found = measure_launch([*others, compiled, COMPILING], Turns().worker, rng, pairing=BY_TURNS)
+        assert [case for case, _ in found][:2] == [COMPILING, compiled]
+
+
 def test_the_cpu_gets_slices_and_cuda_turns() -> None:
     assert pairing_of("cuda") is BY_TURNS
     assert pairing_of("cpu") is (IN_SLICES if CAN_SLICE else BY_TURNS)

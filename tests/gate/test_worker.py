@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks import launch
+from benchmarks.counters import count_compilation
+from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import StepError, Worker
 from benchmarks.gate.exact import COUNTERS, compare_counts, compare_learning
 from benchmarks.gate.mutants import MUTANTS
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.gate.slices import CAN_SLICE
 from benchmarks.gate.slowdown import key, slowed
-from benchmarks.gate.worker import busy_seconds
 from benchmarks.repository import PACKAGE, ROOT
-from benchmarks.workloads import Case
+from benchmarks.workloads import Case, prepare
 
 TINY = Case("tiny", "inference", "eager")
 TRAINING = Case("tiny", "training", "eager")
@@ -89,8 +91,8 @@ def test_busy_is_what_the_processor_does_and_not_the_clock() -> None:
             pass
 
     threads = torch.get_num_threads()
-    assert busy_seconds(partial(time.sleep, 0.2)) < 0.05  # type: ignore[arg-type]
-    assert busy_seconds(compute) * threads == pytest.approx(0.2, abs=0.1)  # type: ignore[arg-type]
+    assert side_worker.busy_seconds(partial(time.sleep, 0.2)) < 0.05  # type: ignore[arg-type]
+    assert side_worker.busy_seconds(compute) * threads == pytest.approx(0.2, abs=0.1)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="one core: there is nothing to pin")
@@ -109,6 +111,20 @@ def test_compiling_is_timed_without_graphs_from_a_cache(worker: Worker) -> None:
     assert ask(worker, "compile", compiled)["seconds"] > 1
     (seconds,) = ask(worker, "sample", compiled, samples=1)["seconds"]
     assert seconds < 1, "the step is ready, and fast"
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_a_compiled_step_knows_nothing_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "prepare", partial(prepare, backend="eager"))
+    monkeypatch.setattr(side_worker, "_steps", {})
+    first, second = (Case("tiny", phase, "compiled") for phase in ("inference", "rollout_ensemble"))
+    eager = side_worker.ready(TINY)
+    side_worker.ready(first)
+    with count_compilation() as compilation:
+        side_worker.ready(second)
+    assert (compilation.graphs, compilation.recompiles) == (1, 0), compilation.recompile_reasons
+    assert set(side_worker._steps) == {TINY, second}, "the first is made again if it is asked for again"
+    assert side_worker.ready(TINY) is eager
 
 
 def test_a_failing_request_is_the_sides_error_and_the_worker_lives(worker: Worker) -> None:
