@@ -6,11 +6,10 @@ import argparse
 import contextlib
 import os
 import random
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
@@ -27,7 +26,7 @@ from .slices import IN_SLICES, SLICE, pairing_of
 from .tiers import AT_ONCE, compare_exactly, label, stops_here
 from .timing import Budget, Timing, pair, run
 from .verdict import Plan
-from .workplace import workplace
+from .workplace import sigterm_interrupts, workplace
 
 FLOOR = {"cpu": 20e-6, "cuda": 5e-6}  # s; below it a change of a step is nobody's loss
 
@@ -66,10 +65,6 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the order of cases and sides (0)")
     return parser
-
-
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def gate(
@@ -193,20 +188,18 @@ def _result(
 def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] = WORKER) -> int:
     args = parser().parse_args(argv)
     console = Console(stderr=True, soft_wrap=True)
-    before = signal.signal(signal.SIGTERM, _interrupt)  # a cancelled job cleans up like Ctrl-C
     try:
-        result = gate(args, console, root, command)
-        directory = args.report or root / ".gate" / "report"
-        paths = write(result, directory)
-        _summarise(markdown(result))
+        with sigterm_interrupts():
+            result = gate(args, console, root, command)
+            directory = args.report or root / ".gate" / "report"
+            paths = write(result, directory)
+            _summarise(markdown(result))
     except KeyboardInterrupt:
         return _could_not(console, "interrupted; nothing is decided and nothing is left behind")
     except OSError as error:
         return _could_not(console, f"{error}; is the disk full, or not to be written to?")
     except (MeasurementError, ValueError) as error:
         return _could_not(console, str(error))
-    finally:
-        signal.signal(signal.SIGTERM, before)
     print(result.headline)
     console.print(f"report: {paths[0]}", markup=False, highlight=False)
     if result.exit_code == UNDECIDED and args.undecided == "pass":

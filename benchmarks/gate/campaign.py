@@ -26,6 +26,7 @@ from .recording import compare_designs, record
 from .records import KINDS, append, lines
 from .slowdown import inject, key
 from .timing import Budget
+from .workplace import sigterm_interrupts
 
 MUTANT_CASES = ("pusht-inference", "pusht-training")
 
@@ -122,6 +123,19 @@ def write_page(replays: int, console: Console, root: Path = ROOT) -> None:
     write_between_markers(text, root / "docs" / "gate.md", proof.BEGIN, proof.END)
 
 
+def _do(args: argparse.Namespace, console: Console) -> None:
+    if args.part == "record":
+        record(args.launches, args.minutes, args.device, console)
+    elif args.part == "pairing":
+        compare_designs(args.launches, args.minutes, console)
+    elif args.part == "mutants":
+        try_mutants(args.minutes, console)
+    elif args.part == "runs":
+        run_gates(args.runs, args.minutes, console)
+    else:
+        write_page(args.replays, console)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
     arguments.add_argument("part", choices=("pairing", "record", "mutants", "runs", "write"))
@@ -133,16 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments.parse_args(argv)
     console = Console(stderr=True, soft_wrap=True)
     try:
-        if args.part == "record":
-            record(args.launches, args.minutes, args.device, console)
-        elif args.part == "pairing":
-            compare_designs(args.launches, args.minutes, console)
-        elif args.part == "mutants":
-            try_mutants(args.minutes, console)
-        elif args.part == "runs":
-            run_gates(args.runs, args.minutes, console)
-        else:
-            write_page(args.replays, console)
+        with sigterm_interrupts():
+            _do(args, console)
     except (MeasurementError, ValueError, OSError) as error:
         print(f"campaign: {error}", file=sys.stderr)
         return 2

@@ -32,8 +32,8 @@ class StepTime:
 
     Attributes:
         least: the smallest change that is worth a verdict, whatever ``--min-effect`` says.
-        seconds: of steps in a launch, both sides together. A launch takes 80 s to start; at these its
-            ratio varies by about 1%, and three of them fit into a pull request's time.
+        seconds: of steps in a launch, both sides together. A launch takes 70 s beside them
+            (compiling anew 27, warming up 40); at these its ratio varies by 1 to 2%.
     """
 
     case: Case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.gate.channel import Worker
 from benchmarks.gate.pairing import Samples
 from benchmarks.gate.recording import compare_designs, record
 from benchmarks.gate.records import append, lines, log_ratios
+from benchmarks.gate.workplace import workplace
 from benchmarks.workloads import Case
 
 from .conftest import FAKE, Repository
@@ -139,6 +141,27 @@ def test_a_page_of_half_a_campaign_says_what_is_missing() -> None:
 def test_nothing_recorded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert campaign.main(["write"]) == 2
     assert "nothing is recorded" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_a_campaign_that_is_stopped_cleans_up(
+    signal_: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*_: Any) -> None:
+        with workplace(tmp_path):
+            signal.raise_signal(signal_)
+
+    monkeypatch.setattr(campaign, "record", stopped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    try:
+        assert campaign.main(["record"]) == 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "the same command goes on where it was" in capsys.readouterr().err
+    assert not (tmp_path / ".gate" / "run").exists()
 
 
 def test_the_recorded_launches_of_this_repository_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import launch
+from benchmarks import counters, launch
 from benchmarks.counters import count_compilation
 from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import StepError, Worker
@@ -23,7 +23,7 @@ from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.gate.slices import CAN_SLICE
 from benchmarks.gate.slowdown import key, slowed
 from benchmarks.repository import PACKAGE, ROOT
-from benchmarks.workloads import Case, prepare
+from benchmarks.workloads import Case, Step, prepare
 
 TINY = Case("tiny", "inference", "eager")
 TRAINING = Case("tiny", "training", "eager")
@@ -95,6 +95,13 @@ def test_busy_is_what_the_processor_does_and_not_the_clock() -> None:
     assert side_worker.busy_seconds(compute) * threads == pytest.approx(0.2, abs=0.1)  # type: ignore[arg-type]
 
 
+def test_a_sample_is_of_the_clock_unless_busy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Step(TINY, None, {}, lambda _: None, partial(time.sleep, 0.2))
+    monkeypatch.setattr(side_worker, "_steps", {TINY: step})
+    assert min(side_worker.sample(TINY, 1)["seconds"]) >= 0.2
+    assert max(side_worker.sample(TINY, 1, busy=True)["seconds"]) < 0.05
+
+
 @pytest.mark.skipif(len(CORES) < 2, reason="one core: there is nothing to pin")
 def test_a_timed_step_has_a_core_for_each_thread_and_compiling_all(worker: Worker) -> None:
     process = worker._process.pid
@@ -111,6 +118,20 @@ def test_compiling_is_timed_without_graphs_from_a_cache(worker: Worker) -> None:
     assert ask(worker, "compile", compiled)["seconds"] > 1
     (seconds,) = ask(worker, "sample", compiled, samples=1)["seconds"]
     assert seconds < 1, "the step is ready, and fast"
+
+
+def test_compiling_is_timed_by_what_its_thread_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Step(TINY, None, {}, lambda _: None, lambda: None)
+    monkeypatch.setattr(side_worker, "_steps", {})
+    monkeypatch.setattr(side_worker, "prepare", lambda _: step)
+    monkeypatch.setattr(side_worker, "fixed_compile_seconds", lambda: None)
+
+    def first_call(_: Step) -> counters.Compilation:
+        time.sleep(0.2)
+        return counters.Compilation(graphs=1)
+
+    monkeypatch.setattr(counters, "first_compiled_call", first_call)
+    assert side_worker.compile(TINY)["seconds"] < 0.05
 
 
 @pytest.mark.usefixtures("fresh_dynamo")
