@@ -86,7 +86,9 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
                         "case": str(case),
                         "log_ratio": launch_ratio(samples.base, samples.head),
                         "base_seconds": median(samples.base),
-                        "samples": len(samples.base),
+                        "samples": [
+                            [round(second, 5) for second in side] for side in (samples.base, samples.head)
+                        ],
                         "units": units.get(key(case.case), 0) if kind == "slower" else 0,
                         "about": about,
                         "commit": source.commit,
