@@ -50,8 +50,8 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
             git("checkout", "-q", "-f", "HEAD", root=clone)
             edit.apply(clone)
             began = time.monotonic()
-            minutes = WITHOUT_TIMES if edit.cause not in ("", SLOWER) else ()
-            args = parser().parse_args(["--base", "HEAD", "--workloads", *MUTANT_CASES, *minutes])
+            short = WITHOUT_TIMES if edit.cause not in ("", SLOWER) else ()
+            args = parser().parse_args(["--base", "HEAD", "--workloads", *MUTANT_CASES, *short])
             result = gate(args, console, clone)
             append(
                 "mutants",
