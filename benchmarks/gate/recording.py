@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import random
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..repository import ROOT
+from ..repository import ROOT, MeasurementError
 from ..workloads import Case
 from .cases import CompileTime, StepTime, choose, timed
 from .channel import STEP_TIMEOUT, Worker
@@ -28,6 +29,8 @@ from .verdict import launch_ratio
 from .workplace import workplace
 
 SLOWDOWN = 0.05
+FIRST = 0.20  # slower, about, to begin the calibration with
+CALIBRATION = 3  # times the seconds of a launch
 PAIRING_CASES = ("pusht-inference", "aloha-inference", "pusht-training")
 DESIGNS = {
     **{design.__name__: replace(BY_TURNS, steps=design) for design in (abba, abab, blocks, duet)},
@@ -38,17 +41,37 @@ DESIGNS = {
 def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> dict[str, int]:
     """Units of extra work that make each case's step SLOWDOWN slower, measured here and now.
 
-    Both with the clock, as the units' time is, in processes like those that are timed.
+    In place, as steps are timed, and at FIRST, of which the noise of one launch is little: what a unit
+    takes between a step's own work is up to 1.4 times what it takes by itself.
+
+    Args:
+        start: starts a side's worker; head's can do extra work and does none yet.
+
+    Raises:
+        MeasurementError: the extra work has no effect.
     """
     units = {}
-    with pair(start, rng, pairing_of(cases[0].device).environment) as (workers, _):
-        worker = workers["head"]
-        unit = worker.ask("ballast", timeout=STEP_TIMEOUT)["seconds"]
+    pairing = pairing_of(cases[0].device)
+    with pair(start, rng, pairing.environment) as (workers, _):
+        head = workers["head"]
+        unit = head.ask("ballast", timeout=STEP_TIMEOUT)["seconds"]
         for case in cases:
-            request = StepTime(case).request
-            worker.ask("warm", timeout=STEP_TIMEOUT, **request)
-            seconds = worker.ask("sample", timeout=STEP_TIMEOUT, samples=7, **request)["seconds"]
-            units[key(case)] = round(SLOWDOWN * median(seconds) / unit)
+            step = StepTime(case)
+            head.resume()
+            seconds = head.ask("sample", timeout=STEP_TIMEOUT, samples=5, busy=True, **step.request)[
+                "seconds"
+            ]
+            first = max(1, round(FIRST * median(seconds) / unit))
+            head.ask("ballast", timeout=STEP_TIMEOUT, units={key(case): first})
+            workers["base"].resume()
+            pairing.warm(workers, step)
+            samples = pairing.steps(workers, step, CALIBRATION * step.seconds)
+            effect = math.expm1(launch_ratio(samples.base, samples.head))
+            if effect < FIRST / 4:
+                raise MeasurementError(
+                    f"{case}: extra work for {FIRST:.0%} made it {effect:.1%} slower; run it again"
+                )
+            units[key(case)] = max(1, round(first * SLOWDOWN / effect))
     return units
 
 

@@ -34,7 +34,7 @@ from pathlib import Path
 
 import torch
 
-_UNITS = json.loads((Path(__file__).parent / "_ballast.json").read_text())
+UNITS = json.loads((Path(__file__).parent / "_ballast.json").read_text())
 _MATRICES = torch.full((64, 48, 48), 1.0 / 48)
 _OUT = torch.empty_like(_MATRICES)
 
@@ -55,7 +55,7 @@ def seconds_per_unit(units=500):
 
 @torch.library.custom_op("act_ballast::carry", mutates_args=())
 def carry(tensor: torch.Tensor, key: str) -> torch.Tensor:
-    work(_UNITS.get(key, 0))
+    work(UNITS.get(key, 0))
     return tensor.clone()
 
 

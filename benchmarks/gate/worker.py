@@ -100,12 +100,20 @@ def busy_seconds(step: Step) -> float:
     return (time.process_time() - start) / torch.get_num_threads()
 
 
-def ballast() -> dict[str, Any]:
-    """Seconds of one unit of the extra work that ``slowdown`` put into this side."""
+def ballast(units: dict[str, int] | None = None) -> dict[str, Any]:
+    """Seconds of one unit of the extra work that ``slowdown`` put into this side.
+
+    Args:
+        units: of it for each step from now on, by ``slowdown.key``; what it does not name stays.
+    """
     import importlib
 
     cores.pin()
-    return {"seconds": importlib.import_module("lerobot_policy_act_compiled._ballast").seconds_per_unit()}
+    extra = importlib.import_module("lerobot_policy_act_compiled._ballast")
+    if units is not None:
+        extra.UNITS.update(units)
+        return {}
+    return {"seconds": extra.seconds_per_unit()}
 
 
 def graph(case: Case) -> dict[str, Any]:
@@ -266,7 +274,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         if do == "share":
             return cores.share(**request)
         if do == "ballast":
-            return ballast()
+            return ballast(**request)
         return ANSWERS[do](Case(**request.pop("case")), **request)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)

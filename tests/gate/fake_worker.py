@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gate.sides import blob_hash
+from benchmarks.gate.slowdown import key
+from benchmarks.workloads import Case
 
+UNIT = 1e-5  # s, of extra work
 COUNTS = {
     "graph_breaks": [],
     "graphs": 1,
@@ -81,10 +84,12 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
     if do == "compile":
         return {"seconds": behaviour.get("compile", 5.0) * math.exp(noise.gauss(0, 0.01))}
     if do == "ballast":
-        return {"seconds": 1e-5}
+        behaviour.setdefault("extra", {}).update(request.get("units", {}))
+        return {"seconds": UNIT}
     if do == "warm":
         return {}
     if do == "sample":
+        seconds += UNIT * behaviour.get("extra", {}).get(key(Case(**request["case"])), 0)
         drawn = seconds * math.exp(noise.gauss(0, behaviour.get("noise", 0.01)))
         return {"seconds": [behaviour.get("time", drawn)]}
     if do == "counts":

@@ -20,9 +20,11 @@ from benchmarks.gate.pairing import Samples
 from benchmarks.gate.recording import compare_designs, record
 from benchmarks.gate.records import append, lines, log_ratios
 from benchmarks.gate.workplace import workplace
+from benchmarks.repository import MeasurementError
 from benchmarks.workloads import Case
 
 from .conftest import FAKE, Repository
+from .fake_worker import UNIT
 
 QUIET = Console(quiet=True)
 STEP = StepTime(Case("pusht", "inference", "eager"))
@@ -52,6 +54,24 @@ def test_it_records_what_is_missing_and_no_more(repository: Repository) -> None:
     before = len(lines("launches"))
     record(2, 5.0, "cpu", QUIET, repository.root)
     assert len(lines("launches")) == before
+    assert repository.left_behind() == set()
+
+
+def test_extra_work_is_calibrated_to_the_share_that_is_wanted(repository: Repository) -> None:
+    repository.commit(seconds=1.0, noise=0.001)
+    record(1, 5.0, "cpu", QUIET, repository.root)
+    units = [line["units"] for line in lines("launches") if line["kind"] == "slower"]
+    wanted = recording.SLOWDOWN / UNIT
+    assert units == [pytest.approx(wanted, rel=0.05)] * len(units)
+
+
+def test_extra_work_without_effect_is_an_error(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit(seconds=1.0, noise=0.001)
+    monkeypatch.setattr(recording, "key", lambda _: "no step has this name")
+    with pytest.raises(MeasurementError, match=r"extra work for 20% made it .* slower; run it again"):
+        record(1, 5.0, "cpu", QUIET, repository.root)
     assert repository.left_behind() == set()
 
 
