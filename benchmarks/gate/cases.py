@@ -41,7 +41,9 @@ class StepTime:
 
     @property
     def seconds(self) -> float:
-        return 10.0 if self.case.phase == "training" else 4.0
+        return (
+            10.0 if self.case.phase == "training" else 6.0 if self.case.phase == "rollout_ensemble" else 4.0
+        )
 
     def __str__(self) -> str:
         return str(self.case)
