@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.utils.constants import OBS_IMAGES
 from torch import nn
 
@@ -156,3 +157,18 @@ def test_a_call_in_train_mode_sets_eval_mode_without_a_graph_of_its_own(
             assert not any(module.training for module in policy.modules())
             assert policy.model.action_head.merged
     assert later.graphs == 0, later.recompile_reasons
+
+
+class PolicyWithItsOwnTrain(ACTPolicy):
+    def train(self, mode: bool = True) -> PolicyWithItsOwnTrain:
+        self.asked = mode
+        return super().train(mode)
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_a_policys_own_train_is_called_in_a_graph(tiny_policy: Make, tiny_batch: Make) -> None:
+    policy = patch_policy(PolicyWithItsOwnTrain(tiny_policy().config))
+    policy.train()
+    torch.compile(policy.predict_action_chunk, fullgraph=True, backend="eager")(tiny_batch())
+    assert policy.asked is False
+    assert not any(module.training for module in policy.modules())

@@ -116,12 +116,8 @@ def ballast(units: dict[str, int] | None = None) -> dict[str, Any]:
     return {"seconds": extra.seconds_per_unit()}
 
 
-def graph(case: Case, others: bool = True) -> dict[str, Any]:
-    """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason.
-
-    Args:
-        others: count recompiles over other batch sizes and modes, too.
-    """
+def graph(case: Case) -> dict[str, Any]:
+    """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
     step = prepare(case.as_variant("eager"))
     step()
     found = eager_counts(step)
@@ -129,25 +125,18 @@ def graph(case: Case, others: bool = True) -> dict[str, Any]:
         from ..counters import waits
 
         found["waits"] = waits(step)
-    return {**found, **_graph_and_recompiles(step, others)}
+    return {**found, **_graph_and_recompiles(step)}
 
 
 def counts(case: Case) -> dict[str, Any]:
-    """All counts of a case: those of ``graph``, and those of its compiled code.
-
-    Recompiles are asked of ``tiny`` alone, whose functions are the same: a dynamic graph takes 5 to
-    10 s to trace.
-    """
+    """All counts of a case: those of ``graph``, and those of its compiled code."""
     from .. import counters
 
-    found = graph(case, others=False)
+    found = graph(case)
     if found["graph_breaks"]:
         return found
-    _begin(case.as_variant("compiled"))
-    compiled = prepare(case.as_variant("compiled"))
-    compilation = counters.first_compiled_call(compiled)
-    compiled()
-    _steps[compiled.case] = compiled
+    with counters.count_compilation() as compilation:
+        compiled = ready(case.as_variant("compiled"))
     found |= {
         "kernels": compilation.kernels,
         "peak_memory_compiled": counters.peak_memory(compiled, case.device),
@@ -164,7 +153,7 @@ def counts(case: Case) -> dict[str, Any]:
 OTHER_BATCH_SIZES = (3, 2, 5, 6)  # the first makes the batch dynamic; from then on nothing may recompile
 
 
-def _graph_and_recompiles(step: Step, others: bool) -> dict[str, Any]:
+def _graph_and_recompiles(step: Step) -> dict[str, Any]:
     """The graph of the step's own batch; recompiles over other sizes, resets, and train and eval by turns.
 
     The first of these compiles is the trace that counts ops; ``trace`` itself, 2 to 7 s on two
@@ -186,9 +175,6 @@ def _graph_and_recompiles(step: Step, others: bool) -> dict[str, Any]:
             raise RuntimeError(f"{case} is {len(backend.ops)} graphs, and torch says nothing of a break")
         return {**broken, "recompiles": None}
     found = {"graphs": 1, "ops": backend.ops[0]}
-    if not others:
-        torch.compiler.reset()
-        return {**found, "graph_breaks": []}
     with counters.count_compilation() as later:
         for size in OTHER_BATCH_SIZES:
             compiled(make_batch(WORKLOADS[case.workload], size, device=case.device))

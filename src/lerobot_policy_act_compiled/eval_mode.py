@@ -14,7 +14,7 @@ def _has_its_own_train(cls: type[nn.Module]) -> bool:
 
 def _set_eval(module: nn.Module) -> None:
     if _has_its_own_train(type(module)):
-        module.eval()
+        module.train(False)
         return
     module.__dict__["training"] = False
     for child in module._modules.values():
@@ -31,7 +31,7 @@ def policy_eval(self: ACTPolicy) -> ACTPolicy:
     needs no graph of its own.
     """
     if not torch.compiler.is_compiling():
-        nn.Module.eval(self)
+        super(ACTPolicy, self).eval()
     else:
         _set_eval(self)
     return self
