@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from benchmarks.gate import __main__ as gate_main
-from benchmarks.gate.sides import check_out, resolve
-from benchmarks.gate.timing import StartWorker, pair
+from benchmarks.gate.channel import Worker
+from benchmarks.gate.sides import Side, check_out, resolve
 
 from .conftest import PYPROJECT, Repository, Run
 
@@ -213,13 +212,18 @@ def test_what_computes_at_once_does_not_spin(
     repository: Repository, run_gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training step at once takes eight times as long where it does."""
-    seen: list[Mapping[str, str]] = []
+    started: list[tuple[str, str | None]] = []
 
-    def spy(start: StartWorker, rng: random.Random, environment: Mapping[str, str]) -> Any:
-        seen.append(environment)
-        return pair(start, rng, environment)
+    class Spy(Worker):
+        def __init__(self, side: Side, *args: Any, **kwargs: Any) -> None:
+            super().__init__(side, *args, **kwargs)
+            started.append((side.source.side, kwargs["environment"].get("OMP_WAIT_POLICY")))
 
-    monkeypatch.setattr(gate_main, "pair", spy)
+    monkeypatch.setattr(gate_main, "Worker", Spy)
     repository.commit()
     assert run_gate().code == 0
-    assert [environment["OMP_WAIT_POLICY"] for environment in seen] == ["passive"]
+    assert sorted(started[:2]) == [("base", "passive"), ("head", "passive")]
+    started.clear()
+    repository.commit(counts={"kernels": 91})  # so that only head is asked, by two workers of it
+    assert run_gate("--base", "HEAD^").code == 1
+    assert sorted(started[:3]) == [("base", "passive"), ("head", "passive"), ("head", "passive")]
