@@ -19,6 +19,7 @@ from benchmarks.gate.channel import Worker
 from benchmarks.gate.pairing import Samples
 from benchmarks.gate.recording import compare_designs, record
 from benchmarks.gate.records import append, lines, log_ratios
+from benchmarks.gate.replay import Rates
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import MeasurementError
 from benchmarks.workloads import Case
@@ -141,11 +142,39 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     assert {name: by_name[name][-1] for name in outcomes} == outcomes
     assert by_name["a rename"][-1] == "**not met**"
     assert by_name["none (A/A)"][3] == "met"
-    assert by_name["10%"][1].startswith("100.0%")
-    assert by_name["5%"][3] == "met", "compiling, which has 10% for its least, does not count"
+    assert by_name["10%"][1] == "100.0%"
+    assert by_name["5%"][3] == "met"
+    assert by_name["5%"][4].startswith("100.0%"), "compiling, which has 10% for its least, does not count"
+    assert "With 6 launches at most, what the default time has room for" in text
+    assert "With 16 launches at most" in text
     assert "2026-01-01 to 2026-01-02" in text
     assert "do not rely on times yet" not in text
     assert proof.NOT_YET in text, "how to pair"
+
+
+def run_of(*verdicts: tuple[str, int]) -> dict[str, Any]:
+    return {"verdicts": {f"case {i}": [kind, 1.0, n] for i, (kind, n) in enumerate(verdicts)}}
+
+
+@pytest.mark.parametrize(
+    ("runs", "launches"),
+    [
+        ([run_of(("same", 2), ("inconclusive", 4)), run_of(("slower", 3), ("inconclusive", 3))], 3),
+        ([run_of(("same", 2), ("same", 4)), run_of(("slower", 2))], 4),
+        ([run_of(("same", 2)), run_of(("inconclusive", 4))], 4),
+        ([run_of()], None),
+        ([], None),
+    ],
+    ids=["used up", "all decided", "one used up", "not timed", "none"],
+)
+def test_launches_that_the_default_time_has_room_for(runs: list[Any], launches: int | None) -> None:
+    assert proof.shipped_launches(runs) == launches
+
+
+def test_a_red_run_is_one_with_any_case_slower() -> None:
+    caught = {str(STEP): 0.25, str(STEP).replace("eager", "compiled"): 0.75}
+    rates = Rates(effect=0.03, runs=100, alarms=0.85, caught=caught, undecided=0.2, launches=3.0)
+    assert proof.power_row(rates)[:5] == ["3%", "85.0%", "≥ 80%", "met", f"25.0% ({STEP}) to 75.0%"]
 
 
 def test_a_page_of_half_a_campaign_says_what_is_missing() -> None:

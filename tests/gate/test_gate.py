@@ -212,12 +212,12 @@ def test_what_computes_at_once_does_not_spin(
     repository: Repository, run_gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A training step at once takes eight times as long where it does."""
-    started: list[tuple[str, str | None]] = []
+    started: list[tuple[str, str]] = []
 
     class Spy(Worker):
         def __init__(self, side: Side, *args: Any, **kwargs: Any) -> None:
             super().__init__(side, *args, **kwargs)
-            started.append((side.source.side, kwargs["environment"].get("OMP_WAIT_POLICY")))
+            started.append((side.source.side, kwargs["environment"].get("OMP_WAIT_POLICY", "")))
 
     monkeypatch.setattr(gate_main, "Worker", Spy)
     repository.commit()
