@@ -149,9 +149,10 @@ def comment(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def workflows(session: nox.Session) -> None:
-    """Check .github/workflows: zizmor at its strictest, and GitHub's schema; tests/workflows has the rest."""
+    """Check .github/workflows: actionlint, zizmor at its strictest, GitHub's schema; see tests/workflows too."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "workflows"))
     files = sorted(str(path) for path in pathlib.Path(".github/workflows").glob("*.yml"))
+    session.run("actionlint", *files)
     session.run("zizmor", "--offline", "--persona=auditor", *files)
     session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
 
