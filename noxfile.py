@@ -149,7 +149,7 @@ def comment(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def workflows(session: nox.Session) -> None:
-    """Check .github/workflows: actionlint, zizmor at its strictest, GitHub's schema; see tests/workflows too."""
+    """Check .github/workflows: actionlint, zizmor at its strictest, GitHub's schema; and tests/workflows."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "workflows"))
     files = sorted(str(path) for path in pathlib.Path(".github/workflows").glob("*.yml"))
     session.run("actionlint", *files)

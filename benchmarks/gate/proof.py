@@ -99,11 +99,15 @@ def power_row(rates: Rates) -> list[str]:
         f"{rates.effect:.0%}",
         f"{rates.alarms:.1%}",
         f"≥ {wanted:.0%}" if wanted else "",
-        verdict(rates.alarms >= wanted) if wanted else "",
+        _by_run_and_case(rates.alarms >= wanted, least >= wanted) if wanted else "",
         f"{least:.1%} ({case}) to {max(worth.values()):.1%}",
         f"{rates.undecided:.1%}",
         f"{rates.launches:.1f}",
     ]
+
+
+def _by_run_and_case(run: bool, case: bool) -> str:
+    return verdict(run) if run == case else f"by the run {verdict(run)}, by the least case {verdict(case)}"
 
 
 def replay_table(

@@ -172,9 +172,16 @@ def test_launches_that_the_default_time_has_room_for(runs: list[Any], launches: 
 
 
 def test_a_red_run_is_one_with_any_case_slower() -> None:
-    caught = {str(STEP): 0.25, str(STEP).replace("eager", "compiled"): 0.75}
-    rates = Rates(effect=0.03, runs=100, alarms=0.85, caught=caught, undecided=0.2, launches=3.0)
-    assert proof.power_row(rates)[:5] == ["3%", "85.0%", "≥ 80%", "met", f"25.0% ({STEP}) to 75.0%"]
+    first, second = str(STEP), str(STEP).replace("eager", "compiled")
+
+    def row(alarms: float, least: float) -> list[str]:
+        caught = {first: least, second: 0.95}
+        return proof.power_row(Rates(0.03, 100, alarms, caught, undecided=0.2, launches=3.0))
+
+    both = ["by the run met, by the least case **not met**", f"25.0% ({STEP}) to 95.0%"]
+    assert row(0.85, 0.25)[:5] == ["3%", "85.0%", "≥ 80%", *both]
+    assert row(0.75, 0.25)[3] == "**not met**"
+    assert row(0.85, 0.85)[3] == "met"
 
 
 def test_a_page_of_half_a_campaign_says_what_is_missing() -> None:
