@@ -55,6 +55,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--minutes", type=float, default=9.5, help="for all of it, compiling included (9.5)")
+    parser.add_argument(
+        "--no-times",
+        action="store_true",
+        help="results and counters only: exact on a busy machine too, and silent about times",
+    )
     parser.add_argument("--min-effect", type=percentage, default=0.03, help="the change to catch (3%%)")
     parser.add_argument("--report", type=Path, help="where the report goes (default: .gate/report)")
     parser.add_argument(
@@ -90,7 +95,7 @@ def gate(
         sides = {source.side: check_out(source, place / source.side, root) for source in sources}
         progress(f"base {sources[0].name}, head {sources[1].name}")
         if sides["base"].same_as(sides["head"]):
-            progress("the subject is the same on both sides: nothing can have changed")
+            progress("the subject's code is the same on both sides: nothing can have changed")
             return _result(sources, root, plan, [], [], reasons, {}, same_subject=True)
         pythons = {name: python_for(side, root, progress) for name, side in sides.items()}
         cache = root / ".gate" / "inductor"
@@ -116,11 +121,10 @@ def gate(
         launches = 0
         if stops_here(findings):
             progress("not timed: results, graph breaks or failures come first")
-            timings = []
-        else:
+        elif not args.no_times:
             launches = run(timings, plan, budget, start, rng, progress)
     about = _about(hello, args, launches, budget, pythons)
-    return _result(sources, root, plan, findings, timings, reasons, about)
+    return _result(sources, root, plan, findings, timings, reasons, about, untimed=args.no_times)
 
 
 def _about(
@@ -147,7 +151,8 @@ def _about(
         if pairing_of(args.device) is IN_SLICES
         else "by turns: base, head, head, base"
     )
-    about["launches"] = f"{launches} of each side; steps {how}"
+    if not args.no_times:
+        about["launches"] = f"{launches} of each side; steps {how}"
     about["minutes"] = f"{budget.used / 60:.1f} of {args.minutes:g}"
     return about
 
@@ -161,6 +166,7 @@ def _result(
     reasons: dict[str, str],
     about: dict[str, Any],
     same_subject: bool = False,
+    untimed: bool = False,
 ) -> Result:
     from statistics import median
 
@@ -182,7 +188,18 @@ def _result(
         if timing.verdict is not None
     ]
     commits = distance(*sources, root)
-    return Result(base, head, commits, plan, findings, times, reasons, about, same_subject=same_subject)
+    return Result(
+        base,
+        head,
+        commits,
+        plan,
+        findings,
+        times,
+        reasons,
+        about,
+        same_subject=same_subject,
+        untimed=untimed,
+    )
 
 
 def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] = WORKER) -> int:

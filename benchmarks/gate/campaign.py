@@ -22,7 +22,7 @@ from . import proof
 from .__main__ import gate, parser
 from .cases import named
 from .mutants import HARMLESS, MUTANTS
-from .recording import compare_designs, record
+from .recording import SLOWDOWN, compare_designs, record
 from .records import KINDS, append, lines
 from .slowdown import inject, key
 from .timing import Budget
@@ -30,11 +30,12 @@ from .verdict import SLOWER
 from .workplace import sigterm_interrupts
 
 MUTANT_CASES = ("pusht-inference", "pusht-training")
-WITHOUT_TIMES = ("--minutes", "3")  # what the exact tiers name is red as it is, whatever the times say
 
 
 def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
-    """Run the gate on every mutant and harmless edit that has no result yet, in a clone of its own.
+    """Run the gate on every mutant that has no result yet, in a clone of its own.
+
+    One that the exact tiers name is red whatever the times say, so they are not taken.
 
     Raises:
         MeasurementError: the clone could not be made.
@@ -44,13 +45,13 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
     with tempfile.TemporaryDirectory(prefix="gate-mutants-") as directory:
         clone = Path(directory) / "clone"
         git("clone", "-q", "--shared", str(root), str(clone), root=root)
-        for edit in (*MUTANTS, *HARMLESS):
+        for edit in MUTANTS:
             if edit.name in done or budget.left < 0:
                 continue
             git("checkout", "-q", "-f", "HEAD", root=clone)
             edit.apply(clone)
             began = time.monotonic()
-            short = WITHOUT_TIMES if edit.cause not in ("", SLOWER) else ()
+            short = () if edit.cause == SLOWER else ("--no-times",)
             args = parser().parse_args(["--base", "HEAD", "--workloads", *MUTANT_CASES, *short])
             result = gate(args, console, clone)
             append(
@@ -69,10 +70,8 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
             )
 
 
-def run_gates(count: int, minutes: float, console: Console, root: Path = ROOT) -> None:
-    """Real gate runs of the shipped budget: head is base, and head slower by SLOWDOWN, by turns.
-
-    A head that is base has one comment more, as the gate runs nothing where the files are the same.
+def run_gates(minutes: float, console: Console, root: Path = ROOT) -> None:
+    """Real gate runs of the shipped budget, by turns: head with a harmless edit, and slower by SLOWDOWN.
 
     Raises:
         MeasurementError: the clone could not be made.
@@ -83,15 +82,15 @@ def run_gates(count: int, minutes: float, console: Console, root: Path = ROOT) -
         clone = Path(directory) / "clone"
         git("clone", "-q", "--shared", str(root), str(clone), root=root)
         while budget.left > 0:
-            kind = min(KINDS, key=lambda kind: have[kind])
-            if have[kind] >= count:
+            kind = min(KINDS, key=lambda kind: have[kind] / proof.RUNS[kind])
+            if have[kind] >= proof.RUNS[kind]:
                 break
+            edit = HARMLESS[have[kind]] if kind == "same" else None
             git("checkout", "-q", "-f", "HEAD", root=clone)
             git("clean", "-q", "-f", "-d", "src", root=clone)
-            if kind == "same":
-                with (clone / PACKAGE / "__init__.py").open("a", encoding="utf-8") as file:
-                    file.write("# the same\n")
-            if kind == "slower":
+            if edit is not None:
+                edit.apply(clone)
+            else:
                 slowed_lines = [line for line in lines("launches") if line["units"]]
                 units = {key(named(line["case"]).case): line["units"] for line in slowed_lines}
                 if not units:
@@ -103,13 +102,14 @@ def run_gates(count: int, minutes: float, console: Console, root: Path = ROOT) -
                 "runs",
                 {
                     "kind": kind,
+                    "edit": edit.name if edit is not None else f"{SLOWDOWN:.0%} injected",
                     "exit_code": result.exit_code,
                     "headline": result.headline,
                     "verdicts": {
                         t.name: [t.verdict.kind, round(t.verdict.ratio, 4), t.verdict.launches]
                         for t in result.times
                     },
-                    "minutes": result.about["minutes"],
+                    "minutes": result.about.get("minutes", "0"),
                     "commit": git("rev-parse", "HEAD", root=clone),
                 },
             )
@@ -134,7 +134,7 @@ def _do(args: argparse.Namespace, console: Console) -> None:
     elif args.part == "mutants":
         try_mutants(args.minutes, console)
     elif args.part == "runs":
-        run_gates(args.runs, args.minutes, console)
+        run_gates(args.minutes, console)
     else:
         write_page(args.replays, console)
 
@@ -144,7 +144,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.add_argument("part", choices=("pairing", "record", "mutants", "runs", "write"))
     arguments.add_argument("--launches", type=int, default=proof.LAUNCHES, help="of each case and kind (40)")
     arguments.add_argument("--minutes", type=float, default=240, help="at most, then it can go on (240)")
-    arguments.add_argument("--runs", type=int, default=proof.RUNS, help="real gate runs of each kind (5)")
     arguments.add_argument("--replays", type=int, default=10_000, help="gate runs to replay (10000)")
     arguments.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     args = arguments.parse_args(argv)

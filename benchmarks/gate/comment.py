@@ -71,6 +71,7 @@ def _result(document: Mapping[str, Any]) -> Result:
             accepted=document["accepted"],
             about=document["about"],
             same_subject=document["same_subject"],
+            untimed=document.get("untimed", False),
         )
     except ValueError as error:
         raise MeasurementError(f"the report contradicts itself: {error}") from None

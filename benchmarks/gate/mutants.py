@@ -16,7 +16,7 @@ class Edit:
 
     Attributes:
         old, new: text that stands in the file exactly once, and what it becomes.
-        cause: what a finding or the headline must name; "" where the gate must stay green.
+        cause: what a finding or the headline must name; "" in a harmless edit.
     """
 
     name: str

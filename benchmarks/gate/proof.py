@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
 from .cases import CompileTime, named
+from .mutants import HARMLESS
 from .records import KINDS, lines, log_ratios
 from .replay import Rates, Recorded, replay
-from .verdict import INCONCLUSIVE, SLOWER, Plan
+from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan
 
 BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
 # What a slowdown must be caught in at least, as a share of runs.
 CAUGHT = {0.03: 0.80, 0.05: 0.95, 0.10: 1.0}
 ALARMS = 0.01
-LAUNCHES, RUNS = 40, 5  # of each kind: fewer say too little
+LAUNCHES = 40  # of each kind: fewer say too little
+RUNS = {"same": len(HARMLESS), "slower": 5}  # real ones; each head that is base has one harmless edit
 
 Line = Mapping[str, Any]
 
@@ -57,22 +60,36 @@ def pairing_table(lines: Sequence[Line]) -> str:
     return table(header, rows)
 
 
-def noise_table(same: Recorded, slower: Recorded) -> str:
-    """Noise and bias of one launch, and what an injected slowdown of 5% looks like."""
+def noise_table(lines: Sequence[Line]) -> str:
+    """Noise and bias of one launch, and what an injected slowdown of 5% looks like, of each machine."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    machines = told_apart(line["about"] for line in lines)
+    for line in sorted(lines, key=lambda line: (line["case"], machines[line["about"]])):
+        of_case = found.setdefault((line["case"], machines[line["about"]]), {kind: [] for kind in KINDS})
+        of_case[line["kind"]].append(line["log_ratio"])
     rows = []
-    for case, values in sorted(same.items(), key=lambda item: str(item[0])):
-        injected = slower.get(case, ())
-        error = stdev(values) / math.sqrt(len(values))
+    for (case, machine), of_case in found.items():
+        same, injected = (of_case[kind] for kind in KINDS)
+        spread = stdev(same) if len(same) > 1 else math.nan
         rows.append(
             [
-                str(case),
-                str(len(values)),
-                f"{stdev(values):.2%}",
-                f"{mean(values):+.2%} ± {1.96 * error:.2%}",
+                case,
+                machine,
+                str(len(same)),
+                f"{spread:.2%}",
+                f"{mean(same):+.2%} ± {1.96 * spread / math.sqrt(len(same)):.2%}" if same else "",
                 f"{math.expm1(mean(injected)):+.1%} ({len(injected)})" if injected else "",
             ]
         )
-    return table(["case", "A/A launches", "noise of a launch", "bias", "5% injected (launches)"], rows)
+    header = ["case", "machine", "A/A launches", "noise of a launch", "bias", "5% injected (launches)"]
+    return table(header, rows)
+
+
+def told_apart(abouts: Iterable[str]) -> dict[str, str]:
+    """What tells machines and versions apart, out of all that stands beside their figures."""
+    parts = {about: about.split(", ") for about in sorted(set(abouts))}
+    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    return {about: ", ".join(part for part in found if part not in common) for about, found in parts.items()}
 
 
 HEADER = ("every step slower by", "runs that are red", "target", "", "single cases", "undecided", "launches")
@@ -121,41 +138,52 @@ def replay_table(
     return table(HEADER, rows)
 
 
+OUTCOMES = {0: "green", 1: "red", 3: "undecided"}
+
+
 def mutant_table(lines: Sequence[Line]) -> str:
-    """Each edit: what the gate said, and whether it is what it should have said."""
+    """Each mistake: what the gate named, and whether it is what it should have named."""
     rows = []
     for line in lines:
-        red = line["exit_code"] == 1
         named = ", ".join(line["named"])
-        right = red and line["cause"] in named + line["headline"] if line["cause"] else line["exit_code"] == 0
-        outcome = {0: "green", 1: "red", 3: "undecided"}[line["exit_code"]]
+        right = line["exit_code"] == 1 and line["cause"] in named + line["headline"]
+        outcome = OUTCOMES[line["exit_code"]]
         rows.append(
-            [
-                line["name"],
-                line["cause"] or "(harmless)",
-                f"{outcome}: {named}" if named else outcome,
-                verdict(right),
-            ]
+            [line["name"], line["cause"], f"{outcome}: {named}" if named else outcome, verdict(right)]
         )
-    return table(["edit", "should name", "said", ""], rows)
+    return table(["mistake", "should name", "said", ""], rows)
+
+
+def tally(count: int, runs: Sequence[int], what: str) -> str:
+    return f"{count} of {len(runs)} {what}: {verdict(count == len(runs))}."
 
 
 def runs_table(lines: Sequence[Line]) -> str:
-    """Real runs of the shipped budget."""
+    """Real runs of the shipped budget: a harmless edit is to be green, what is slower red."""
     rows = []
-    for line in lines:
+    for line in sorted(lines, key=lambda line: KINDS.index(line["kind"])):
         verdicts = line["verdicts"].values()
-        slower = sum(kind == SLOWER for kind, _, _ in verdicts)
+        kinds = Counter(kind for kind, _, _ in verdicts)
         rows.append(
             [
-                {"same": "A/A", "slower": "5% injected"}[line["kind"]],
-                str(line["exit_code"]),
-                f"{slower} of {len(verdicts)}",
+                line["edit"],
+                OUTCOMES[line["exit_code"]],
+                ", ".join(
+                    f"{kinds[kind]} {kind}" for kind in (SLOWER, FASTER, SAME, INCONCLUSIVE) if kinds[kind]
+                ),
                 f"{max((launches for _, _, launches in verdicts), default=0)}",
                 line["minutes"],
             ]
         )
-    return table(["head", "exit code", "cases called slower", "launches", "minutes"], rows)
+    codes = {kind: [line["exit_code"] for line in lines if line["kind"] == kind] for kind in KINDS}
+    said = [
+        tally(
+            sum(code != 1 for code in codes["same"]), codes["same"], "harmless edits without a false alarm"
+        ),
+        tally(codes["same"].count(0), codes["same"], "of them green, every case decided"),
+        tally(codes["slower"].count(1), codes["slower"], "slower heads red"),
+    ]
+    return " ".join(said) + "\n\n" + table(["head", "outcome", "cases", "launches", "minutes"], rows)
 
 
 NOT_YET = "Not recorded yet."
@@ -187,22 +215,24 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
         )
     sections = {
         "Ways to pair": pairing_table(pairings) if pairings else NOT_YET,
-        "Noise of a launch": noise_table(log_ratios("same"), log_ratios("slower")) if launches else NOT_YET,
+        "Noise of a launch": noise_table(launches) if launches else NOT_YET,
         "Replayed": replayed(runs, replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
-        "Mutants and harmless edits": mutant_table(mutants) if mutants else NOT_YET,
+        "Mutants": mutant_table(mutants) if mutants else NOT_YET,
         "Real runs": runs_table(runs) if runs else NOT_YET,
     }
     return "\n\n".join([*parts, *(f"### {title}\n\n{text}" for title, text in sections.items())])
 
 
 def complete(runs: Sequence[Line]) -> bool:
-    """Whether every case has LAUNCHES of each kind, and there are RUNS real runs of each kind."""
+    """Whether every case has LAUNCHES of each kind, and there are as many real runs as RUNS asks for."""
     found = [log_ratios(kind) for kind in KINDS]
     steps = [
         case for case in found[0] if not isinstance(case, CompileTime)
     ]  # nothing is injected into compiling
     enough = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
-    return bool(steps) and enough and all(sum(r["kind"] == kind for r in runs) >= RUNS for kind in KINDS)
+    return (
+        bool(steps) and enough and all(sum(r["kind"] == kind for r in runs) >= RUNS[kind] for kind in KINDS)
+    )
 
 
 def recorded_where(recorded: Sequence[Line]) -> str:

@@ -47,6 +47,7 @@ class Result:
         accepted: reasons by case, from commit trailers.
         about: versions, processor, threads, seeds, launches, minutes; as they are to be shown.
         same_subject: both sides are the same code; nothing was run.
+        untimed: times were not asked for (``--no-times``); nothing is said of them.
     """
 
     base: Mapping[str, Any]
@@ -58,6 +59,7 @@ class Result:
     accepted: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     same_subject: bool = False
+    untimed: bool = False
 
     def reason(self, case: str) -> str | None:
         """Why a regression of ``case`` is meant; a trailer's case stands for all that begin with it."""
@@ -95,7 +97,7 @@ class Result:
     def headline(self) -> str:
         """The verdict in one line."""
         if self.same_subject:
-            return "No regression: the subject is the same on both sides, so nothing was run"
+            return "No regression: the subject's code is the same on both sides, so nothing was run"
         if self.exit_code == REGRESSION:
             causes = []
             if self.red_times:
@@ -119,6 +121,8 @@ class Result:
                 f"Inconclusive: {len(self.open_times)} of {len(self.times)} cases undecided "
                 f"at the end of the budget ({names}{', …' if len(self.open_times) > 3 else ''})"
             )
+        if self.untimed:
+            return "No regression in results and counters; times were not measured"
         kinds = [t.verdict.kind for t in self.times]
         parts = [f"{kinds.count(kind)} {kind}" for kind in (FASTER, SAME) if kinds.count(kind)]
         accepted = [t for t in self.times if t.verdict.kind == SLOWER]

@@ -39,7 +39,7 @@ class Repository:
         self.edits += 1
         file = self.root / PACKAGE / "__init__.py"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"nan = float('nan')\nBEHAVIOUR = {behaviour!r}\n# edit {self.edits}\n")
+        file.write_text(f"nan = float('nan')\nBEHAVIOUR = {behaviour!r}\nEDIT = {self.edits}\n")
 
     def commit(self, message: str = "a change", **behaviour: Any) -> str:
         self.write(**behaviour)

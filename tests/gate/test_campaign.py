@@ -13,9 +13,11 @@ import pytest
 from rich.console import Console
 
 from benchmarks.gate import campaign, proof, recording, records
-from benchmarks.gate.campaign import write_page
+from benchmarks.gate.__main__ import gate
+from benchmarks.gate.campaign import run_gates, try_mutants, write_page
 from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
 from benchmarks.gate.channel import Worker
+from benchmarks.gate.mutants import Edit
 from benchmarks.gate.pairing import Samples
 from benchmarks.gate.recording import compare_designs, record
 from benchmarks.gate.records import append, lines, log_ratios
@@ -108,13 +110,13 @@ def fill() -> None:
                 append("launches", {"kind": "slower", "log_ratio": 0.05, **common})
     verdicts = {str(STEP): ["same", 1.0, 6]}
     for kind in records.KINDS:
-        append("runs", {"kind": kind, "exit_code": 0, "verdicts": verdicts, "minutes": "8.0 of 9"})
+        run = {"kind": kind, "edit": kind, "verdicts": verdicts, "minutes": "8.0 of 9"}
+        append("runs", {"exit_code": 0 if kind == "same" else 1, **run})
+    append("runs", {"exit_code": 3, **run, "kind": "same", "edit": "a rename"})
     mutants = (
         {"name": "a clone", "cause": "ops dispatched", "exit_code": 1, "named": ["ops dispatched in eager"]},
         {"name": "missed", "cause": "recompiles", "exit_code": 0, "named": []},
         {"name": "wrong cause", "cause": "recompiles", "exit_code": 1, "named": ["FLOPs"]},
-        {"name": "a comment", "cause": "", "exit_code": 0, "named": []},
-        {"name": "a rename", "cause": "", "exit_code": 3, "named": []},
     )
     for line in mutants:
         append("mutants", {**line, "headline": ""})
@@ -124,7 +126,7 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     fill()
     assert "do not rely on times yet" in proof.page(2), "twelve launches and a run of each kind are too few"
     monkeypatch.setattr(proof, "LAUNCHES", 12)
-    monkeypatch.setattr(proof, "RUNS", 1)
+    monkeypatch.setattr(proof, "RUNS", {"same": 2, "slower": 1})
     docs = tmp_path / "docs"
     docs.mkdir()
     page = docs / "gate.md"
@@ -140,9 +142,12 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     for block in text.split("\n\n"):
         assert len({line.count("|") for line in block.splitlines() if "|" in line}) <= 1, "ragged table"
     by_name = {row[0]: row for row in rows}
-    outcomes = {"a clone": "met", "missed": "**not met**", "wrong cause": "**not met**", "a comment": "met"}
+    outcomes = {"a clone": "met", "missed": "**not met**", "wrong cause": "**not met**"}
     assert {name: by_name[name][-1] for name in outcomes} == outcomes
-    assert by_name["a rename"][-1] == "**not met**"
+    assert by_name["a rename"][1:] == ["undecided", "1 same", "6", "8.0 of 9"]
+    assert "2 of 2 harmless edits without a false alarm: met." in text
+    assert "1 of 2 of them green, every case decided: **not met**." in text
+    assert "1 of 1 slower heads red: met." in text
     assert by_name["none (A/A)"][3] == "met"
     assert by_name["10%"][1] == "100.0%"
     assert by_name["5%"][3] == "met"
@@ -152,6 +157,55 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     assert "2026-01-01 to 2026-01-02" in text
     assert "do not rely on times yet" not in text
     assert proof.NOT_YET in text, "how to pair"
+
+
+def test_machines_are_told_apart_by_what_differs() -> None:
+    first, second = "2 cores, AVX2, torch 2.11", "2 cores, AVX512, torch 2.11"
+    assert proof.told_apart([first, second, first]) == {first: "AVX2", second: "AVX512"}
+    assert proof.told_apart([first]) == {first: first}
+    common = {"case": str(STEP), "kind": "same"}
+    found = [{**common, "about": first, "log_ratio": ratio} for ratio in (0.01, -0.01)]
+    text = proof.noise_table([*found, {**common, "about": second, "kind": "slower", "log_ratio": 0.0488}])
+    assert f"| {STEP} | AVX2 | 2 | 1.41% | +0.00% ± 1.96% |  |" in text
+    assert f"| {STEP} | AVX512 | 0 | nan% |  | +5.0% (1) |" in text
+
+
+def edit(name: str, cause: str = "", **behaviour: Any) -> Edit:
+    """An edit of the fake subject that makes it behave so."""
+    return Edit(name, "BEHAVIOUR = {}", f"NAME = {name!r}\nBEHAVIOUR = {behaviour!r}", cause, "__init__.py")
+
+
+def test_a_mutant_is_timed_only_where_its_time_must_name_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit()
+    mutants = [edit("an op", "ops captured", counts={"ops": 271}), edit("slow", "slower", seconds=0.2)]
+    monkeypatch.setattr(campaign, "MUTANTS", mutants)
+    monkeypatch.setattr(campaign, "gate", partial(gate, command=FAKE))
+    for _ in range(2):
+        try_mutants(5.0, QUIET, repository.root)
+        assert [(line["name"], line["exit_code"]) for line in lines("mutants")] == [("an op", 1), ("slow", 1)]
+    counted, slow = lines("mutants")
+    assert counted["named"] == ["ops captured"]
+    assert "cases slower" not in counted["headline"]
+    assert slow["named"] == ["slower"]
+    assert proof.mutant_table(lines("mutants")).count("| met |") == 2
+
+
+def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit()
+    monkeypatch.setattr(campaign, "HARMLESS", [edit("first"), edit("second")])
+    monkeypatch.setattr(proof, "RUNS", {"same": 2, "slower": 1})
+    monkeypatch.setattr(campaign, "gate", partial(gate, command=FAKE))
+    append("launches", {"kind": "slower", "case": str(STEP), "log_ratio": 0.05, "units": 3})
+    for _ in range(2):  # the second time there is nothing left to do
+        run_gates(5.0, QUIET, repository.root)
+        assert [line["edit"] for line in lines("runs")] == ["first", "5% injected", "second"]
+    assert all(len(line["verdicts"]) == len(timed(choose(None, "cpu"))) for line in lines("runs"))
+    assert [line["kind"] for line in lines("runs")] == ["same", "slower", "same"]
+    assert repository.left_behind() == set()
 
 
 def run_of(*verdicts: tuple[str, int]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,9 @@ def test_what_the_gate_writes_is_of_the_schema_and_comes_back_the_same(artifacts
     schema = json.loads(comment.SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     path = artifacts / "gate-cpu" / "report.json"
-    assert markdown(read_report(path)) == markdown(RESULT)
+    for result in (RESULT, replace(RESULT, findings=(), times=(), untimed=True)):
+        path.write_text(as_json(result), encoding="utf-8")
+        assert markdown(read_report(path)) == markdown(result)
 
 
 def test_the_verdict_is_the_comments_first_line(artifacts: Path) -> None:

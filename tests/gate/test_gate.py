@@ -10,6 +10,7 @@ import pytest
 from benchmarks.gate import __main__ as gate_main
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.sides import Side, check_out, resolve
+from benchmarks.repository import PACKAGE
 
 from .conftest import PYPROJECT, Repository, Run
 
@@ -29,9 +30,31 @@ def test_the_same_subject_is_green_at_once(repository: Repository, run_gate: Gat
     repository.git("commit", "-q", "--allow-empty", "-m", "docs only")
     done = run_gate()
     assert done.code == 0
-    assert done.markdown.startswith("**No regression: the subject is the same on both sides")
+    assert done.markdown.startswith("**No regression: the subject's code is the same on both sides")
     assert done.report["times"] == []
     assert "launch" not in done.said
+
+
+def test_comments_and_docstrings_are_no_other_code(repository: Repository, run_gate: Gate) -> None:
+    module = repository.root / PACKAGE / "__init__.py"
+    code = module.read_text()
+    module.write_text(f'"""A docstring."""\n# A comment.\n{code}\n\ndef name(): "x"\n')
+    assert run_gate("--base", "HEAD").report["same_subject"] is False, "a function more"
+    module.write_text(f'"""A docstring."""\n# A comment.\n\n{code}')
+    done = run_gate("--base", "HEAD")
+    assert (done.code, done.report["same_subject"], done.report["times"]) == (0, True, [])
+    (module.parent / "py.typed").write_text("partial\n")
+    assert run_gate("--base", "HEAD").report["same_subject"] is False, "what is no Python counts as it is"
+
+
+def test_times_that_are_not_asked_for_are_not_vouched_for(repository: Repository, run_gate: Gate) -> None:
+    repository.commit(seconds=9.9)
+    done = run_gate("--no-times")
+    assert (done.code, done.report["times"], done.report["untimed"]) == (0, [], True)
+    assert done.markdown.startswith("**No regression in results and counters; times were not measured**")
+    assert "launches" not in done.report["about"]
+    repository.commit(counts={"ops": 271})
+    assert run_gate("--base", "main", "--no-times").code == 1
 
 
 def test_other_dependencies_are_another_subject(repository: Repository) -> None:
