@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from statistics import mean, stdev
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from .cases import CompileTime, named
 from .mutants import HARMLESS
 from .records import KINDS, lines, log_ratios
 from .replay import Rates, Recorded, replay
-from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan
+from .tables import Line, mutant_table, noise_table, pairing_table, runs_table, table, verdict
+from .verdict import Plan
 
 BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -21,75 +18,6 @@ CAUGHT = {0.03: 0.80, 0.05: 0.95, 0.10: 1.0}
 ALARMS = 0.01
 LAUNCHES = 40  # of each kind: fewer say too little
 RUNS = {"same": len(HARMLESS), "slower": 5}  # real ones; each head that is base has one harmless edit
-
-Line = Mapping[str, Any]
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def verdict(met: bool) -> str:
-    return "met" if met else "**not met**"
-
-
-def pairing_table(lines: Sequence[Line]) -> str:
-    """Each way to pair: spread of one launch's ratio, seconds, and their product; the least is best."""
-    rows = []
-    keys = dict.fromkeys((line["design"], named(line["case"])) for line in lines)
-    for design, case in sorted(keys, key=lambda key: (str(key[1]), key[0])):
-        chosen = [line for line in lines if line["design"] == design and named(line["case"]) == case]
-        if len(chosen) < 2:
-            continue
-        spread = stdev(line["log_ratio"] for line in chosen)
-        seconds = mean(line["seconds"] for line in chosen)
-        bias = mean(line["log_ratio"] for line in chosen)
-        rows.append(
-            [
-                str(case),
-                design,
-                str(len(chosen)),
-                f"{spread:.2%}",
-                f"{bias:+.2%}",
-                f"{seconds:.1f}",
-                f"{1e4 * spread**2 * seconds:.1f}",
-            ]
-        )
-    header = ["case", "pairing", "launches", "noise", "bias", "s", "variance x s, %²s"]
-    return table(header, rows)
-
-
-def noise_table(lines: Sequence[Line]) -> str:
-    """Noise and bias of one launch, and what an injected slowdown of 5% looks like, of each machine."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    machines = told_apart(line["about"] for line in lines)
-    for line in sorted(lines, key=lambda line: (line["case"], machines[line["about"]])):
-        of_case = found.setdefault((line["case"], machines[line["about"]]), {kind: [] for kind in KINDS})
-        of_case[line["kind"]].append(line["log_ratio"])
-    rows = []
-    for (case, machine), of_case in found.items():
-        same, injected = (of_case[kind] for kind in KINDS)
-        spread = stdev(same) if len(same) > 1 else math.nan
-        rows.append(
-            [
-                case,
-                machine,
-                str(len(same)),
-                f"{spread:.2%}",
-                f"{mean(same):+.2%} ± {1.96 * spread / math.sqrt(len(same)):.2%}" if same else "",
-                f"{math.expm1(mean(injected)):+.1%} ({len(injected)})" if injected else "",
-            ]
-        )
-    header = ["case", "machine", "A/A launches", "noise of a launch", "bias", "5% injected (launches)"]
-    return table(header, rows)
-
-
-def told_apart(abouts: Iterable[str]) -> dict[str, str]:
-    """What tells machines and versions apart, out of all that stands beside their figures."""
-    parts = {about: about.split(", ") for about in sorted(set(abouts))}
-    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
-    return {about: ", ".join(part for part in found if part not in common) for about, found in parts.items()}
 
 
 HEADER = ("every step slower by", "runs that are red", "target", "", "single cases", "undecided", "launches")
@@ -136,54 +64,6 @@ def replay_table(
         progress(f"replay of {effect:.0%}, {most} launches at most")
         rows.append(power_row(replay(recorded, plan, effect=effect, runs=runs, most=most)))
     return table(HEADER, rows)
-
-
-OUTCOMES = {0: "green", 1: "red", 3: "undecided"}
-
-
-def mutant_table(lines: Sequence[Line]) -> str:
-    """Each mistake: what the gate named, and whether it is what it should have named."""
-    rows = []
-    for line in lines:
-        named = ", ".join(line["named"])
-        right = line["exit_code"] == 1 and line["cause"] in named + line["headline"]
-        outcome = OUTCOMES[line["exit_code"]]
-        rows.append(
-            [line["name"], line["cause"], f"{outcome}: {named}" if named else outcome, verdict(right)]
-        )
-    return table(["mistake", "should name", "said", ""], rows)
-
-
-def tally(count: int, runs: Sequence[int], what: str) -> str:
-    return f"{count} of {len(runs)} {what}: {verdict(count == len(runs))}."
-
-
-def runs_table(lines: Sequence[Line]) -> str:
-    """Real runs of the shipped budget: a harmless edit is to be green, what is slower red."""
-    rows = []
-    for line in sorted(lines, key=lambda line: KINDS.index(line["kind"])):
-        verdicts = line["verdicts"].values()
-        kinds = Counter(kind for kind, _, _ in verdicts)
-        rows.append(
-            [
-                line["edit"],
-                OUTCOMES[line["exit_code"]],
-                ", ".join(
-                    f"{kinds[kind]} {kind}" for kind in (SLOWER, FASTER, SAME, INCONCLUSIVE) if kinds[kind]
-                ),
-                f"{max((launches for _, _, launches in verdicts), default=0)}",
-                line["minutes"],
-            ]
-        )
-    codes = {kind: [line["exit_code"] for line in lines if line["kind"] == kind] for kind in KINDS}
-    said = [
-        tally(
-            sum(code != 1 for code in codes["same"]), codes["same"], "harmless edits without a false alarm"
-        ),
-        tally(codes["same"].count(0), codes["same"], "of them green, every case decided"),
-        tally(codes["slower"].count(1), codes["slower"], "slower heads red"),
-    ]
-    return " ".join(said) + "\n\n" + table(["head", "outcome", "cases", "launches", "minutes"], rows)
 
 
 NOT_YET = "Not recorded yet."
@@ -243,18 +123,28 @@ def recorded_where(recorded: Sequence[Line]) -> str:
     return f"{when} One line a launch in benchmarks/gate/recorded.".strip()
 
 
-def shipped_launches(runs: Sequence[Line]) -> int | None:
-    """Launches that the default time has room for: the least of the runs that used it up.
+USED_UP = 0.9  # of its time: one more launch would not have fitted
 
-    A run of which every case is decided ends before its time; where all did, the most that one took.
+
+def shipped_launches(runs: Sequence[Line]) -> list[int]:
+    """Launches that the default time has room for, the fewest and the most; [] where nothing was timed.
+
+    A run that ended early, every case decided, had room for more than it took.
     """
     taken = [
-        (max(launches for _, _, launches in verdicts), any(kind == INCONCLUSIVE for kind, _, _ in verdicts))
-        for verdicts in (line["verdicts"].values() for line in runs)
-        if verdicts
+        (max(launches for _, _, launches in run["verdicts"].values()), used_up(run["minutes"]))
+        for run in runs
+        if run["verdicts"]
     ]
-    used_up = [launches for launches, undecided in taken if undecided]
-    return min(used_up) if used_up else max((launches for launches, _ in taken), default=None)
+    most = max((launches for launches, _ in taken), default=0)
+    fewest = min((launches for launches, used in taken if used), default=most)
+    return sorted({fewest, most} - {0})
+
+
+def used_up(minutes: str) -> bool:
+    """Whether a run that took ``9.4 of 9.5`` minutes had no time left."""
+    used, _, whole = minutes.partition(" of ")
+    return float(used) >= USED_UP * float(whole)
 
 
 def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]) -> str:
@@ -264,9 +154,8 @@ def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]
         f"{replays:,} gate runs replayed over the A/A launches, drawn by launch. A run is red when any "
         "case is called slower; a change that slows one case alone is caught as the single cases are."
     ]
-    shipped = shipped_launches(runs)
-    for most, why in ((shipped, "what the default time has room for"), (plan.most, "however long they take")):
-        if most is not None:
-            rows = replay_table(log_ratios("same"), plan, most, replays, progress)
-            parts.append(f"With {most} launches at most, {why}:\n\n{rows}")
+    rooms = dict.fromkeys(shipped_launches(runs), "what the default time had room for in a real run")
+    for most, why in {**rooms, plan.most: "however long they take"}.items():
+        rows = replay_table(log_ratios("same"), plan, most, replays, progress)
+        parts.append(f"With {most} launches at most, {why}:\n\n{rows}")
     return "\n\n".join(parts)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gate import campaign, proof, recording, records
+from benchmarks.gate import campaign, proof, recording, records, tables
 from benchmarks.gate.__main__ import gate
 from benchmarks.gate.campaign import run_gates, try_mutants, write_page
 from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
@@ -96,7 +96,7 @@ def test_every_pairing_gets_as_many_launches(repository: Repository, monkeypatch
     designs = {name: replace(design, steps=at_once) for name, design in recording.DESIGNS.items()}
     monkeypatch.setattr(recording, "DESIGNS", designs)
     compare_designs(2, 5.0, QUIET, repository.root)
-    table = proof.pairing_table(lines("pairing"))
+    table = tables.pairing_table(lines("pairing"))
     for design in designs:
         assert table.count(f"| {design} | 2 |") == 3, "three cases"
 
@@ -108,11 +108,20 @@ def fill() -> None:
             append("launches", {"kind": "same", "log_ratio": 0.004 * (-1) ** i, **common})
             if not isinstance(case, CompileTime):
                 append("launches", {"kind": "slower", "log_ratio": 0.05, **common})
-    verdicts = {str(STEP): ["same", 1.0, 6]}
-    for kind in records.KINDS:
-        run = {"kind": kind, "edit": kind, "verdicts": verdicts, "minutes": "8.0 of 9"}
-        append("runs", {"exit_code": 0 if kind == "same" else 1, **run})
-    append("runs", {"exit_code": 3, **run, "kind": "same", "edit": "a rename"})
+    common = {"verdicts": {str(STEP): ["same", 1.0, 6]}, "minutes": "8.0 of 9"}
+    append("runs", {"kind": "same", "edit": "a helper", "exit_code": 0, **common})
+    append("runs", {"kind": "same", "edit": "a rename", "exit_code": 3, **common})
+    append("runs", {"kind": "slower", "edit": "5% injected", "exit_code": 1, **common})
+    append(
+        "runs",
+        {
+            "kind": "slower",
+            "edit": "5% again",
+            "exit_code": 1,
+            **common,
+            "verdicts": {str(STEP): ["slower", 1.05, 3]},
+        },
+    )
     mutants = (
         {"name": "a clone", "cause": "ops dispatched", "exit_code": 1, "named": ["ops dispatched in eager"]},
         {"name": "missed", "cause": "recompiles", "exit_code": 0, "named": []},
@@ -126,7 +135,7 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     fill()
     assert "do not rely on times yet" in proof.page(2), "twelve launches and a run of each kind are too few"
     monkeypatch.setattr(proof, "LAUNCHES", 12)
-    monkeypatch.setattr(proof, "RUNS", {"same": 2, "slower": 1})
+    monkeypatch.setattr(proof, "RUNS", {"same": 2, "slower": 2})
     docs = tmp_path / "docs"
     docs.mkdir()
     page = docs / "gate.md"
@@ -147,12 +156,14 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     assert by_name["a rename"][1:] == ["undecided", "1 same", "6", "8.0 of 9"]
     assert "2 of 2 harmless edits without a false alarm: met." in text
     assert "1 of 2 of them green, every case decided: **not met**." in text
-    assert "1 of 1 slower heads red: met." in text
+    assert "1 of 2 heads with 5% injected called slower by time: **not met**." in text, (
+        "red by a counter only"
+    )
     assert by_name["none (A/A)"][3] == "met"
     assert by_name["10%"][1] == "100.0%"
     assert by_name["5%"][3] == "met"
     assert by_name["5%"][4].startswith("100.0%"), "compiling, which has 10% for its least, does not count"
-    assert "With 6 launches at most, what the default time has room for" in text
+    assert "With 6 launches at most, what the default time had room for in a real run" in text
     assert "With 16 launches at most" in text
     assert "2026-01-01 to 2026-01-02" in text
     assert "do not rely on times yet" not in text
@@ -161,11 +172,11 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
 
 def test_machines_are_told_apart_by_what_differs() -> None:
     first, second = "2 cores, AVX2, torch 2.11", "2 cores, AVX512, torch 2.11"
-    assert proof.told_apart([first, second, first]) == {first: "AVX2", second: "AVX512"}
-    assert proof.told_apart([first]) == {first: first}
+    assert tables.told_apart([first, second, first]) == {first: "AVX2", second: "AVX512"}
+    assert tables.told_apart([first]) == {first: first}
     common = {"case": str(STEP), "kind": "same"}
     found = [{**common, "about": first, "log_ratio": ratio} for ratio in (0.01, -0.01)]
-    text = proof.noise_table([*found, {**common, "about": second, "kind": "slower", "log_ratio": 0.0488}])
+    text = tables.noise_table([*found, {**common, "about": second, "kind": "slower", "log_ratio": 0.0488}])
     assert f"| {STEP} | AVX2 | 2 | 1.41% | +0.00% ± 1.96% |  |" in text
     assert f"| {STEP} | AVX512 | 0 | nan% |  | +5.0% (1) |" in text
 
@@ -189,7 +200,7 @@ def test_a_mutant_is_timed_only_where_its_time_must_name_it(
     assert counted["named"] == ["ops captured"]
     assert "cases slower" not in counted["headline"]
     assert slow["named"] == ["slower"]
-    assert proof.mutant_table(lines("mutants")).count("| met |") == 2
+    assert tables.mutant_table(lines("mutants")).count("| met |") == 2
 
 
 def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
@@ -208,22 +219,23 @@ def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
     assert repository.left_behind() == set()
 
 
-def run_of(*verdicts: tuple[str, int]) -> dict[str, Any]:
-    return {"verdicts": {f"case {i}": [kind, 1.0, n] for i, (kind, n) in enumerate(verdicts)}}
+def run_of(minutes: float, *launches: int) -> dict[str, Any]:
+    verdicts = {f"case {i}": ["same", 1.0, n] for i, n in enumerate(launches)}
+    return {"verdicts": verdicts, "minutes": f"{minutes} of 9.5"}
 
 
 @pytest.mark.parametrize(
     ("runs", "launches"),
     [
-        ([run_of(("same", 2), ("inconclusive", 4)), run_of(("slower", 3), ("inconclusive", 3))], 3),
-        ([run_of(("same", 2), ("same", 4)), run_of(("slower", 2))], 4),
-        ([run_of(("same", 2)), run_of(("inconclusive", 4))], 4),
-        ([run_of()], None),
-        ([], None),
+        ([run_of(9.4, 2, 4), run_of(9.5, 3, 3), run_of(9.4, 5)], [3, 5]),
+        ([run_of(9.4, 4), run_of(5.0, 2)], [4]),
+        ([run_of(7.0, 2, 4), run_of(5.0, 2)], [4]),
+        ([{"verdicts": {}, "minutes": "0"}], []),
+        ([], []),
     ],
-    ids=["used up", "all decided", "one used up", "not timed", "none"],
+    ids=["used up", "one ended early", "all ended early", "not timed", "none"],
 )
-def test_launches_that_the_default_time_has_room_for(runs: list[Any], launches: int | None) -> None:
+def test_launches_that_the_default_time_has_room_for(runs: list[Any], launches: list[int]) -> None:
     assert proof.shipped_launches(runs) == launches
 
 
