@@ -109,7 +109,8 @@ class Result:
             breaks = [f for f in self.red_findings if f.what == "graph breaks"]
             others = [f for f in self.red_findings if f not in breaks]
             if breaks:
-                causes.insert(0, f"graph break in {breaks[0].case} at {breaks[0].detail}")
+                place = breaks[0].detail.partition(" Explanation:")[0]  # torch's advice is in the table
+                causes.insert(0, f"graph break in {breaks[0].case} at {place}")
             if others:
                 names = ", ".join(dict.fromkeys(f"{f.what} of {f.case}" for f in others[:3]))
                 more = f" and {len(others) - 3} more" if len(others) > 3 else ""

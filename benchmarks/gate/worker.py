@@ -173,7 +173,8 @@ def _graph_and_recompiles(step: Step) -> dict[str, Any]:
         broken = graph_counts(step)
         if not broken["graph_breaks"]:
             raise RuntimeError(f"{case} is {len(backend.ops)} graphs, and torch says nothing of a break")
-        return {**broken, "recompiles": None}
+        places = [_in_the_commit(place) for place in broken["graph_breaks"]]
+        return {**broken, "graph_breaks": places, "recompiles": None}
     found = {"graphs": 1, "ops": backend.ops[0]}
     with counters.count_compilation() as later:
         for size in OTHER_BATCH_SIZES:
@@ -186,6 +187,14 @@ def _graph_and_recompiles(step: Step) -> dict[str, Any]:
     torch.compiler.reset()
     breaks = [f"at another batch size or in another mode: {reason}" for reason in later.graph_breaks]
     return {**found, "graph_breaks": breaks, "recompiles": None if breaks else later.recompiles}
+
+
+def _in_the_commit(place: str) -> str:
+    """A graph break's file as its commit has it, and not where this side was checked out to."""
+    import lerobot_policy_act_compiled as subject
+
+    assert subject.__file__ is not None
+    return place.replace(f"{os.path.dirname(os.path.dirname(subject.__file__))}{os.sep}", "src/")
 
 
 def outputs(case: Case) -> dict[str, Any]:

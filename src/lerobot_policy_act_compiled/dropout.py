@@ -71,12 +71,21 @@ def _drop(x: Tensor, p: float, like: Tensor) -> Tensor:
 
 
 def attend(
-    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None
+    attention: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    padding: Tensor | None = None,
+    batch_size: int | None = None,
 ) -> Tensor:
     """What ``attention`` returns for ``(T, B, D)`` tensors, its dropout drawn by ``keep_mask``.
 
-    Scaled dot-product attention (Vaswani et al. 2017); ``padding`` is ``(B, T)``, True where a key
-    is not to be seen.
+    Scaled dot-product attention (Vaswani et al. 2017).
+
+    Args:
+        padding: ``(B, T)``, True where a key is not to be seen.
+        batch_size: of the result, where the tensors are ``(T, 1, D)``: the same for every sample until
+            dropout draws a mask for each.
     """
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
 
@@ -92,5 +101,8 @@ def attend(
     scaled = scores * attention.head_dim**-0.5
     if padding is not None:
         scaled = scaled.masked_fill(padding[:, None, None, :], float("-inf"))
-    weights = _drop(scaled.softmax(-1), attention.dropout, scores)
+    weights = scaled.softmax(-1)
+    if batch_size is not None:
+        scores, weights = (each.expand(batch_size, -1, -1, -1) for each in (scores, weights))
+    weights = _drop(weights, attention.dropout, scores)
     return attention.out_proj((weights @ v).permute(2, 0, 1, 3).flatten(2))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .configuration_act_compiled import ACTCompiledConfig
 from .eval_mode import policy_eval
-from .layers import LAYERS
+from .layers import LAYERS, decoder_input, first_token
 from .loss import Batch, Posterior, policy_forward, policy_loss, with_image_list
 
 STOCK_ACT_FORWARD = ACT.forward
@@ -45,14 +45,13 @@ def _posterior(model: ACT, batch: Batch, batch_size: int) -> tuple[Tensor, Tenso
 
     is_pad = batch["action_is_pad"]
     never_pad = is_pad.new_zeros((batch_size, len(prefix)), dtype=torch.bool)
-    encoded = model.vae_encoder(
+    encoded = first_token(
+        model.vae_encoder,
         tokens,
-        pos_embed=model.vae_encoder_pos_enc.transpose(0, 1),
-        key_padding_mask=torch.cat([never_pad, is_pad], dim=1),
+        model.vae_encoder_pos_enc.transpose(0, 1),
+        torch.cat([never_pad, is_pad], dim=1),
     )
-    mean, log_sigma_x2 = model.vae_encoder_latent_output_proj(encoded[0]).split(
-        model.config.latent_dim, dim=1
-    )
+    mean, log_sigma_x2 = model.vae_encoder_latent_output_proj(encoded).split(model.config.latent_dim, dim=1)
     return mean, log_sigma_x2
 
 
@@ -140,7 +139,7 @@ def act_forward(self: ACT, batch: Batch) -> tuple[Tensor, Posterior]:
 
     tokens, positions = _encoder_inputs(self, batch, latent)
     decoded = self.decoder(
-        positions.new_zeros((config.chunk_size, batch_size, config.dim_model)),
+        decoder_input(self.decoder, positions, config.chunk_size, batch_size),
         self.encoder(tokens, pos_embed=positions),
         encoder_pos_embed=positions,
         decoder_pos_embed=self.decoder_pos_embed.weight.unsqueeze(1),
