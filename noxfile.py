@@ -80,6 +80,13 @@ def ratios(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def limits(session: nox.Session) -> None:
+    """How fast compile_mode="auto" is and how fast the machine lets it be, into TORCH_COMPILE_ACT.md."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.limits", *session.posargs)
+
+
+@nox.session(default=False)
 def asv(session: nox.Session) -> None:
     """Run asv with the arguments given, for example -- run HEAD^!"""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))

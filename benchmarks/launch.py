@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from . import machine
 from .repository import ROOT
 from .workloads import Case, Step, prepare
 
@@ -159,6 +160,26 @@ def memory(cases: Sequence[Case]) -> dict[str, Any]:
     return {"bytes": peaks}
 
 
+def save(cases: Sequence[Case], into: str) -> dict[str, Any]:
+    """Compile the first case's action chunk ahead of time into the directory ``into``."""
+    from lerobot_policy_act_compiled import save_artifact
+
+    start = time.perf_counter()
+    save_artifact(prepare(cases[0]).policy, into)
+    return {"seconds": time.perf_counter() - start}
+
+
+def load(cases: Sequence[Case], saved: str) -> dict[str, Any]:
+    """Seconds to load what ``save`` made into a policy that is there, and to have its first action chunk."""
+    from lerobot_policy_act_compiled import load_artifact
+
+    step = prepare(cases[0])
+    start = time.perf_counter()
+    load_artifact(step.policy, saved).predict_action_chunk(step.batch)
+    step.wait()
+    return {"seconds": time.perf_counter() - start}
+
+
 def difference(cases: Sequence[Case]) -> dict[str, Any]:
     """Largest absolute difference of each case's actions from those of the first case."""
     results = [prepare(case)() for case in cases]
@@ -202,7 +223,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-ANSWERS = {f.__name__: f for f in (first_call, alternate, memory, difference, traced)}
+ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
+    f.__name__: f
+    for f in (first_call, alternate, memory, difference, traced, machine.rates, machine.work, save, load)
+}
 
 
 def main(argument: str) -> None:

@@ -10,12 +10,12 @@ a variant is which code does it:
 - ``stock-compiled``: torch.compile over stock LeRobot, where it can be one graph
 - ``eager``: made compile-friendly by ``patch_policy``, not compiled
 - ``compiled``: made compile-friendly, and the whole of it one graph (``fullgraph=True``)
+- ``auto``: the policy type ``act_compiled`` with ``compile_mode="auto"``: the fastest there is on the device
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from typing import Any
 SUITE_VERSION = "1"
 
 PHASES = ("inference", "training", "rollout", "rollout_ensemble")
-VARIANTS = ("stock", "stock-compiled", "eager", "compiled")
+VARIANTS = ("stock", "stock-compiled", "eager", "compiled", "auto")
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda")
 
@@ -101,7 +101,7 @@ class Case:
 
     @property
     def compiles(self) -> bool:
-        return self.variant in ("stock-compiled", "compiled")
+        return self.variant in ("stock-compiled", "compiled", "auto")
 
     def as_variant(self, variant: str) -> Case:
         return replace(self, variant=variant)
@@ -200,80 +200,20 @@ def prepare(
     import torch
     from lerobot.policies.act.modeling_act import ACTPolicy
 
-    from lerobot_policy_act_compiled import patch_policy
+    from .steps import step_of
 
-    if case.device not in available_devices():
-        raise ValueError(f"device {case.device!r} was asked for and torch sees none; use --device cpu")
+    check_device(case.device)
     workload = WORKLOADS[case.workload]
     training = case.phase == "training"
     torch.manual_seed(seed)
-    policy = ACTPolicy(make_config(workload, case.phase, **act)).to(case.device).train(training)
+    policy = ACTPolicy(make_config(workload, case.phase, **act)).to(case.device)
     batch = make_batch(
         workload, batch_size or (TRAINING_BATCH if training else 1), device=case.device, seed=seed
     )
-    if case.variant in ("eager", "compiled"):
-        patch_policy(policy)
-
-    def compile_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-        return torch.compile(function, fullgraph=True, backend=backend) if case.compiles else function
-
-    def precision() -> AbstractContextManager[Any]:
-        if case.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(case.device, dtype=torch.bfloat16)
-
-    make = _training_step if training else _inference_step if case.phase == "inference" else _rollout_step
-    return make(case, policy, batch, compile_graph, precision)
+    return step_of(case, policy, batch, backend=backend)
 
 
-Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
-Precision = Callable[[], AbstractContextManager[Any]]
-
-
-def _inference_step(
-    case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision
-) -> Step:
-    predict = compile_graph(policy.predict_action_chunk)
-
-    def work() -> Any:
-        with precision():
-            return predict(batch)
-
-    return Step(case, policy, batch, policy.predict_action_chunk, work)
-
-
-def _training_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision) -> Step:
-    optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
-    forward = policy.forward
-    if case.variant == "stock-compiled":
-        # Stock's forward reads its losses back, which no single graph can hold; its model can be one.
-        policy.model = compile_graph(policy.model)
-        loss_of = forward
-    else:
-        loss_of = compile_graph(forward)
-
-    def work() -> float:
-        with precision():
-            loss, parts = loss_of(batch)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return float(parts["l1_loss"])
-
-    return Step(case, policy, batch, forward, work)
-
-
-def _rollout_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision) -> Step:
-    """With a queue: one chunk predicted and all its actions taken. With ensembling: one action."""
-    forward = policy.predict_action_chunk
-    if case.compiles:
-        policy.predict_action_chunk = compile_graph(forward)
-    ticks = policy.config.n_action_steps
-
-    def work() -> Any:
-        with precision():
-            for _ in range(ticks):
-                action = policy.select_action(batch)
-        return action
-
-    return Step(case, policy, batch, forward, work)
+def check_device(device: str) -> None:
+    """Raise ValueError where torch has no such device."""
+    if device not in available_devices():
+        raise ValueError(f"device {device!r} was asked for and torch sees none; use --device cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -78,3 +79,23 @@ def tiny_batch() -> Make:
         return {key: value.to(dtype) if value.is_floating_point() else value for key, value in batch.items()}
 
     return make
+
+
+@pytest.fixture(scope="session")
+def camera_free_policy(tiny_policy: Make) -> Any:
+    """A stock policy whose only observation is the environment's state and its own: little to compile."""
+    from lerobot.configs.types import FeatureType, PolicyFeature
+
+    features = {
+        "observation.state": PolicyFeature(FeatureType.STATE, (4,)),
+        "observation.environment_state": PolicyFeature(FeatureType.ENV, (4,)),
+    }
+    return tiny_policy(input_features=features)
+
+
+@pytest.fixture
+def without_cameras(camera_free_policy: Any, tiny_batch: Make) -> tuple[Any, dict[str, Any]]:
+    """``camera_free_policy`` and a batch of four for it."""
+    batch = tiny_batch(4)
+    batch["observation.environment_state"] = batch["observation.state"].flip(0)
+    return copy.deepcopy(camera_free_policy), batch

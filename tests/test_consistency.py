@@ -106,28 +106,13 @@ def test_dropout_draws_stocks_numbers(tiny_policy: Make, tiny_batch: Make) -> No
     assert len(set(losses)) == 3
 
 
-@pytest.fixture
-def without_cameras(tiny_policy: Make, tiny_batch: Make) -> tuple[Any, Batch]:
-    """A policy whose only observation is the environment's state, and its batch.
-
-    The random numbers are drawn in the transformers. Inductor's kernels of the backbone, most of
-    its compile time, are compared in tests/policies/test_act_torch_compile.py.
-    """
-    from lerobot.configs.types import FeatureType, PolicyFeature
-
-    features = {
-        "observation.state": PolicyFeature(FeatureType.STATE, (4,)),
-        "observation.environment_state": PolicyFeature(FeatureType.ENV, (4,)),
-    }
-    batch = tiny_batch(4)
-    batch["observation.environment_state"] = batch["observation.state"].flip(0)
-    return tiny_policy(input_features=features), batch
-
-
 def test_inductor_has_stocks_actions_and_stocks_mean_loss_under_dropout(
     without_cameras: tuple[Any, Batch],
 ) -> None:
     """Inductor draws other random numbers than eager, so its loss under dropout is another sample.
+
+    Without cameras: the random numbers are drawn in the transformers. Inductor's kernels of the
+    backbone, most of its compile time, are compared in tests/policies/test_act_torch_compile.py.
 
     The check: means of 100 losses differ by less than 5 standard errors of their difference, a
     false alarm in less than one of a million runs were the seeds not fixed; and the spreads agree

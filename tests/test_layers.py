@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from benchmarks.counters import count_compilation, dispatched, trace
-from lerobot_policy_act_compiled.dropout import dropout
+from lerobot_policy_act_compiled.dropout import dropout, short_numbers
 from lerobot_policy_act_compiled.layers import CompileFriendlyFrozenBatchNorm2d
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
@@ -63,16 +63,17 @@ def compiled(module: nn.Module, backend: str = "inductor") -> Callable[..., Tens
     )
 
 
-def test_every_mask_is_drawn_anew_and_kept_for_the_backward_pass() -> None:
+@pytest.mark.parametrize("short", [False, True])
+def test_every_mask_is_drawn_anew_and_kept_for_the_backward_pass(short: bool) -> None:
     # Equal calls of an operator are merged to one: two masks of one shape must stay two.
     module = nn.Dropout(0.25)
     x, y = (torch.ones(64, 64, requires_grad=True) for _ in range(2))
     function = compiled(module)
-    with count_compilation() as compilation:
+    with count_compilation() as compilation, short_numbers(short):
         outputs = function(x, y)
+        again = function(x, y)
     assert compilation.graphs == 1
     sum(output.sum() for output in outputs).backward()
-    again = function(x, y)
     masks = [output != 0 for output in (*outputs, *again)]
     for i, mask in enumerate(masks):
         assert mask.float().mean() == pytest.approx(0.75, abs=0.03)  # 4 standard deviations
@@ -89,6 +90,32 @@ def test_a_graphs_dropout_is_eagers_under_one_seed() -> None:
     torch.manual_seed(3)
     found = compiled(module, "aot_eager")(x, x + 1)
     assert torch.allclose(torch.stack(found), torch.stack(expected))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_short_numbers_drop_as_many_and_keep_the_mean(p: float) -> None:
+    """A million elements, odd in number and transposed: 5 standard deviations, by rows, columns and lag."""
+    x = torch.ones(1001, 999).t()
+    torch.manual_seed(0)
+    with short_numbers():
+        first, second = compiled(nn.Dropout(p), "aot_eager")(x, x)
+    deviation = (p * (1 - p)) ** 0.5
+    for kept in ((first != 0).double(), (second != 0).double()):
+        assert abs(kept.mean() - (1 - p)) < 5 * deviation / x.numel() ** 0.5
+        for dim in (0, 1):
+            assert (kept.mean(dim) - (1 - p)).abs().max() < 5 * deviation / x.shape[dim] ** 0.5
+        centred = (kept - (1 - p)).t().flatten()  # in the order in which they were drawn
+        for lag in (1, 2, 3, 4, 8):
+            assert abs((centred[lag:] * centred[:-lag]).mean()) < 5 * deviation**2 / x.numel() ** 0.5
+    assert first.mean() == pytest.approx(1, abs=5 * (p / (1 - p)) ** 0.5 / x.numel() ** 0.5 + 1e-4)
+    assert not torch.equal(first, second)
+
+
+def test_a_probability_that_16_bits_cannot_tell_from_none_is_drawn_as_ever() -> None:
+    x = torch.ones(64, 64)
+    torch.manual_seed(0)
+    with short_numbers():
+        assert torch.equal(compiled(nn.Dropout(1e-6), "aot_eager")(x, x)[0] != 0, x != 0)
 
 
 def test_dropout_that_is_off_is_no_operation() -> None:

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ..collect import eager_counts, graph_counts
@@ -194,7 +195,7 @@ def _in_the_commit(place: str) -> str:
     import lerobot_policy_act_compiled as subject
 
     assert subject.__file__ is not None
-    return place.replace(f"{os.path.dirname(os.path.dirname(subject.__file__))}{os.sep}", "src/")
+    return place.replace(f"{Path(subject.__file__).parents[1]}{os.sep}", "src/")
 
 
 def outputs(case: Case) -> dict[str, Any]:

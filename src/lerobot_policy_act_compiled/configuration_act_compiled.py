@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "frozen", "auto")
 
 
 @PreTrainedConfig.register_subclass("act_compiled")
@@ -17,7 +17,8 @@ class ACTCompiledConfig(ACTConfig):
 
     Args:
         compile_model: compile the loss and the action chunk, each at its first call.
-        compile_mode: torch.compile's mode; one of COMPILE_MODES.
+        compile_mode: torch.compile's mode, or one of ours (see ``compiling``); one of COMPILE_MODES.
+        compile_fallback: run eager, with a warning, where the machine has no compiler.
 
     Raises:
         ValueError: ``compile_mode`` is none of COMPILE_MODES.
@@ -25,6 +26,7 @@ class ACTCompiledConfig(ACTConfig):
 
     compile_model: bool = False
     compile_mode: str = "default"
+    compile_fallback: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -91,8 +91,11 @@ def decoder_input(decoder: nn.Module, positions: Tensor, chunk_size: int, batch_
     Its self-attention sees these zeros and weights, which are the same for every sample until dropout
     draws its masks. Of pusht's training step that is 3% of the FLOPs.
     """
-    layer = decoder.layers[0] if type(decoder) is ACTDecoder and len(decoder.layers) > 0 else None
-    if type(layer) in _DECODER_LAYERS and attention_better_here(layer.self_attn, positions):
+    first = list(decoder.layers)[:1] if type(decoder) is ACTDecoder else []
+    if any(
+        type(layer) in _DECODER_LAYERS and attention_better_here(layer.self_attn, positions)
+        for layer in first
+    ):
         batch_size = 1
     return positions.new_zeros((chunk_size, batch_size, positions.shape[-1]))
 

@@ -24,10 +24,12 @@ from lerobot.policies.act.modeling_act import (
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
 
+from .compiling import call, compiled, mode_for
 from .configuration_act_compiled import ACTCompiledConfig
+from .dropout import short_numbers
 from .eval_mode import policy_eval
 from .layers import LAYERS, decoder_input, first_token
-from .loss import Batch, Posterior, policy_forward, policy_loss, with_image_list
+from .loss import Batch, LossParts, Posterior, policy_forward, policy_loss, with_image_list
 
 STOCK_ACT_FORWARD = ACT.forward
 
@@ -236,7 +238,9 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
         if not self._compiles():
             return super().forward(batch, *args, **kwargs)
         loss, parts = self._run(policy_loss, batch, *args, **kwargs)
-        return loss, {name: float(part) for name, part in parts.items()}
+        if loss.is_cuda:
+            loss, parts = _kept(loss), {name: _kept(part) for name, part in parts.items()}
+        return loss, LossParts(parts)
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: Batch, **kwargs: Any) -> Tensor:
@@ -244,9 +248,15 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
         if not self._compiles():
             return super().predict_action_chunk(batch, **kwargs)
         self.eval()
-        actions = self._run(_action_chunk, batch)
-        # CUDA graphs write every result to the same memory; the action queue outlives a call.
-        return actions if self.config.compile_mode == "default" else actions.clone()
+        actions = self._run(action_chunk, batch)
+        return _kept(actions) if actions.is_cuda else actions
+
+    def get_optim_params(self) -> Any:
+        """LeRobot's parameter groups; in mode ``auto`` for torch's fused AdamW, equal within rounding."""
+        groups = super().get_optim_params()
+        if self.config.compile_model and self.config.compile_mode == "auto":
+            return [{**group, "fused": True} for group in groups]
+        return groups
 
     def _compiles(self) -> bool:
         return self.config.compile_model and not torch.compiler.is_compiling()
@@ -254,20 +264,24 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
     def _run(self, function: Callable[..., Any], batch: Batch, *args: Any, **kwargs: Any) -> Any:
         wanted = (*self.config.input_features, *self.config.output_features, "action_is_pad")
         batch = {key: batch[key] for key in wanted if key in batch}  # a new "task" or "index" is no new graph
-        key = (function, self.config.compile_mode)
-        compiled = self.__dict__.setdefault("_compiled", {})
-        if key not in compiled:
-            compiled[key] = torch.compile(function, fullgraph=True, mode=self.config.compile_mode)
-        try:
-            return compiled[key](self, batch, *args, **kwargs)
-        except Exception:
-            function(self, batch, *args, **kwargs)  # a bad batch fails here too, with LeRobot's own error
-            raise
+        mode = mode_for(self.config.compile_mode, next(self.parameters()).device.type)
+        made = self.__dict__.setdefault("_compiled", {})
+        if (function, mode) not in made:
+            made[function, mode] = compiled(function, mode, inference=function is action_chunk)
+        fallback = self.config.compile_fallback
+        with short_numbers(self.config.compile_mode == "auto"):
+            return call(made[function, mode], function, fallback, self, batch, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the compiled functions: a copy makes its own at its first call."""
         return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
 
 
-def _action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:
+def _kept(result: Tensor) -> Tensor:
+    """A copy: CUDA graphs write every call's results to the same memory, and users keep them for longer."""
+    return result.clone()
+
+
+def action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:
+    """Actions ``(B, S, action_dim)`` of a policy in eval mode; ``batch`` has its cameras one by one."""
     return self.model(with_image_list(self.config, batch))[0]

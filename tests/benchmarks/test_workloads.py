@@ -49,6 +49,7 @@ def test_a_case_names_itself() -> None:
     assert [variant for variant in VARIANTS if case.as_variant(variant).compiles] == [
         "stock-compiled",
         "compiled",
+        "auto",
     ]
 
 
@@ -90,6 +91,7 @@ def test_weights_are_seeded() -> None:
         or not Case("tiny", phase, variant).compiles
     ],
 )
+@pytest.mark.usefixtures("without_inductor")  # "auto" compiles by itself
 def test_a_step_works_in_every_variant(phase: str, variant: str) -> None:
     case = Case("tiny", phase, variant)
     step = prepare(case, batch_size=1, backend="eager")

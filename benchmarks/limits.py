@@ -1,0 +1,222 @@
+"""How fast the fastest mode is, and how fast the machine lets it be: ``nox -s limits``.
+
+Every row is ``compile_mode="auto"`` against stock LeRobot eager in fp32, by turns in one process, over
+fresh launches. Beside it stands the limit: what the step's matrix work takes at the rate of
+``torch.mm`` on this machine and precision, or its memory traffic at the rate of a copy, whichever is
+longer. It is written into TORCH_COMPILE_ACT.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .launch import as_request, launch
+from .ratios import Row, described, spread, table, write_between_markers
+from .repository import ROOT, MeasurementError
+from .workloads import Case
+
+PAGE = "TORCH_COMPILE_ACT.md"
+BEGIN, END = "<!-- limits {device}: written by nox -s limits -->", "<!-- /limits {device} -->"
+SECONDS = 40  # of steps in a launch, both variants together
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """A step's speed-up over stock eager fp32 that is to be reached."""
+
+    workload: str
+    phase: str
+    precision: str
+    target: float
+
+    def cases(self, device: str) -> list[Case]:
+        return [
+            Case(self.workload, self.phase, "stock", device=device),
+            Case(self.workload, self.phase, "auto", self.precision, device),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workload} {self.phase}, {self.precision}"
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """The longest that a first call may take, s."""
+
+    workload: str
+    phase: str
+    target: float
+    warm: bool = False  # the caches are full
+    artifact: bool = False  # from a saved artifact
+
+    def __str__(self) -> str:
+        how = "from an artifact" if self.artifact else "warm start" if self.warm else "cold compile"
+        return f"{self.workload} {self.phase}: {how}"
+
+
+SPEED_UPS = {
+    "cpu": (
+        SpeedUp("aloha", "inference", "fp32", 1.38),
+        SpeedUp("aloha", "inference", "bf16", 2.75),
+        SpeedUp("aloha_3cam", "inference", "fp32", 1.38),
+        SpeedUp("pusht", "training", "fp32", 1.25),
+        SpeedUp("pusht", "training", "bf16", 1.9),
+        SpeedUp("aloha", "training", "fp32", 1.25),
+    ),
+    "cuda": (
+        SpeedUp("aloha", "inference", "fp32", 4),
+        SpeedUp("aloha", "inference", "bf16", 6),
+        SpeedUp("aloha", "training", "fp32", 2.5),
+        SpeedUp("aloha", "training", "bf16", 4),
+        SpeedUp("aloha", "rollout_ensemble", "fp32", 4),
+    ),
+}
+FIRST_CALLS = (
+    Seconds("aloha", "inference", 8),
+    Seconds("aloha", "inference", 2.5, warm=True),
+    Seconds("aloha", "inference", 1.5, artifact=True),
+    Seconds("pusht", "training", 25),
+)
+MEMORY = ("pusht", "training", 0.85)
+
+
+def limit(work: dict[str, Any], rates: dict[str, float], precision: str) -> float:
+    """Seconds that the machine needs for a step: its matrix work, or its least memory traffic."""
+    return max(work["flops"] / rates[precision], work["bytes"] / rates["bytes"])
+
+
+def speed_up_row(wanted: SpeedUp, launches: Sequence[dict[str, Any]], rates: dict[str, float]) -> Row:
+    """Each launch holds seconds by variant, and the ``work`` of the step."""
+    ratios = [
+        median(stock / ours for stock, ours in zip(each["stock"], each["auto"], strict=True))
+        for each in launches
+    ]
+    stock, ours = (1e3 * median(median(each[name]) for each in launches) for name in ("stock", "auto"))
+    least = 1e3 * limit(launches[0]["work"], rates, wanted.precision)
+    return Row(
+        f"{wanted}",
+        f"{spread(ratios)}x: {ours:.1f} of {stock:.1f} ms; limit {stock / least:.2f}x ({least:.1f} ms)",
+        f"≥ {wanted.target}x",
+        median(ratios) >= wanted.target,
+    )
+
+
+def seconds_row(wanted: Seconds, found: Sequence[dict[str, float]]) -> Row:
+    seconds = [each["seconds"] for each in found]
+    fixed = [each["fixed"] for each in found if "fixed" in each]
+    apart = f"; {median(fixed):.1f} s more for the process's first compile, whatever it is" if fixed else ""
+    return Row(
+        f"{wanted}", f"{spread(seconds)} s{apart}", f"≤ {wanted.target} s", median(seconds) <= wanted.target
+    )
+
+
+def measure(launches: int, device: str, only: Sequence[str]) -> tuple[list[Row], str]:
+    """Every row whose name holds one of ``only``, or all; and what they were measured on."""
+    speed_ups = [row for row in SPEED_UPS[device] if _asked(str(row), only)]
+    firsts = [row for row in FIRST_CALLS if _asked(str(row), only)]
+    memory = _asked("memory", only)
+    rows: list[Row] = []
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Progress(*columns, console=Console(stderr=True)) as progress,
+    ):
+        total = 1 + len(speed_ups) * (launches + 1) + sum(launches + row.warm for row in firsts) + memory
+        task = progress.add_task("", total=total)
+        warm = Path(directory) / "warm"
+
+        def ask(do: str, cases: list[Case], cache: Path = warm, **options: Any) -> dict[str, Any]:
+            progress.update(task, description=f"{do.replace('_', ' ')}: {cases[-1]}")
+            answer = launch(as_request(do, cases, **options), inductor_cache=cache)
+            progress.advance(task)
+            return answer
+
+        answer = ask("rates", [Case("tiny", "inference", "stock", device=device)])
+        rates, about = answer["rates"], described(answer["environment"], launches, device)
+        for wanted in speed_ups:
+            cases = wanted.cases(device)
+            work = ask("work", [cases[1].as_variant("eager")])["work"]
+            found = []
+            for _ in range(launches):
+                seconds = ask("alternate", cases, seconds=SECONDS)["seconds"]
+                found.append({case.variant: seconds[str(case)] for case in cases} | {"work": work})
+            rows.append(speed_up_row(wanted, found, rates))
+        for first in firsts:
+            found_seconds = _first_calls(first, device, launches, ask, Path(directory))
+            rows += [seconds_row(first, found_seconds)]
+        if memory:
+            workload, phase, most = MEMORY
+            cases = [Case(workload, phase, variant, device=device) for variant in ("stock", "auto")]
+            peaks = ask("memory", cases)["bytes"]
+            stock, ours = (peaks[str(case)] for case in cases)
+            rows.append(
+                Row(
+                    f"{workload} {phase}: peak memory, share of stock eager's",
+                    f"{ours / stock:.2f}; {ours / 2**20:.0f} MiB",
+                    f"≤ {most}",
+                    ours <= most * stock,
+                )
+            )
+    reached = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items() if name != "bytes")
+    return rows, f"{about} torch.mm reaches {reached}; a copy {rates['bytes'] / 1e9:.0f} GB/s."
+
+
+def _asked(name: str, only: Sequence[str]) -> bool:
+    return not only or any(part in name for part in only)
+
+
+def _first_calls(
+    first: Seconds, device: str, launches: int, ask: Any, directory: Path
+) -> list[dict[str, float]]:
+    case = Case(first.workload, first.phase, "auto", device=device)
+    if first.artifact:
+        artifact = directory / "artifact"
+        ask("save", [case], into=str(artifact))
+        return [ask("load", [case], saved=str(artifact)) for _ in range(launches - 1)]
+    cache = directory / f"{case}"
+    found = []
+    for turn in range(launches + first.warm):
+        answer = ask("first_call", [case], cache if first.warm else cache / str(turn))
+        if not (first.warm and turn == 0):
+            found.append({"seconds": answer["cases"][str(case)]["seconds"], "fixed": answer["fixed_seconds"]})
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: measured; 2: could not. A target that is not met is said in the table."""
+    parser = argparse.ArgumentParser(prog="nox -s limits --", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--launches", type=int, default=3, help="fresh processes per figure (default 3)")
+    parser.add_argument("--device", default="cpu", choices=tuple(SPEED_UPS))
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="WORDS", help="rows whose name holds these; printed only"
+    )
+    args = parser.parse_args(argv)
+    if args.launches < 2:
+        parser.error("--launches takes at least 2")
+    try:
+        rows, about = measure(args.launches, args.device, args.only)
+        text = table(rows, (), about)
+        print(text)
+        if not args.only:
+            write_between_markers(
+                text, ROOT / PAGE, BEGIN.format(device=args.device), END.format(device=args.device)
+            )
+    except (RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
+        print(f"limits: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""How much faster does torch.compile make ACT on this machine?
+
+One command, one table: stock LeRobot eager, the same policy made compile-friendly, and compiled, by
+turns in one process. Nothing is downloaded. Compiling takes from ten seconds to some minutes.
+
+    python examples/benchmark_act_compile.py                        # aloha, inference, CPU
+    python examples/benchmark_act_compile.py --device cuda --precision bf16
+    python examples/benchmark_act_compile.py --phase training --workload pusht
+    python examples/benchmark_act_compile.py --policy-path outputs/train/.../pretrained_model --hz 50
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is not installed
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
+from benchmarks.launch import environment
+from benchmarks.workloads import PRECISIONS, WORKLOADS
+
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "frozen", "auto")
+PHASES = ("inference", "training", "rollout")
+DEVICES = ("cpu", "cuda", "mps")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    what = parser.add_argument_group("what is measured").add_mutually_exclusive_group()
+    add = what.add_argument
+    add(
+        "--workload",
+        default="aloha",
+        choices=list(WORKLOADS),
+        help="a preset with random weights (default aloha: one camera of 480 x 640)",
+    )
+    add(
+        "--policy-path",
+        type=Path,
+        metavar="DIR",
+        help="a checkpoint that LeRobot saved: the directory with config.json and model.safetensors",
+    )
+    add(
+        "--config", type=Path, metavar="FILE", help="a checkpoint's config.json alone; the weights are random"
+    )
+    add = parser.add_argument
+    add(
+        "--phase",
+        default="inference",
+        choices=PHASES,
+        help="inference (default): one action chunk a step; training: forward, backward and optimizer; "
+        "rollout: one select_action a step, most of which only take from the queue",
+    )
+    add("--device", default="cpu", choices=DEVICES, help="default cpu")
+    add(
+        "--precision",
+        default="fp32",
+        choices=PRECISIONS,
+        help="bf16: autocast in the variants of ours, actions then differ by about 1e-2; stock stays fp32",
+    )
+    add(
+        "--compile-mode",
+        default="auto",
+        choices=MODES,
+        help="auto (default): the fastest there is for the device; TORCH_COMPILE_ACT.md explains all of them",
+    )
+    add("--batch-size", type=int, metavar="N", help="default 1, in training 8")
+    add("--num-runs", type=int, default=50, metavar="N", help="steps of each variant (default 50)")
+    add(
+        "--hz",
+        type=float,
+        metavar="RATE",
+        help="a robot's control rate: how many steps would miss their tick",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write result.md, result.json, latency.svg and latency.png there",
+    )
+    args = parser.parse_args(argv)
+    for name in ("batch_size", "num_runs", "hz"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            parser.error(f"--{name.replace('_', '-')} is {value}; it must be greater than 0")
+    if args.num_runs < 2:
+        parser.error("--num-runs is 1; a spread needs at least 2")
+    return args
+
+
+def rows(found: Sequence[Timed], hz: float | None, batch_size: int) -> tuple[list[str], list[list[str]]]:
+    """The table: a heading and one line a variant."""
+    stock = found[0]
+    heading = ["", "median", "p95", "p99", "spread", "speed-up (95%)", "samples/s", "Hz"]
+    heading += [f"missed at {hz:g} Hz"] if hz else []
+    heading += ["first call", "pays off after", "peak memory", "graph breaks", "kernels", "difference"]
+    lines = []
+    for timed in found:
+        times, low, high = speed_up(stock, timed)
+        seconds = (timed.median, timed.percentile(95), timed.percentile(99))
+        line = [timed.name, *(f"{1e3 * second:.2f} ms" for second in seconds)]
+        line += [f"{timed.spread:.0%}", "" if timed is stock else f"{times:.2f}x ({low:.2f} to {high:.2f})"]
+        line += [f"{batch_size / timed.median:.1f}", f"{1 / timed.median:.1f}"]
+        line += [f"{timed.missed(hz):.0%}"] if hz else []
+        steps = pays_off(stock, timed)
+        if timed.first_call is None:
+            line += ["", ""]
+        else:
+            line += [f"{timed.first_call:.1f} s", f"{steps:,} steps" if steps else "never"]
+        line += [f"{timed.peak_memory / 2**20:.0f} MiB" if timed.peak_memory is not None else "unknown"]
+        line += ["" if value is None else str(value) for value in (timed.graph_breaks, timed.kernels)]
+        line += ["" if timed.difference is None or timed is stock else f"{timed.difference:.0e}"]
+        lines.append(line)
+    return heading, lines
+
+
+def markdown(title: str, about: str, heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    table = [f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *lines)]
+    return "\n".join([f"# {title}", "", about, "", *table, ""])
+
+
+def draw(found: Sequence[Timed], title: str, hz: float | None, directory: Path) -> None:
+    """Latency distributions side by side, the deadline drawn in; readable on light and dark pages."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    grey, colours = "#808080", ("#808080", "#4c78a8", "#e4572e")
+    style = dict.fromkeys(
+        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), grey
+    )
+    with rc_context({**style, "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(8, 0.9 + 0.8 * len(found)), layout="constrained")
+        axes = figure.add_subplot()
+        for at, (timed, colour) in enumerate(zip(reversed(found), reversed(colours), strict=True)):
+            milliseconds = [1e3 * second for second in timed.seconds]
+            heights = [
+                at + 0.25 * (i * 0.618 % 1 - 0.5) for i in range(len(milliseconds))
+            ]  # apart, not random
+            axes.scatter(milliseconds, heights, s=10, alpha=0.6, color=colour, linewidths=0)
+            middle = 1e3 * timed.median
+            axes.plot([middle, middle], [at - 0.3, at + 0.3], color=colour, linewidth=2.5)
+            text = {"color": colour, "ha": "center", "va": "bottom", "fontsize": 9}
+            axes.annotate(f"{middle:.1f} ms", (middle, at + 0.32), **text)
+        if hz:
+            axes.axvline(1e3 / hz, color="#d62728", linestyle="--", linewidth=1)
+            text = {"color": "#d62728", "va": "top", "fontsize": 9, "textcoords": "offset points"}
+            axes.annotate(f"{hz:g} Hz", (1e3 / hz, len(found) - 0.45), xytext=(3, 0), **text)
+        axes.set_yticks(range(len(found)), [timed.name for timed in reversed(found)])
+        axes.set_ylim(-0.5, len(found) - 0.35)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("one step, ms")
+        axes.set_title(title, fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        for suffix in ("svg", "png"):
+            figure.savefig(directory / f"latency.{suffix}", transparent=True, dpi=150)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    path = args.policy_path or args.config
+    source = from_checkpoint(path) if path else from_workload(args.workload, args.phase)
+    batch_size = args.batch_size or (8 if args.phase == "training" else 1)
+    how = f"{args.precision}, batch {batch_size}, {args.compile_mode}"
+    title = f"{source.name} {args.phase} on {args.device}, {how}"
+    with console.status(title) as status:
+        found = compare(
+            source,
+            args.phase,
+            device=args.device,
+            precision=args.precision,
+            batch_size=batch_size,
+            runs=args.num_runs,
+            mode=args.compile_mode,
+            progress=lambda text: status.update(f"{title}: {text}"),
+        )
+    here = environment()
+    about = (
+        f"torch {here['torch']}, LeRobot {here['lerobot']}, Python {here['python']}, {here['threads']} "
+        f"threads, {here['cpu']}; {args.num_runs} steps each, by turns in one process"
+    )
+    heading, lines = rows(found, args.hz, batch_size)
+    table = Table("", *(line[0] for line in lines), title=title, caption=about)
+    for at, name in enumerate(heading[1:], start=1):
+        table.add_row(name, *(line[at] for line in lines))
+    Console().print(table)
+    if args.output is not None:
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "result.md").write_text(markdown(title, about, heading, lines), encoding="utf-8")
+        document: dict[str, Any] = {
+            "title": title,
+            "about": here,
+            "variants": [asdict(timed) for timed in found],
+        }
+        (args.output / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        draw(found, title, args.hz, args.output)
+        console.print(f"written to {args.output}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: measured; 2: could not, and one line says why."""
+    args = arguments(argv)
+    console = Console(stderr=True)
+    try:
+        run(args, console)
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+            text = f"not enough memory; try a smaller --batch-size ({text[:150]})"
+        print(f"benchmark_act_compile: {text[:500]}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""A policy's action chunk compiled ahead of time: a robot loads it in a second, and needs no compiler.
+
+``save_artifact`` exports the chunk with the weights as constants and compiles it by AOTInductor;
+``load_artifact`` puts it into a policy that has those weights. An artifact is a directory: ``model.pt2``
+is torch's package, ``about.json`` says what it was made of, and nothing that differs is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from torch import Tensor, nn
+
+from .inductor import compile_ahead, lacks_compiler, load_ahead, settings
+from .loss import Batch, with_image_list
+
+FORMAT = 1
+MODEL, ABOUT = "model.pt2", "about.json"
+# What LeRobot's configuration says of training, of files and of the queue changes no action chunk.
+NOT_OF_THE_CHUNK = (
+    "n_action_steps",
+    "temporal_ensemble_coeff",
+    "dropout",
+    "kl_weight",
+    "optimizer_",
+    "push_to",
+    "repo_id",
+    "private",
+    "tags",
+    "license",
+    "pretrained_",
+    "device",
+    "use_amp",
+    "use_peft",
+    "compile_",
+)
+
+Policy = TypeVar("Policy", bound=ACTPolicy)
+
+
+class _Chunk(nn.Module):
+    """A policy's action chunk as a module of observations, which is what torch.export takes."""
+
+    def __init__(self, policy: ACTPolicy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        return self.policy.model(with_image_list(self.policy.config, observations))[0]  # type: ignore[no-any-return,unused-ignore]
+
+
+def weights_hash(policy: ACTPolicy) -> str:
+    """SHA-256 of the state dict: names, dtypes, shapes and bytes. 0.3 s for ACT's 200 MB."""
+    found = hashlib.sha256()
+    for name, value in sorted(policy.state_dict().items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(memoryview(value.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()))
+    return found.hexdigest()
+
+
+def _observations(policy: ACTPolicy, batch_size: int) -> dict[str, Tensor]:
+    """Zeros of the shapes that the policy's configuration names, on its device."""
+    device = next(policy.parameters()).device
+    return {
+        name: torch.zeros(batch_size, *feature.shape, device=device)
+        for name, feature in policy.config.input_features.items()
+    }
+
+
+def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]:
+    """What decides whether an artifact may be run."""
+    device = next(policy.parameters()).device
+    config = {
+        name: value for name, value in asdict(policy.config).items() if not name.startswith(NOT_OF_THE_CHUNK)
+    }
+    kind = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+    return json.loads(  # as it is read back: tuples are lists, enumerations their values
+        json.dumps(
+            {
+                "format": FORMAT,
+                "torch": torch.__version__,
+                "device": f"{device.type} ({kind})",
+                "precision": settings()["precision"],
+                "configuration": config,
+                "inputs": {name: list(value.shape) for name, value in observations.items()},
+                "weights": weights_hash(policy),
+            },
+            default=str,
+        )
+    )
+
+
+def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int = 1) -> Path:
+    """Compile the policy's action chunk ahead of time; minutes, once, on a machine with a compiler.
+
+    Args:
+        policy: made compile-friendly, on the device it will run on; it is set to eval mode.
+        directory: is made; what it holds of an earlier artifact is replaced.
+        batch_size: of the observations that the artifact will take, and no other.
+
+    Raises:
+        ValueError: ``batch_size`` is no positive number.
+        RuntimeError: the machine has no compiler.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    about = directory / ABOUT
+    about.unlink(missing_ok=True)  # written last: without it what lies here is no artifact
+    policy.eval()
+    observations = _observations(policy, batch_size)
+    try:
+        compile_ahead(_Chunk(policy), (observations,), directory / MODEL)
+    except Exception as error:
+        if lacks_compiler(error):
+            raise RuntimeError("save_artifact needs a C++ compiler (g++) and torch finds none") from error
+        raise
+    about.write_text(json.dumps(_about(policy, observations), indent=1), encoding="utf-8")
+    return directory
+
+
+def load_artifact(policy: Policy, directory: str | Path) -> Policy:
+    """Let ``policy.predict_action_chunk`` run what ``save_artifact`` wrote; the same object is returned.
+
+    Raises:
+        ValueError: there is no artifact in ``directory``, or it is of another torch, device,
+            configuration or other weights; the message names what differs.
+    """
+    directory = Path(directory)
+    try:
+        about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
+        sizes = {value[0] for value in about["inputs"].values()}
+        (batch_size,) = sizes
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise ValueError(f"{directory} holds no complete artifact; make one by save_artifact") from None
+    expected = _about(policy, _observations(policy, batch_size))
+    for name, value in expected.items():
+        if about.get(name) != value:
+            theirs, ours = _difference(about.get(name), value)
+            raise ValueError(
+                f"the artifact in {directory} is of other {name} ({theirs}, here {ours}); "
+                "make it anew by save_artifact"
+            )
+    run = load_ahead(directory / MODEL)
+    policy.predict_action_chunk = _Loaded(policy, run, about["inputs"])  # type: ignore[method-assign,assignment]
+    return policy
+
+
+def _difference(theirs: Any, ours: Any) -> tuple[str, str]:
+    """What differs, short enough for one line."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        name = next(name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name))
+        return f"{name}: {theirs.get(name)}", str(ours.get(name))
+    return str(theirs)[:40], str(ours)[:40]
+
+
+class _Loaded:
+    """``predict_action_chunk`` by an artifact, for observations of the shapes it was made for."""
+
+    def __init__(self, policy: ACTPolicy, run: Callable[..., Any], shapes: dict[str, list[int]]) -> None:
+        self._policy, self._run, self._shapes = policy, run, shapes
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, **_: Any) -> Tensor:
+        self._policy.eval()
+        observations = {}
+        for name, shape in self._shapes.items():
+            value = batch[name]
+            if list(value.shape) != shape:
+                raise ValueError(
+                    f"{name} is {list(value.shape)} and the artifact was made for {shape}; "
+                    "make one of that size by save_artifact, or compile with compile_model=True"
+                )
+            observations[name] = value
+        return self._run(observations)

@@ -1,0 +1,140 @@
+"""The benchmark script: what its table says of known times, what it writes, and each mistake in one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import comparison
+from benchmarks.comparison import Timed, from_checkpoint, pays_off, speed_up
+
+pytestmark = pytest.mark.usefixtures("without_inductor")
+
+Make = Callable[..., Any]
+FILE = Path(__file__).resolve().parents[2] / "examples" / "benchmark_act_compile.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("benchmark_act_compile", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def error_of(script: Any, capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert script.main([*argv, "--num-runs", "2"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "Traceback" not in "".join(lines)
+    return lines[-1]
+
+
+def test_known_times_make_known_figures() -> None:
+    stock = Timed("stock eager", [0.02, 0.02, 0.04, 0.02, 0.02, 0.02, 0.02, 0.02])
+    ours = Timed("compiled", [0.01, 0.01, 0.01, 0.01, 0.02, 0.01, 0.01, 0.01], first_call=1.0)
+    assert speed_up(stock, ours) == (2.0, 1.0, 4.0)  # of eight steps the interval is the least to the most
+    assert speed_up(Timed("", 3 * stock.seconds), Timed("", 3 * ours.seconds)) == (2.0, 2.0, 2.0)
+    assert speed_up(stock, Timed("", stock.seconds[:]))[0] == 1.0
+    assert pays_off(stock, ours) == 101
+    assert pays_off(ours, Timed("", stock.seconds, first_call=1.0)) is None
+    assert stock.missed(hz=40) == 1 / 8
+    assert ours.percentile(99) > ours.median == 0.01
+
+
+def test_everything_is_measured_and_written(
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        script.main(["--workload", "tiny", "--num-runs", "8", "--hz", "50", "--output", str(tmp_path)]) == 0
+    )
+    out = capsys.readouterr().out
+    for what in ("stock eager", "patched eager", "compiled", "missed at 50 Hz", "pays off after"):
+        assert what in out
+    document = json.loads((tmp_path / "result.json").read_text())
+    stock, eager, compiled = document["variants"]
+    assert all(len(each["seconds"]) == 8 for each in document["variants"])
+    assert compiled["graph_breaks"] == 0
+    assert compiled["first_call"] > 0
+    assert 0 < compiled["difference"] < 1e-5 or compiled["difference"] == 0
+    assert eager["difference"] < 1e-5
+    assert stock["peak_memory"] > 0
+    page = (tmp_path / "result.md").read_text()
+    assert page.count("\n| ") == 5
+    assert "50 Hz" in (tmp_path / "latency.svg").read_text()
+    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("phase", ["training", "rollout"])
+def test_other_phases_have_a_table(phase: str, script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--workload", "tiny", "--phase", phase, "--num-runs", "3", "--compile-mode", "default"]
+    assert script.main([*argv, "--batch-size", "2"]) == 0
+    assert "patched eager" in capsys.readouterr().out
+
+
+def test_a_checkpoint_is_measured_with_its_weights(
+    script: Any, tmp_path: Path, tiny_policy: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tiny_policy(seed=3)
+    policy.save_pretrained(tmp_path)
+    source = from_checkpoint(tmp_path)
+    assert source.weights is not None
+    assert all(torch.equal(source.weights[name], value) for name, value in policy.state_dict().items())
+    assert source.workload.cameras == 2
+    assert script.main(["--policy-path", str(tmp_path), "--num-runs", "2"]) == 0
+    assert script.main(["--config", str(tmp_path / "config.json"), "--num-runs", "2"]) == 0
+    assert str(tmp_path) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_what_is_no_act_is_said(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text('{"type": "diffusion"}')
+    assert "is a policy of type 'diffusion'" in error_of(script, capsys, "--policy-path", str(tmp_path))
+    missing = str(tmp_path / "nonesuch")
+    assert "holds no policy" in error_of(script, capsys, "--policy-path", missing)
+
+
+def test_a_device_that_is_not_there_is_said(
+    script: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    line = error_of(script, capsys, "--device", "cuda", "--workload", "tiny")
+    assert line == "benchmark_act_compile: device 'cuda' was asked for and torch sees none; use --device cpu"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "not enough memory; try a smaller"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory; try a smaller"),
+        (RuntimeError("compile_model=True needs a compiler"), "compile_model=True needs a compiler"),
+    ],
+)
+def test_what_fails_is_one_line(
+    error: Exception,
+    said: str,
+    script: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(comparison, "_warm", fails)
+    assert said in error_of(script, capsys, "--workload", "tiny")
+
+
+@pytest.mark.parametrize("bad", [["--num-runs", "1"], ["--batch-size", "0"], ["--hz", "-1"]])
+def test_a_number_that_cannot_be_is_refused(
+    bad: list[str], script: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        script.main(bad)
+    assert ended.value.code == 2
+    assert bad[0] in capsys.readouterr().err

@@ -1,0 +1,173 @@
+"""The modes of ours: weights as constants that are never stale, the mode for a device, no compiler."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.counters import count_compilation
+from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
+from lerobot_policy_act_compiled.compiling import Frozen, mode_for, weights_seen
+from lerobot_policy_act_compiled.modeling_act_compiled import action_chunk
+
+pytestmark = pytest.mark.usefixtures("fresh_dynamo")
+
+Make = Callable[..., Any]
+Batch = dict[str, Any]
+
+
+def as_compiled(stock: Any, mode: str) -> Any:
+    """``stock`` as the policy type act_compiled, compiled in this mode."""
+    config = ACTCompiledConfig.from_act(copy.deepcopy(stock.config))
+    config.compile_model, config.compile_mode = True, mode
+    policy = ACTCompiledPolicy(config).eval()
+    policy.load_state_dict(stock.state_dict())
+    return policy
+
+
+def optimizer_step(policy: Any, batch: Batch) -> None:
+    optimizer = torch.optim.SGD(policy.parameters(), lr=1e-2)
+    policy.model(batch)[0].sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def other_state_dict(policy: Any, _: Batch | None = None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    state = policy.state_dict()
+    policy.load_state_dict({k: v + 0.1 * torch.randn(v.shape, generator=generator) for k, v in state.items()})
+
+
+def another_parameter(policy: Any, _: Batch | None = None) -> None:
+    policy.model.action_head.bias = torch.nn.Parameter(torch.full((3,), 2.0))
+
+
+def test_frozen_follows_every_change_of_weights(without_cameras: tuple[Any, Batch]) -> None:
+    stock, batch = without_cameras
+    stock = copy.deepcopy(stock)
+    policy = as_compiled(stock, "frozen")
+
+    def check(graphs: int) -> None:
+        with count_compilation() as compilation:
+            actions = policy.predict_action_chunk(batch)
+        assert compilation.graphs == graphs
+        assert (actions - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+
+    check(1)
+    check(0)
+    for change in (optimizer_step, other_state_dict, another_parameter):
+        for each in (stock, policy):
+            change(each, batch)
+        check(1)
+    check(0)
+
+
+def test_frozen_is_stocks_with_cameras(tiny_policy: Make, tiny_batch: Make) -> None:
+    stock, batch = tiny_policy(), tiny_batch(1)
+    policy = as_compiled(stock, "frozen")
+    with count_compilation() as compilation:
+        actions = policy.predict_action_chunk(batch)
+    assert compilation.graphs == 1
+    assert (actions - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+
+
+@pytest.mark.usefixtures("without_inductor")
+def test_old_weights_are_not_kept(without_cameras: tuple[Any, Batch]) -> None:
+    stock, batch = without_cameras
+    policy, frozen = copy.deepcopy(stock), Frozen(action_chunk)
+    with torch.no_grad():
+        frozen(policy, batch)
+        old = weakref.ref(frozen._compiled)
+        other_state_dict(policy)
+        frozen(policy, batch)
+    assert old() is None
+
+
+def test_a_policy_made_in_inference_mode_has_no_count_of_writes(tiny_policy: Make) -> None:
+    with torch.inference_mode():
+        policy = tiny_policy()
+    assert weights_seen(policy) == weights_seen(policy)
+
+
+@pytest.mark.parametrize(
+    ("mode", "device", "expected"),
+    [
+        ("auto", "cpu", "frozen"),
+        ("auto", "cuda", "reduce-overhead"),
+        ("auto", "mps", "default"),
+        ("max-autotune", "cpu", "max-autotune"),
+    ],
+)
+def test_auto_is_the_devices_mode(mode: str, device: str, expected: str) -> None:
+    assert mode_for(mode, device) == expected
+
+
+@pytest.mark.usefixtures("without_inductor")
+def test_auto_trains_with_the_fused_optimizer_as_stock_with_its_own(
+    tiny_policy: Make, tiny_batch: Make
+) -> None:
+    # Float64: where a gradient is nothing but rounding, AdamW's first steps take its sign for the whole.
+    stock, batch = tiny_policy(dropout=0.0).double(), tiny_batch(dtype=torch.float64)
+    policy = as_compiled(stock, "auto").double()
+    policy.load_state_dict(stock.state_dict())
+    assert all("fused" not in group for group in as_compiled(stock, "default").get_optim_params())
+    for each in (stock, policy):
+        optimizer = each.config.get_optimizer_preset().build(each.get_optim_params())
+        assert all(bool(group["fused"]) == (each is policy) for group in optimizer.param_groups)
+        each.train()
+        for seed in range(2):
+            torch.manual_seed(seed)
+            each.forward(batch)[0].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for (name, ours), theirs in zip(policy.named_parameters(), stock.parameters(), strict=True):
+        assert (ours - theirs).norm() <= 1e-9 * theirs.norm() + 1e-12, name
+
+
+@pytest.mark.usefixtures("without_inductor")
+def test_loss_parts_are_read_when_asked_for(tiny_policy: Make, tiny_batch: Make) -> None:
+    policy = as_compiled(tiny_policy(), "default").train()
+    _, parts = policy.forward(tiny_batch())
+    assert all(isinstance(dict.__getitem__(parts, name), torch.Tensor) for name in parts), "no read-back"
+    logged: dict[str, Any] = {}
+    logged.update(parts)  # as lerobot-train does
+    assert {name: type(value) for name, value in logged.items()} == {"l1_loss": float, "kld_loss": float}
+
+
+WITHOUT_COMPILER = """
+import sys, torch
+from benchmarks.workloads import Case, prepare
+step = prepare(Case("tiny", "inference", "auto"))
+step.policy.config.compile_fallback = sys.argv[1] == "fallback"
+print(step().shape)
+"""
+
+
+@pytest.mark.parametrize("asked", ["fallback", "none"])
+def test_no_compiler_is_one_line_and_eager_only_where_asked(asked: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "CXX": str(tmp_path / "nonesuch"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    root = Path(__file__).parents[1]
+    environment["PYTHONPATH"] = str(root)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COMPILER, asked],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked == "fallback":
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "torch.Size([1, 8, 3])"
+        assert "no compiler on this machine: action_chunk runs eager" in done.stderr
+    else:
+        assert done.returncode == 1
+        assert "RuntimeError: compile_model=True needs a compiler" in done.stderr.strip().splitlines()[-1]

@@ -1,0 +1,102 @@
+"""The documents: links resolve, Python in them runs, and the sessions and options they name exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lerobot_policy_act_compiled import unpatch_lerobot
+
+pytestmark = pytest.mark.usefixtures("without_inductor")
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def blocks(language: str) -> list[Any]:
+    return [
+        pytest.param(text, id=f"{page.name}-{at}")
+        for page in PAGES
+        for at, (kind, text) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
+        if kind == language
+    ]
+
+
+def anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_there_are_pages_to_check() -> None:
+    assert {"README.md", "MIGRATION_GUIDE.md", "TORCH_COMPILE_ACT.md", "CONTRIBUTING.md"} <= {
+        p.name for p in PAGES
+    }
+    assert len(blocks("python")) > 4
+    assert len(blocks("bash")) > 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_resolve(page: Path) -> None:
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for link in LINK.findall(text):
+        if link.startswith("https://"):
+            continue
+        name, _, place = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if place:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert place in {anchor(heading) for heading in headings}, link
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_runs(
+    code: str,
+    tiny_policy: Callable[..., Any],
+    tiny_batch: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: Any,
+) -> None:
+    """With a policy and a batch, as the text around it has them."""
+    monkeypatch.chdir(tmp_path)
+    batch = tiny_batch(1)
+    names = {"torch": torch, "policy": tiny_policy(dropout=0.0), "batch": batch, "observation": batch}
+    try:
+        exec(compile(code, "<a code block>", "exec"), names)  # noqa: S102
+    finally:
+        unpatch_lerobot()
+
+
+@pytest.fixture(scope="module")
+def sessions() -> set[str]:
+    listed = subprocess.run(
+        [sys.executable, "-m", "nox", "-l"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    return set(re.findall(r"^[-*] ([\w.-]+?)(?:-3\.\d+)?(?: ->|$)", listed, re.MULTILINE))
+
+
+@pytest.mark.parametrize("code", blocks("bash"))
+def test_commands_exist(code: str, sessions: set[str]) -> None:
+    """Every session that is named is one, every script is there and knows the options that it is given."""
+    for line in code.splitlines():
+        words = shlex.split(line, comments=True)
+        for at, word in enumerate(words):
+            if word == "-s":
+                named = words[at + 1 :]
+                named = named[: named.index("--")] if "--" in named else named
+                assert set(named) <= sessions, line
+        if "examples/benchmark_act_compile.py" in words:
+            script = ROOT / "examples" / "benchmark_act_compile.py"
+            usage = subprocess.run(
+                [sys.executable, str(script), "--help"], capture_output=True, text=True, check=True
+            ).stdout
+            assert all(word in usage for word in words if word.startswith("--")), line
