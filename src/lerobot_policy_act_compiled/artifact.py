@@ -154,7 +154,7 @@ def load_artifact(policy: Policy, directory: str | Path) -> Policy:
                 "make it anew by save_artifact"
             )
     run = load_ahead(directory / MODEL)
-    policy.predict_action_chunk = _Loaded(policy, run, about["inputs"])  # type: ignore[method-assign,assignment]
+    policy.predict_action_chunk = _Loaded(policy, run, about["inputs"])
     return policy
 
 
