@@ -133,10 +133,11 @@ def test_auto_trains_with_the_fused_optimizer_as_stock_with_its_own(
         assert (ours - theirs).norm() <= 1e-9 * theirs.norm() + 1e-12, name
 
 
+@pytest.mark.gpu
 @pytest.mark.usefixtures("without_inductor")
 def test_loss_parts_are_read_when_asked_for(tiny_policy: Make, tiny_batch: Make) -> None:
-    policy = as_compiled(tiny_policy(), "default").train()
-    _, parts = policy.forward(tiny_batch())
+    policy = as_compiled(tiny_policy(), "default").to("cuda").train()
+    _, parts = policy.forward({name: value.to("cuda") for name, value in tiny_batch().items()})
     assert all(isinstance(dict.__getitem__(parts, name), torch.Tensor) for name in parts), "no read-back"
     logged: dict[str, Any] = {}
     logged.update(parts)  # as lerobot-train does

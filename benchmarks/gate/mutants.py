@@ -108,8 +108,8 @@ MUTANTS = (
     ),
     Edit(
         "padding of actions forgotten",
-        "key_padding_mask=torch.cat([never_pad, is_pad], dim=1)",
-        "key_padding_mask=torch.cat([never_pad, torch.zeros_like(is_pad)], dim=1)",
+        "torch.cat([never_pad, is_pad], dim=1)",
+        "torch.cat([never_pad, torch.zeros_like(is_pad)], dim=1)",
         "loss and gradients",
     ),
     Edit(

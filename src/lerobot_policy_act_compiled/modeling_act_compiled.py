@@ -238,9 +238,9 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
         if not self._compiles():
             return super().forward(batch, *args, **kwargs)
         loss, parts = self._run(policy_loss, batch, *args, **kwargs)
-        if loss.is_cuda:
-            loss, parts = _kept(loss), {name: _kept(part) for name, part in parts.items()}
-        return loss, LossParts(parts)
+        if loss.is_cuda:  # a float would wait for the device; these are read when somebody asks
+            return _kept(loss), LossParts({name: _kept(part) for name, part in parts.items()})
+        return loss, {name: float(part) for name, part in parts.items()}
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: Batch, **kwargs: Any) -> Tensor:
