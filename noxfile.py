@@ -73,6 +73,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def compare(session: nox.Session) -> None:
+    """Stock, patched and compiled in one table, by examples/benchmark_act_compile.py; -- --help."""
+    _install(session, "gate")
+    session.run("python", "examples/benchmark_act_compile.py", *session.posargs)
+
+
+@nox.session(default=False)
 def ratios(session: nox.Session) -> None:
     """Ratios to stock LeRobot, each taken in one run, written into README.md (about 45 minutes)."""
     _install(session, "history")
