@@ -46,13 +46,14 @@ Policy = TypeVar("Policy", bound=ACTPolicy)
 
 
 class _Chunk(nn.Module):
-    """A policy's action chunk as a module of observations, which is what torch.export takes."""
+    """A policy's action chunk as a module of its observations by name, which is what torch.export takes."""
 
-    def __init__(self, policy: ACTPolicy) -> None:
+    def __init__(self, policy: ACTPolicy, names: list[str]) -> None:
         super().__init__()
-        self.policy = policy
+        self.policy, self.names = policy, names
 
-    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+    def forward(self, *values: Tensor) -> Tensor:
+        observations = dict(zip(self.names, values, strict=True))
         return self.policy.model(with_image_list(self.policy.config, observations))[0]  # type: ignore[no-any-return,unused-ignore]
 
 
@@ -122,7 +123,7 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
     policy.eval()
     observations = _observations(policy, batch_size)
     try:
-        compile_ahead(_Chunk(policy), (observations,), directory / MODEL)
+        compile_ahead(_Chunk(policy, list(observations)), tuple(observations.values()), directory / MODEL)
     except Exception as error:
         if lacks_compiler(error):
             raise RuntimeError("save_artifact needs a C++ compiler (g++) and torch finds none") from error
@@ -175,7 +176,7 @@ class _Loaded:
     @torch.no_grad()
     def __call__(self, batch: Batch, **_: Any) -> Tensor:
         self._policy.eval()
-        observations = {}
+        observations = []
         for name, shape in self._shapes.items():
             value = batch[name]
             if list(value.shape) != shape:
@@ -183,5 +184,5 @@ class _Loaded:
                     f"{name} is {list(value.shape)} and the artifact was made for {shape}; "
                     "make one of that size by save_artifact, or compile with compile_model=True"
                 )
-            observations[name] = value
-        return self._run(observations)
+            observations.append(value)
+        return self._run(*observations)

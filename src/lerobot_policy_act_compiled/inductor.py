@@ -50,8 +50,16 @@ def compile_ahead(module: torch.nn.Module, arguments: tuple[Any, ...], path: Pat
 
 
 def load_ahead(path: Path) -> Callable[..., Any]:
-    """What ``compile_ahead`` has written, as a function."""
-    return torch._inductor.aoti_load_package(str(path))  # type: ignore[no-any-return,unused-ignore]
+    """What ``compile_ahead`` has written, as a function of the same tensors that returns one.
+
+    By torch's loader itself: ``aoti_load_package`` imports the whole compiler first, 5 to 9 s for
+    aloha's 0.2 s of loading. Where a release's loader takes other arguments, by that function.
+    """
+    try:
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+    except (AttributeError, TypeError):
+        return torch._inductor.aoti_load_package(str(path))  # type: ignore[no-any-return,unused-ignore]
+    return lambda *tensors: loader.run(list(tensors))[0]
 
 
 def settings() -> Mapping[str, Any]:

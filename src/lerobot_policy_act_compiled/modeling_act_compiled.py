@@ -254,7 +254,8 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
     def get_optim_params(self) -> Any:
         """LeRobot's parameter groups; in mode ``auto`` for torch's fused AdamW, equal within rounding."""
         groups = super().get_optim_params()
-        if self.config.compile_model and self.config.compile_mode == "auto":
+        fused = next(self.parameters()).device.type in ("cpu", "cuda")
+        if fused and self.config.compile_model and self.config.compile_mode == "auto":
             return [{**group, "fused": True} for group in groups]
         return groups
 
