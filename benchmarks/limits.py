@@ -9,11 +9,12 @@ longer. It is written into TORCH_COMPILE_ACT.md.
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +29,7 @@ from .workloads import Case
 
 PAGE = "TORCH_COMPILE_ACT.md"
 BEGIN, END = "<!-- limits {device}: written by nox -s limits -->", "<!-- /limits {device} -->"
+SUBJECT = re.compile(r"the subject as of \w+( with uncommitted changes)?")
 SECONDS = 40  # of steps in a launch, both variants together
 
 
@@ -172,6 +174,25 @@ def measure(launches: int, device: str, only: Sequence[str]) -> tuple[list[Row],
     return rows, f"{about} torch.mm reaches {reached}; a copy {rates['bytes'] / 1e9:.0f} GB/s."
 
 
+def replaced(rows: Sequence[Row], text: str, about: str) -> str:
+    """The table ``text`` with these rows in place of those of the same names, and what subject they are of.
+
+    Raises:
+        ValueError: a row is not there yet, or the page's figures are of another machine.
+    """
+    machine, subject = about.partition("; ")[0], SUBJECT.search(about)
+    lines = text.strip().splitlines()
+    if not any(line.startswith(machine) for line in lines) or subject is None:
+        raise ValueError(f"{PAGE} has no figures of this machine ({machine}); run without --only first")
+    for row in rows:
+        at = [i for i, line in enumerate(lines) if line.startswith(f"| {row.what} |")]
+        if len(at) != 1:
+            raise ValueError(f"{PAGE} has no row {row.what!r}; run without --only first")
+        figure = f"{row.figure} ({subject.group()})"
+        lines[at[0]] = replace(row, figure=figure).markdown()
+    return "\n".join(lines)
+
+
 def _asked(name: str, only: Sequence[str]) -> bool:
     return not only or any(part in name for part in only)
 
@@ -199,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--launches", type=int, default=3, help="fresh processes per figure (default 3)")
     parser.add_argument("--device", default="cpu", choices=tuple(SPEED_UPS))
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="WORDS", help="rows whose name holds these; printed only"
+        "--only", nargs="+", default=[], metavar="WORDS", help="rows whose name holds these; the others stay"
     )
     args = parser.parse_args(argv)
     if args.launches < 2:
@@ -208,10 +229,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows, about = measure(args.launches, args.device, args.only)
         text = table(rows, (), about)
         print(text)
-        if not args.only:
-            write_between_markers(
-                text, ROOT / PAGE, BEGIN.format(device=args.device), END.format(device=args.device)
-            )
+        page, marks = ROOT / PAGE, [mark.format(device=args.device) for mark in (BEGIN, END)]
+        if args.only:
+            there = page.read_text("utf-8").partition(marks[0])[2].partition(marks[1])[0]
+            text = replaced(rows, there, about)
+        write_between_markers(text, page, *marks)
     except (RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
         print(f"limits: {error}", file=sys.stderr)
         return 2

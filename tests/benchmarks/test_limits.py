@@ -41,8 +41,8 @@ def test_a_first_call_is_told_from_the_process_s_first_compile() -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What launches are asked for; they answer without measuring anything."""
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
+    """What launches are asked for; they measure nothing. The CPU's table is there already."""
     found: list[tuple[str, str]] = []
 
     def answers(request: dict[str, Any], *, inductor_cache: Path) -> dict[str, Any]:
@@ -59,6 +59,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         }
 
     monkeypatch.setattr(limits, "launch", answers)
+    monkeypatch.setattr(limits, "ROOT", tmp_path)
+    marks = [mark.format(device=device) for device in ("cpu", "cuda") for mark in (limits.BEGIN, limits.END)]
+    (tmp_path / limits.PAGE).write_text("\n".join(marks))
+    assert limits.main(["--launches", "2"]) == 0
+    found.clear()
     return found
 
 
@@ -78,22 +83,32 @@ def test_an_artifact_is_saved_once_and_loaded_in_processes_of_their_own(asked: l
     assert [do for do, _ in asked] == ["rates", "save", "load", "load"]
 
 
-def test_the_page_gets_the_devices_table(
-    asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    page = tmp_path / limits.PAGE
-    page.write_text(
-        "\n".join(
-            mark.format(device=device) for device in ("cpu", "cuda") for mark in (limits.BEGIN, limits.END)
-        )
-    )
-    monkeypatch.setattr(limits, "ROOT", tmp_path)
-    monkeypatch.setattr(limits, "described", lambda *_: "2 threads.")
+def test_each_device_has_its_own_table(asked: list[tuple[str, str]], tmp_path: Path) -> None:
     assert limits.main(["--device", "cuda", "--launches", "2"]) == 0
-    cpu, cuda = page.read_text().split(limits.END.format(device="cpu"))
-    assert "aloha" not in cpu
+    cpu, cuda = (tmp_path / limits.PAGE).read_text().split(limits.END.format(device="cpu"))
+    assert "pusht training, bf16" in cpu
+    assert "aloha training, bf16" not in cpu
     assert "aloha training, bf16" in cuda
     assert "memory" in cuda
+    assert asked
+
+
+def test_rows_measured_again_say_of_what_and_leave_the_others(
+    asked: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / limits.PAGE
+    before = page.read_text().splitlines()
+    assert limits.main(["--only", "artifact", "--launches", "3"]) == 0
+    changed = [line for line in page.read_text().splitlines() if line not in before]
+    assert len(changed) == 1
+    assert changed[0].startswith(
+        "| aloha inference: from an artifact | 1.00 (1.00 to 1.00) s (the subject as of "
+    )
+    page.write_text(page.read_text().replace("AVX512", "AVX2"))
+    kept = page.read_text()
+    assert limits.main(["--only", "artifact"]) == 2
+    assert "no figures of this machine (2 threads, AVX512" in capsys.readouterr().err
+    assert page.read_text() == kept
     assert asked
 
 
