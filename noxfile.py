@@ -122,7 +122,8 @@ def gate(session: nox.Session) -> None:
     sys.stdout.flush()
     # Not session.run, which makes 1 of every exit code: this process becomes the gate.
     command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
-    os.execve(command[0], command, {**os.environ, **session.env})  # noqa: S606
+    environment = {**os.environ, **session.env}  # None stands for a variable that is to be taken out
+    os.execve(command[0], command, {k: v for k, v in environment.items() if v is not None})  # noqa: S606
 
 
 @nox.session(default=False)
