@@ -98,6 +98,19 @@ def test_compiled_trains_as_stock(use_vae: bool, dropout: float, tiny_policy: Ma
     assert_same_training(compiled, stock, tiny_batch(dtype=torch.float64))
 
 
+def test_compiled_trains_as_stock_with_the_vae_under_dropout(tiny_policy: Make, tiny_batch: Make) -> None:
+    """Dropout everywhere but in the VAE encoder's last layer, where a graph needs one row's numbers only."""
+    stock = in_float64(tiny_policy(dropout=0.1, n_vae_encoder_layers=2))
+    last = stock.model.vae_encoder.layers[-1]
+    last.self_attn.dropout = 0.0
+    for module in last.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    compiled = patch_policy(copy.deepcopy(stock))
+    compiled.forward = torch.compile(compiled.forward, fullgraph=True, backend="aot_eager")
+    assert_same_training(compiled, stock, tiny_batch(dtype=torch.float64))
+
+
 def test_dropout_draws_stocks_numbers(tiny_policy: Make, tiny_batch: Make) -> None:
     stock, batch = tiny_policy(dropout=0.1), tiny_batch()
     policy = patch_policy(copy.deepcopy(stock))

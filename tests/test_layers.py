@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +12,13 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from benchmarks.counters import count_compilation, dispatched, trace
+from lerobot_policy_act_compiled import patch_policy
 from lerobot_policy_act_compiled.dropout import dropout, short_numbers
-from lerobot_policy_act_compiled.layers import CompileFriendlyFrozenBatchNorm2d
+from lerobot_policy_act_compiled.layers import (
+    CompileFriendlyDecoderLayer,
+    CompileFriendlyEncoderLayer,
+    CompileFriendlyFrozenBatchNorm2d,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
@@ -55,6 +62,54 @@ def test_batch_norm_keeps_stocks_dtype(norms: tuple[nn.Module, nn.Module], grad:
     with torch.set_grad_enabled(grad):
         assert ours(x).dtype == stock(x).dtype == torch.float32
         assert torch.equal(ours(x), stock(x))
+
+
+def test_a_graph_computes_what_is_read(
+    tiny_policy: Callable[..., Any], tiny_batch: Callable[..., Any]
+) -> None:
+    """The VAE encoder's last layer for one token, the decoder's first self-attention for one sample."""
+    policy, batch = patch_policy(tiny_policy(dropout=0.1, use_vae=True)).train(), tiny_batch(4)
+    model = {name: batch[name] for name in policy.config.image_features}
+    inputs = {**batch, "observation.images": list(model.values())}
+    whole = flops_in_graph(policy.model, inputs)
+    layer = policy.model.vae_encoder.layers[-1]
+    policy.model.vae_encoder.layers[-1] = SomebodysEncoderLayer.of(layer)
+    without_the_first = flops_in_graph(policy.model, inputs)
+    decoder_layer = policy.model.decoder.layers[0]
+    policy.model.decoder.layers[0] = SomebodysDecoderLayer.of(decoder_layer)
+    assert whole < without_the_first < flops_in_graph(policy.model, inputs)
+
+
+class SomebodysEncoderLayer(CompileFriendlyEncoderLayer):
+    """A class of somebody's own, whose forward may need all that it is given."""
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> nn.Module:
+        layer = copy.deepcopy(layer)
+        layer.__class__ = cls
+        return layer
+
+
+class SomebodysDecoderLayer(CompileFriendlyDecoderLayer):
+    of = classmethod(SomebodysEncoderLayer.of.__func__)
+
+
+def flops_in_graph(model: nn.Module, inputs: dict[str, Any]) -> int:
+    """Of the forward pass that a compiler would get."""
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        graphs.append(graph)
+        return lambda *arguments: (
+            counted.append(dispatched(lambda: graph(*arguments)).flops),
+            graph(*arguments),
+        )[1]
+
+    counted: list[int] = []
+    torch.compile(model, fullgraph=True, backend=backend)(inputs)
+    assert len(graphs) == len(counted) == 1
+    return counted[0]
 
 
 def compiled(module: nn.Module, backend: str = "inductor") -> Callable[..., Tensor]:

@@ -103,6 +103,18 @@ def _image_tokens(model: ACT, images: list[Tensor]) -> Iterator[tuple[Tensor, Te
         yield tokens.squeeze(0), positions
 
 
+def _vector_positions(model: ACT) -> list[Tensor]:
+    """Positions of latent and state(s), ``(1, 1, D)`` each or together.
+
+    A concatenation gives its inputs views of one gradient. Autograd would keep this parameter's, and with
+    it that of all tokens; a split puts its parts together in memory of their own.
+    """
+    positions = model.encoder_1d_feature_pos_embed.weight.unsqueeze(1)
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return [positions]
+    return list(positions.split(1))
+
+
 def _encoder_inputs(model: ACT, batch: Batch, latent: Tensor) -> tuple[Tensor, Tensor]:
     """The encoder's tokens ``(T, B, D)`` and positions ``(T, 1, D)``: latent, state(s), then the cameras."""
     config = model.config
@@ -112,7 +124,7 @@ def _encoder_inputs(model: ACT, batch: Batch, latent: Tensor) -> tuple[Tensor, T
     if config.env_state_feature:
         vectors.append(model.encoder_env_state_input_proj(batch[OBS_ENV_STATE]))
     tokens = []
-    positions = [model.encoder_1d_feature_pos_embed.weight.unsqueeze(1)]
+    positions = _vector_positions(model)
     if config.image_features:
         for image_tokens, image_positions in _image_tokens(model, batch[OBS_IMAGES]):
             tokens.append(image_tokens)
