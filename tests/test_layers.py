@@ -73,43 +73,42 @@ def test_a_graph_computes_what_is_read(
     inputs = {**batch, "observation.images": list(model.values())}
     whole = flops_in_graph(policy.model, inputs)
     layer = policy.model.vae_encoder.layers[-1]
-    policy.model.vae_encoder.layers[-1] = SomebodysEncoderLayer.of(layer)
+    policy.model.vae_encoder.layers[-1] = of_class(SomebodysEncoderLayer, layer)
     without_the_first = flops_in_graph(policy.model, inputs)
     decoder_layer = policy.model.decoder.layers[0]
-    policy.model.decoder.layers[0] = SomebodysDecoderLayer.of(decoder_layer)
+    policy.model.decoder.layers[0] = of_class(SomebodysDecoderLayer, decoder_layer)
     assert whole < without_the_first < flops_in_graph(policy.model, inputs)
 
 
 class SomebodysEncoderLayer(CompileFriendlyEncoderLayer):
     """A class of somebody's own, whose forward may need all that it is given."""
 
-    @classmethod
-    def of(cls, layer: nn.Module) -> nn.Module:
-        layer = copy.deepcopy(layer)
-        layer.__class__ = cls
-        return layer
-
 
 class SomebodysDecoderLayer(CompileFriendlyDecoderLayer):
-    of = classmethod(SomebodysEncoderLayer.of.__func__)
+    """A class of somebody's own."""
+
+
+def of_class(cls: type[nn.Module], layer: nn.Module) -> nn.Module:
+    layer = copy.deepcopy(layer)
+    layer.__class__ = cls
+    return layer
 
 
 def flops_in_graph(model: nn.Module, inputs: dict[str, Any]) -> int:
     """Of the forward pass that a compiler would get."""
     torch.compiler.reset()
-    graphs = []
+    counted: list[int] = []
 
     def backend(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
-        graphs.append(graph)
-        return lambda *arguments: (
-            counted.append(dispatched(lambda: graph(*arguments)).flops),
-            graph(*arguments),
-        )[1]
+        def run(*arguments: Any) -> Any:
+            counted.append(dispatched(lambda: graph(*arguments)).flops)
+            return graph(*arguments)
 
-    counted: list[int] = []
+        return run
+
     torch.compile(model, fullgraph=True, backend=backend)(inputs)
-    assert len(graphs) == len(counted) == 1
-    return counted[0]
+    (found,) = counted
+    return found
 
 
 def compiled(module: nn.Module, backend: str = "inductor") -> Callable[..., Tensor]:
