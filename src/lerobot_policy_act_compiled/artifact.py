@@ -58,7 +58,7 @@ class _Chunk(nn.Module):
 
 
 def weights_hash(policy: ACTPolicy) -> str:
-    """SHA-256 of the state dict: names, dtypes, shapes and bytes. 0.3 s for ACT's 200 MB."""
+    """SHA-256 of the state dict: names, dtypes, shapes and bytes; 0.12 s for aloha's."""
     found = hashlib.sha256()
     for name, value in sorted(policy.state_dict().items()):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -37,7 +37,7 @@ def mode_for(mode: str, device: str) -> str:
 def weights_seen(module: nn.Module) -> tuple[tuple[int, int], ...]:
     """Where each parameter and buffer lies, and torch's count of writes to it: changes with any of them.
 
-    About 0.1 ms for ACT. Writing through ``.data`` leaves no trace in that count, here as in autograd.
+    Writing through ``.data`` leaves no trace in that count, here as in autograd.
     """
     tensors = [*module.parameters(), *module.buffers()]
     return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)

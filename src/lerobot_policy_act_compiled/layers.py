@@ -65,8 +65,7 @@ def first_token(
     """``encoder(tokens, ...)[0]``: what it makes of the first token, ``(T, B, D) -> (B, D)``.
 
     Nobody reads the other rows of the last layer, so in a graph that layer has one query and one row
-    of feed-forward; the keys and values are still those of all tokens. Of pusht's training step that
-    is 14% of the FLOPs (chunk 100, four layers). In eager mode, where dropout is to draw what stock
+    of feed-forward; the keys and values are still those of all tokens. In eager mode, where dropout is to draw what stock
     LeRobot draws, all rows are computed.
     """
     plain = type(encoder) is ACTEncoder and len(encoder.layers) > 0
@@ -89,7 +88,7 @@ def decoder_input(decoder: nn.Module, positions: Tensor, chunk_size: int, batch_
     """Zeros ``(S, B, D)``, or ``(S, 1, D)`` where the first layer needs no more.
 
     Its self-attention sees these zeros and weights, which are the same for every sample until dropout
-    draws its masks. Of pusht's training step that is 3% of the FLOPs.
+    draws its masks.
     """
     first = list(decoder.layers)[:1] if type(decoder) is ACTDecoder else []
     if any(
