@@ -11,12 +11,13 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from .launch import timed, turned
 from .steps import step_of
 from .workloads import TRAINING_BATCH, WORKLOADS, Case, Step, Workload, check_device, make_batch, make_config
 
@@ -148,11 +149,11 @@ def make_observations(source: Source, batch_size: int, device: str) -> dict[str,
     return batch
 
 
-def one_tick(step: Step) -> Callable[[], Any]:
+def one_tick(step: Step) -> Step:
     """In a rollout a step of the benchmark is one tick, with or without predicting a chunk."""
     if not step.case.phase.startswith("rollout"):
-        return step.work
-    return lambda: step.policy.select_action(step.batch)
+        return step
+    return replace(step, work=lambda: step.policy.select_action(step.batch))
 
 
 def compare(
@@ -177,57 +178,44 @@ def compare(
 
     check_device(device)
     batch = make_observations(source, batch_size or (TRAINING_BATCH if phase == "training" else 1), device)
-    found, works = [], []
+    found: dict[str, Timed] = {}
+    steps: list[Step] = []
     for variant, name in VARIANTS.items():
         torch.manual_seed(0)
         policy = ACTPolicy(copy.deepcopy(source.config))
         if source.weights is not None:
             policy.load_state_dict(source.weights)
+        # A checkpoint has no name among the workloads; a case here says variant, phase, precision and device.
         case = Case("tiny", phase, variant, "fp32" if variant == "stock" else precision, device)
-        step = step_of(case, policy.to(device), batch, mode=mode)
-        timed = Timed(name)
+        step = one_tick(step_of(case, policy.to(device), batch, mode=mode))
+        found[variant] = Timed(name)
         progress(f"{name}: compiling; seconds to minutes" if case.compiles else f"{name}: warming up")
-        works.append(_warm(step, timed))
-        found.append(timed)
+        _warm(step, found[variant])
+        steps.append(step)
         if phase != "training":
-            timed.difference = _difference(step, works[0][0])
+            found[variant].difference = _difference(step, steps[0])
     for turn in range(runs):
         progress(f"step {turn + 1} of {runs}")
-        for at in _turned(range(len(found)), turn):
-            step, work = works[at]
-            found[at].seconds.append(_seconds(step, work))
-    return found
+        for step in turned(steps, turn):
+            found[step.case.variant].seconds.append(timed(step))
+    return list(found.values())
 
 
-def _turned(order: Sequence[int], turn: int) -> Iterator[int]:
-    shift = turn % len(order)
-    yield from (*order[shift:], *order[:shift])
-
-
-def _seconds(step: Step, work: Callable[[], Any]) -> float:
-    step.wait()
-    start = time.perf_counter()
-    work()
-    step.wait()
-    return time.perf_counter() - start
-
-
-def _warm(step: Step, timed: Timed) -> tuple[Step, Callable[[], Any]]:
+def _warm(step: Step, into: Timed) -> None:
+    """The first calls, which are not timed with the others, and what is counted of a step."""
     from .counters import first_compiled_call, peak_memory
 
-    work = one_tick(step)
     if step.case.compiles:
         start = time.perf_counter()
-        compilation = first_compiled_call(work)
+        compilation = first_compiled_call(step)
         step.wait()
-        timed.first_call = time.perf_counter() - start
-        timed.kernels, timed.graph_breaks = compilation.kernels, len(compilation.graph_breaks)
+        into.first_call = time.perf_counter() - start
+        into.kernels, into.graph_breaks = compilation.kernels, len(compilation.graph_breaks)
     for _ in range(2):
-        work()
+        step()
     step.policy.reset()
-    timed.peak_memory = peak_memory(work, step.case.device) if step.case.device in ("cpu", "cuda") else None
+    into.peak_memory = peak_memory(step, step.case.device) if step.case.device in ("cpu", "cuda") else None
     step.policy.reset()
-    return step, work
 
 
 def _difference(step: Step, stock: Step) -> float:

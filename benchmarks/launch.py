@@ -133,10 +133,15 @@ def alternate(cases: Sequence[Case], seconds: float) -> dict[str, Any]:
     for turn in range(MOST_ROUNDS):
         if turn >= LEAST_ROUNDS and time.monotonic() > end:
             break
-        shift = turn % len(steps)
-        for step in steps[shift:] + steps[:shift]:
+        for step in turned(steps, turn):
             found[str(step.case)].append(timed(step))
     return {"seconds": found}
+
+
+def turned(steps: Sequence[Step], turn: int) -> list[Step]:
+    """The steps in the order of this turn: each begins with another, so that none always follows the same."""
+    shift = turn % len(steps)
+    return [*steps[shift:], *steps[:shift]]
 
 
 def timed(step: Step) -> float:

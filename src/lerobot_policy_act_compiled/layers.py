@@ -65,8 +65,8 @@ def first_token(
     """``encoder(tokens, ...)[0]``: what it makes of the first token, ``(T, B, D) -> (B, D)``.
 
     Nobody reads the other rows of the last layer, so in a graph that layer has one query and one row
-    of feed-forward; the keys and values are still those of all tokens. In eager mode, where dropout is to draw what stock
-    LeRobot draws, all rows are computed.
+    of feed-forward; the keys and values are still those of all tokens. In eager mode, where dropout is
+    to draw what stock LeRobot draws, all rows are computed.
     """
     plain = type(encoder) is ACTEncoder and len(encoder.layers) > 0
     if not (torch.compiler.is_compiling() and plain and type(encoder.layers[-1]) in _ENCODER_LAYERS):
