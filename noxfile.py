@@ -22,6 +22,36 @@ LEROBOT = "https://github.com/huggingface/lerobot"
 # uv leaves byte-code to the first import; here every launch is a first import: 13 s instead of 5.
 COMPILE_BYTECODE = {"UV_COMPILE_BYTECODE": "1"}
 
+CONSTRAINTS = pathlib.Path("tests", "constraints")
+# Python, LeRobot and torch: each release with the oldest and the newest torch it allows (0.4.4 by its
+# torchvision), and the newest LeRobot with a torch that it does not allow yet.
+BEYOND = "2.15.0"
+COMPAT = [
+    ("3.10", "0.4.4", "2.6.0"),
+    ("3.10", "0.4.4", "2.10.0"),
+    ("3.11", "0.4.4", "2.6.0"),
+    ("3.11", "0.4.4", "2.10.0"),
+    ("3.12", "0.5.1", "2.7.0"),
+    ("3.12", "0.5.1", "2.10.0"),
+    ("3.12", "0.6.1", "2.7.0"),
+    ("3.12", "0.6.1", "2.11.0"),
+    ("3.13", "0.6.1", "2.11.0"),
+    ("3.12", "0.6.1", BEYOND),
+]
+
+
+def _environment(python: str, lerobot: str, torch: str) -> str:
+    return f"py{python}-lerobot{lerobot}-torch{torch}"
+
+
+def _overrides(session: nox.Session, torch: str) -> list[str]:
+    """What lets a torch in that LeRobot does not allow."""
+    if torch != BEYOND:
+        return []
+    file = pathlib.Path(session.create_tmp()).resolve() / "overrides.txt"
+    file.write_text(f"torch=={torch}\ntorchvision\n", encoding="utf-8")
+    return ["--override", str(file)]
+
 
 def _install(session: nox.Session, group: str) -> None:
     session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, group), env=COMPILE_BYTECODE)
@@ -50,10 +80,35 @@ def graph_breaks(session: nox.Session) -> None:
     _pytest(session, "-m", "graph_breaks")
 
 
-@nox.session(default=False, python=["3.10", "3.11", "3.12", "3.13"])
-def compat(session: nox.Session) -> None:
-    """Backward compatibility with the newest LeRobot of each Python; skipped where a Python is missing."""
-    _pytest(session, "-m", "compat")
+@nox.session(default=False, venv_backend="uv")
+@nox.parametrize("python, lerobot, torch", COMPAT, ids=[_environment(*each) for each in COMPAT])
+def compat(session: nox.Session, lerobot: str, torch: str) -> None:
+    """Policy and counters with each LeRobot and torch; its row of docs/compatibility.md."""
+    name = _environment(str(session.python), lerobot, torch)
+    pins = CONSTRAINTS / f"{name}.txt"
+    if not pins.exists():
+        session.error(f"{pins} is missing; `nox -s pins` writes it")
+    groups = nox.project.dependency_groups(PYPROJECT, "test")
+    options = ["--constraint", str(pins), *_overrides(session, torch)]
+    session.install("-e", ".", *groups, *options, env=COMPILE_BYTECODE)
+    session.run("python", "-m", "benchmarks.compat", name, *session.posargs)
+
+
+@nox.session(default=False)
+def pins(session: nox.Session) -> None:
+    """Take the newest of everything into tests/constraints, one file for each environment of compat."""
+    session.install("uv>=0.8")
+    for python, lerobot, torch in COMPAT:
+        wanted = pathlib.Path(session.create_tmp(), "wanted.txt")
+        wanted.write_text(f"lerobot=={lerobot}\ntorch=={torch}\n", encoding="utf-8")
+        # No hosts: whoever installs takes their own registry.
+        quiet = ("--quiet", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
+        session.run(
+            *("uv", "pip", "compile", "pyproject.toml", "--group", "test", "--upgrade", *quiet),
+            *("--python-version", python, "--constraint", str(wanted), *_overrides(session, torch)),
+            *("--output-file", str(CONSTRAINTS / f"{_environment(python, lerobot, torch)}.txt")),
+            silent=True,
+        )
 
 
 @nox.session(default=False)

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import torch_releases
 from .gate.report import render
 from .repository import git
 from .results import VERSIONS, read
@@ -83,6 +84,8 @@ def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> Hi
             if after > known:
                 good = max(r for r in hashes if r < after) if before is None else before
                 where = machine[1] if machine else "unknown"
+                torch = torch_releases.GRAPH.search(graph)
+                name = f"{name}, torch {torch[1]}" if torch else name
                 found.append(_change(name, where, old, new, hashes[good], hashes[after], home, root))
     return History(hashes[max(hashes)], tuple(found))
 

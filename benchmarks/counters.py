@@ -124,7 +124,11 @@ def count_compilation() -> Iterator[Compilation]:
     result.graph_breaks = tuple(" ".join(str(reason).split()) for reason in reasons) or tuple(sorted(resumed))
     again = [m for compile_id, m in frames.items() if not compile_id.partition("_")[0].endswith("/0")]
     result.recompiles = len(again)
-    result.recompile_reasons = tuple(str(getattr(m, "recompile_reason", None) or m.co_name) for m in again)
+    result.recompile_reasons = tuple(
+        # torch 2.6 counts them and does not keep why.
+        str(getattr(m, "recompile_reason", None) or f"{m.co_name} (this torch keeps no reason)")
+        for m in again
+    )
     result.seconds = sum(m.entire_frame_compile_time_s or 0.0 for m in frames.values())
 
 

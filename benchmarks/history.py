@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import results
+from . import results, torch_releases
 from .repository import PACKAGE, ROOT, MeasurementError, git
 
 SUBJECT = f"{PACKAGE}/__init__.py"
@@ -173,6 +173,13 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         "--quick", action="store_true", help="one sample of each benchmark: minutes, and noisy"
     )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="the K-th of N shares")
+    parser.add_argument(
+        "--torch",
+        type=torch_releases.releases,
+        default=[],
+        metavar="A,B",
+        help="these torch releases, a graph each, in place of the newest that LeRobot allows",
+    )
     parser.add_argument("--machine", help="what to call this machine (default: its host name)")
     parser.add_argument(
         "--missing",
@@ -180,6 +187,8 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         help=f"leave out what branch {BRANCH} has results of, and draw nothing",
     )
     args, extra = parser.parse_known_args(argv)
+    if args.torch and args.missing:
+        parser.error("--missing knows no torch releases; leave out one of --torch and --missing")
     console = Console()
     try:
         # A share is the same whatever is measured already, so one that failed can be run again alone.
@@ -200,8 +209,14 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         )
         describe_machine(args.machine, root)
         named = ["--machine", args.machine] if args.machine else []
-        measure(commits, [*(["--quick"] if args.quick else []), *named, *extra], console, root)
-        record_versions(commits, machine, root)
+        options = [*(["--quick"] if args.quick else []), *named, *extra]
+        for release in args.torch:
+            config = torch_releases.configuration(release, root)
+            measure(commits, [*options, "--config", str(config)], console, root)
+            torch_releases.assert_installed(release, root)
+        if not args.torch:
+            measure(commits, options, console, root)
+            record_versions(commits, machine, root)
         if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
             console.print(f"measured: {root / '.asv' / 'results'}; nox -s publish puts the shares together")
             return 0

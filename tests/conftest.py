@@ -20,6 +20,14 @@ Make = Callable[..., Any]
 os.environ.update(TRUST_THE_PROCESSOR)  # 10 s less in every process that compiles
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-checkpoint",
+        action="store_true",
+        help="keep what the installed LeRobot saves as a checkpoint",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if torch.cuda.is_available():
         return

@@ -81,7 +81,8 @@ def sessions() -> set[str]:
     listed = subprocess.run(
         [sys.executable, "-m", "nox", "-l"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    return set(re.findall(r"^[-*] ([\w.-]+?)(?:-3\.\d+)?(?: ->|$)", listed, re.MULTILINE))
+    names = re.findall(r"^[-*] (([\w-]+)\S*)", listed, re.MULTILINE)
+    return {name for session in names for name in session}  # "compat" and "compat(...)"
 
 
 @pytest.mark.parametrize("code", blocks("bash"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 import json
 import pickle
 from collections.abc import Callable, Iterator
@@ -16,8 +15,9 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from benchmarks.counters import dispatched
-from lerobot_policy_act_compiled import patch_lerobot, patch_policy, releases, unpatch_lerobot
+from lerobot_policy_act_compiled import patch_lerobot, patch_policy, unpatch_lerobot
 from lerobot_policy_act_compiled.loss import LossParts
+from lerobot_policy_act_compiled.releases import torch_is_at_least
 
 Make = Callable[..., Any]
 PATCHED = (ACT, ACTPolicy, ACTEncoderLayer, ACTDecoderLayer, FrozenBatchNorm2d)
@@ -164,21 +164,6 @@ def test_patch_policy_refuses(make: Callable[[Any], Any], message: str, tiny_pol
     assert "\n" not in str(raised.value)
 
 
-def test_a_missing_or_old_lerobot_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    for version, message in ((missing, "needs LeRobot"), (lambda _: "0.3.3", "not 0.3.3")):
-        monkeypatch.setattr(releases, "version", version)
-        with pytest.raises(ImportError, match=message) as raised:
-            releases.check_lerobot()
-        assert "\n" not in str(raised.value)
-        assert f"pip install 'lerobot>={releases.OLDEST}'" in str(raised.value)
-    for supported in (releases.OLDEST, "0.6.1", "1.0.0"):
-        monkeypatch.setattr(releases, "version", lambda _, version=supported: version)
-        releases.check_lerobot()
-
-
 @pytest.fixture
 def parts() -> LossParts:
     return LossParts({"l1_loss": torch.tensor(0.5), "kld_loss": torch.tensor(2.0)})
@@ -237,6 +222,8 @@ def test_a_compiled_forward_gives_loss_parts(tiny_policy: Make, tiny_batch: Make
     loss, parts = forward(tiny_batch())
     torch.manual_seed(0)
     expected_loss, expected = policy.forward(tiny_batch())
-    assert dict(parts) == pytest.approx(expected, abs=1e-6)
-    assert all(type(value) is float for value in parts.values())
+    assert {name: float(part) for name, part in parts.items()} == pytest.approx(expected, abs=1e-6)
+    # torch 2.6 takes no subclass of dict into a graph.
+    kinds = float if torch_is_at_least("2.7") else torch.Tensor
+    assert all(type(value) is kinds for value in parts.values())
     assert loss.item() == pytest.approx(expected_loss.item(), abs=1e-6)

@@ -1,13 +1,16 @@
 """ACT for torch.compile, over whatever LeRobot is installed: same weights, API and outputs."""
 
-from .releases import check_lerobot
+from .releases import check_installed, moved
 
-check_lerobot()
+check_installed()
 
-from .artifact import load_artifact, save_artifact  # noqa: E402 - after the check, whose line is clearer
-from .configuration_act_compiled import ACTCompiledConfig  # noqa: E402
-from .modeling_act_compiled import ACTCompiledPolicy  # noqa: E402
-from .patch import patch_lerobot, patch_policy, unpatch_lerobot  # noqa: E402
+try:  # after the check, whose line is clearer than what would fail here
+    from .artifact import load_artifact, save_artifact
+    from .configuration_act_compiled import ACTCompiledConfig
+    from .modeling_act_compiled import ACTCompiledPolicy
+    from .patch import patch_lerobot, patch_policy, unpatch_lerobot
+except ImportError as error:
+    raise moved(error) from error
 
 __all__ = [
     "ACTCompiledConfig",

@@ -6,6 +6,8 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import nn
 
+from .releases import GRAPHS_HOLD_DICTS
+
 
 @torch.compiler.assume_constant_result
 def _has_its_own_train(cls: type[nn.Module]) -> bool:
@@ -30,7 +32,7 @@ def policy_eval(self: ACTPolicy) -> ACTPolicy:
     instead of 0.19 ms before the graph. The flags are set and not read, so that a call in train mode
     needs no graph of its own.
     """
-    if not torch.compiler.is_compiling():
+    if not (torch.compiler.is_compiling() and GRAPHS_HOLD_DICTS):
         super(ACTPolicy, self).eval()
     else:
         _set_eval(self)

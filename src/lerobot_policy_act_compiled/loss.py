@@ -17,6 +17,8 @@ from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .releases import GRAPHS_HOLD_DICTS
+
 Batch = dict[str, Any]
 Posterior = tuple[Tensor, Tensor] | tuple[None, None]
 
@@ -107,4 +109,4 @@ def policy_forward(self: ACTPolicy, batch: Batch, *args: Any, **kwargs: Any) -> 
     if not torch.compiler.is_compiling():
         return STOCK_POLICY_FORWARD(self, batch, *args, **kwargs)
     loss, parts = policy_loss(self, batch, *args, **kwargs)
-    return loss, LossParts(parts)
+    return loss, LossParts(parts) if GRAPHS_HOLD_DICTS else parts

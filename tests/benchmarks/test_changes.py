@@ -58,6 +58,18 @@ def test_a_step_between_two_measured_commits_names_both_and_what_lies_between(pu
     assert change.factor == "1.20x"
 
 
+def test_a_step_under_one_torch_release_names_it(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only there: torch brought it.
+    of_one_release = GRAPH.replace("/inference", "/env-TORCH-2.7.0/inference")
+    monkeypatch.setitem(globals(), "GRAPH", of_one_release)
+    published.write([0, 3, 1.0, 1.2], measured=(0, 3))
+    (change,) = published.read().changes
+    assert change.benchmark == "inference.Inference.time_x('aloha'), torch 2.7.0"
+    assert change.machine == "vm"
+
+
 def test_a_step_of_one_commit_has_the_one_measured_before_it(published: Published) -> None:
     published.write([None, 2, 1.0, 1.2], measured=(0, 1, 2, 3))
     (change,) = published.read().changes

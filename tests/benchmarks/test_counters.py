@@ -26,6 +26,7 @@ from benchmarks.counters import (
     waits,
     without_graph_caches,
 )
+from lerobot_policy_act_compiled.releases import torch_is_at_least
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
@@ -71,7 +72,7 @@ def reads_back(x: Tensor) -> Tensor:
     return x * x.sum().item()
 
 
-@pytest.mark.parametrize(("function", "said"), [(breaks_once, "breaks_once"), (reads_back, "item()")])
+@pytest.mark.parametrize(("function", "said"), [(breaks_once, "breaks_once"), (reads_back, "item")])
 def test_graph_breaks_are_counted_where_they_are_compiled(function: Any, said: str) -> None:
     compiled = torch.compile(function, backend="eager")
     with count_compilation() as compilation:
@@ -93,7 +94,8 @@ def test_graphs_and_recompiles_are_counted() -> None:
     with count_compilation() as second:
         compiled(torch.ones(4))
     assert (second.graphs, second.recompiles) == (1, 1)
-    assert "size" in second.recompile_reasons[0]
+    kept = torch_is_at_least("2.7")
+    assert ("size" if kept else "two_ops (this torch keeps no reason)") in second.recompile_reasons[0]
     with count_compilation() as third:
         compiled(torch.ones(4))
     assert (third.graphs, third.recompiles, third.seconds) == (0, 0, 0.0)

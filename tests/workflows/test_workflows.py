@@ -39,7 +39,8 @@ def commands(job: dict[str, Any]) -> list[str]:
 def sessions() -> set[str]:
     command = [sys.executable, "-m", "nox", "-l"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(re.findall(r"^[*-] ([a-z_]+)", done.stdout, flags=re.MULTILINE))
+    listed = re.findall(r"^[*-] (([a-z_]+)\S*)", done.stdout, flags=re.MULTILINE)
+    return {name for names in listed for name in names}
 
 
 def test_there_are_workflows() -> None:
@@ -56,8 +57,12 @@ def test_a_job_is_one_nox_command_and_bears_its_name(
     (command,) = commands(job)
     words = shlex.split(command)
     assert words[:3] == ["uvx", "nox", "-s"]
-    assert words[3] in sessions
-    assert job["name"].startswith(f"nox -s {words[3]}")
+    session, _, environment = words[3].partition("(")
+    assert session in sessions
+    assert job["name"].startswith(f"nox -s {session}")
+    if environment:
+        assert environment == "$ENVIRONMENT)"
+        assert {f"{session}({name})" for name in job["strategy"]["matrix"]["environment"]} <= sessions
 
 
 @pytest.mark.parametrize(("path", "job"), jobs())
