@@ -112,6 +112,21 @@ def pins(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def lerobot_e2e(session: nox.Session) -> None:
+    """LeRobot from end to end in gym-aloha: record, train, evaluate, run; stock against ours (10 minutes)."""
+    groups = nox.project.dependency_groups(PYPROJECT, "test")
+    session.install("-e", ".", "lerobot[aloha,training,evaluation]>=0.6.1", *groups, env=COMPILE_BYTECODE)
+    session.run("python", "-m", "pytest", "tests/end_to_end", "-m", "end_to_end", *session.posargs)
+
+
+@nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """The published history in a real browser; needs Chromium or Chrome, and npm for asv's scripts."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "publish"), "pytest>=8", "pytest-timeout>=2.3")
+    session.run("python", "-m", "pytest", "--noconftest", "tests/site", "-m", "browser", *session.posargs)
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Format, lint and types of src, benchmarks, tests and this file."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "lint"), env=COMPILE_BYTECODE)

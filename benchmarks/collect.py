@@ -9,6 +9,7 @@ from typing import Any
 
 from .cases import TIMEOUT, Machine, measured_cases, ready, setup_cache
 from .launch import timed
+from .machine import matrix_rate
 from .workloads import SUITE_VERSION, Case, Step, prepare
 
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
@@ -47,7 +48,8 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
     found = graph_counts(eager) | eager_counts(eager)
     with counters.count_compilation() as compilation:
         compiled = ready(machine, case)
-    ratios = [timed(compiled) / timed(eager) for _ in range(PAIRS)]
+    pairs = [(timed(compiled), timed(eager)) for _ in range(PAIRS)]
+    seconds = median(eager_s for _, eager_s in pairs)
     return {
         **found,
         "graph_breaks": len(found["graph_breaks"]),
@@ -55,7 +57,8 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
         "launches": counters.kernel_launches(compiled) if case.device == "cuda" else NOT_APPLICABLE,
         "cudagraph_skips": compilation.cudagraph_skips if case.device == "cuda" else NOT_APPLICABLE,
         "peak_memory_compiled": counters.peak_memory(compiled, case.device),
-        "compiled_over_eager": median(ratios),
+        "compiled_over_eager": median(compiled_s / eager_s for compiled_s, eager_s in pairs),
+        "limit_over_eager": found["flops"] / matrix_rate(case.device) / seconds,
     }
 
 
@@ -110,6 +113,12 @@ class Counts(ABC):
         return self.figures["compiled_over_eager"]
 
     track_compiled_over_eager.unit = "ratio"  # type: ignore[attr-defined]
+
+    def track_limit_over_eager(self, *_: Any) -> float:
+        """Time that an eager step's products take at ``torch.mm``'s rate, as a share of the step's."""
+        return self.figures["limit_over_eager"]
+
+    track_limit_over_eager.unit = "ratio"  # type: ignore[attr-defined]
 
     def track_kernel_launches(self, *_: Any) -> float:
         return self.figures["launches"]

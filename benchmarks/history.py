@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import results, torch_releases
+from . import overview, results, torch_releases
 from .repository import PACKAGE, ROOT, MeasurementError, git
 
 SUBJECT = f"{PACKAGE}/__init__.py"
@@ -222,10 +222,11 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
             return 0
         for _ in asv_lines(["publish"], root):
             pass
+        page = overview.write(root / ".asv", root / ".asv" / "html")
     except MeasurementError as error:
         Console(stderr=True).print(f"history: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    console.print(f"published: open {root / '.asv' / 'html' / 'index.html'} by `nox -s asv -- preview`")
+    console.print(f"published: {page}; every graph of asv's by `nox -s asv -- preview`")
     return 0
 
 

@@ -22,14 +22,20 @@ def rates(cases: Sequence[Case]) -> dict[str, Any]:
     import torch
 
     device = cases[0].device
-    found = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.randn(SIZE, SIZE, device=device).to(dtype)
-        found[name] = 2 * SIZE**3 / _best(partial(torch.mm, a, a), device)
+    found = {precision: matrix_rate(device, precision) for precision in ("fp32", "bf16")}
     source = torch.zeros(COPY, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
     found["bytes"] = 2 * COPY / _best(partial(target.copy_, source), device)
     return {"rates": found}
+
+
+def matrix_rate(device: str, precision: str = "fp32") -> float:
+    """Best of ROUNDS: FLOP/s that ``torch.mm`` reaches."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    a = torch.randn(SIZE, SIZE, device=device).to(dtype)
+    return 2 * SIZE**3 / _best(partial(torch.mm, a, a), device)
 
 
 def _best(work: Callable[[], Any], device: str) -> float:

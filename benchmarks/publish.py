@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import results
+from . import overview, results
 from .changes import History, issue_text, read_history, title
 from .history import BRANCH, asv_lines
 from .issues import close_issue, keep_issue
@@ -56,6 +56,7 @@ def publish(
                 (home / results.BASELINE).write_bytes((place / results.BASELINE).read_bytes())
     for _ in asv_lines(["publish"], root):
         pass
+    overview.write(home, html)
     baseline = results.read(home / results.BASELINE).get("commit")
     history = read_history(html, home, baseline, root)
     if accept or not history.changes:

@@ -1,0 +1,114 @@
+"""LeRobot's own commands, as a user starts them, in processes of their own; and a recorder of losses."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Rendering without a display; no weights and no data sets from a hub.
+ENVIRONMENT = {
+    "MUJOCO_GL": "egl",
+    "PYOPENGL_PLATFORM": "egl",
+    "HF_HUB_OFFLINE": "1",
+    "WANDB_MODE": "disabled",
+}
+TASK = "AlohaTransferCube-v0"
+EPISODE = 60  # control steps, of the simulator's 50 Hz
+REPOSITORY = "local/aloha"  # LeRobot names every data set so; it lies on disk only
+
+# lerobot-train's own main, with what makes the policy wrapped: each loss of a step is kept, all its digits.
+TRAIN = """
+import json, sys
+from torch._dynamo.utils import counters
+from lerobot.scripts import lerobot_train
+
+patched, losses, sys.argv = sys.argv[1] == "patched", sys.argv[2], ["lerobot-train", *sys.argv[3:]]
+if patched:
+    from lerobot_policy_act_compiled import patch_lerobot
+    patch_lerobot()
+make_policy, kept = lerobot_train.make_policy, []
+
+def recorded(*args, **kwargs):
+    policy = make_policy(*args, **kwargs)
+    forward = policy.forward
+    def recording(*args, **kwargs):
+        loss, parts = forward(*args, **kwargs)
+        kept.append(loss.item())
+        return loss, parts
+    policy.forward = recording
+    return policy
+
+lerobot_train.make_policy = recorded
+lerobot_train.main()
+with open(losses, "w") as file:
+    json.dump({"losses": kept, "graphs": counters["stats"]["unique_graphs"]}, file)
+"""
+
+
+def run(command: Sequence[str], directory: Path) -> str:
+    """What the command prints on both streams.
+
+    Raises:
+        AssertionError: it failed; its last lines.
+    """
+    done = subprocess.run(
+        command, cwd=directory, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(command[:4])}: {(done.stdout + done.stderr)[-3000:]}"
+    return done.stdout + done.stderr
+
+
+def train(
+    variant: str, dataset: Path, directory: Path, steps: int, *options: str
+) -> tuple[list[float], int, Path]:
+    """``lerobot-train`` for ``steps`` steps: losses, graphs compiled, and the checkpoint's directory.
+
+    Args:
+        variant: ``stock``, ``patched``, or ``act_compiled``, which compiles.
+        options: more of the command's own.
+    """
+    kinds = {"act_compiled": ("--policy.type=act_compiled", "--policy.compile_model=true")}
+    output, losses = directory / variant, directory / f"{variant}.json"
+    run(
+        [
+            *(sys.executable, "-c", TRAIN, variant, str(losses)),
+            *kinds.get(variant, ("--policy.type=act",)),
+            *(f"--dataset.repo_id={REPOSITORY}", f"--dataset.root={dataset}", f"--output_dir={output}"),
+            *(
+                "--policy.device=cpu",
+                "--policy.push_to_hub=false",
+                "--policy.pretrained_backbone_weights=null",
+            ),
+            # A fifth of ACT's transformer: the backbone and the images are whole.
+            *("--policy.dim_model=128", "--policy.dim_feedforward=256", "--policy.n_heads=4"),
+            *("--policy.chunk_size=20", "--policy.n_action_steps=10"),
+            *(f"--steps={steps}", "--batch_size=2", "--num_workers=0", "--seed=7", "--log_freq=1"),
+            *("--wandb.enable=false", *options),
+        ],
+        directory,
+    )
+    found = json.loads(losses.read_text())
+    (checkpoint,) = output.glob(f"checkpoints/{steps:06d}/pretrained_model")
+    return found["losses"], found["graphs"], checkpoint
+
+
+def evaluate(checkpoint: Path, directory: Path) -> dict[str, float]:
+    """``lerobot-eval`` of a checkpoint over one episode: what it says of it."""
+    output = directory / f"eval-{checkpoint.parents[2].name}"
+    program = (
+        "import sys; sys.argv[0] = 'lerobot-eval'; from lerobot.scripts.lerobot_eval import main; main()"
+    )
+    run(
+        [
+            *(sys.executable, "-c", program, f"--policy.path={checkpoint}", "--policy.device=cpu"),
+            *("--env.type=aloha", f"--env.task={TASK}", f"--env.episode_length={EPISODE}"),
+            *("--eval.n_episodes=1", "--eval.batch_size=1", "--eval.use_async_envs=false", "--seed=7"),
+            f"--output_dir={output}",
+        ],
+        directory,
+    )
+    return dict(json.loads((output / "eval_info.json").read_text())["overall"])

@@ -1,0 +1,97 @@
+"""LeRobot from end to end: recorded, trained, evaluated and run in gym-aloha, stock against ours.
+
+``nox -s lerobot_e2e``. Weights are random, and so is what the arms do; what is asked is whether ours does
+the same as LeRobot's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from .commands import EPISODE, evaluate, train
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
+
+STEPS = 6
+# Without what is drawn at random: a compiled step draws other numbers from the same seed.
+WITHOUT_CHANCE = ("--policy.use_vae=false", "--policy.dropout=0")
+LOSS = 1e-4  # of the loss: six steps of AdamW, which divides rounding errors by small gradients
+ACTION = 1e-4  # rad, along an episode: the simulator's state follows the actions
+
+
+@pytest.fixture(scope="session")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    directory = tmp_path_factory.mktemp("trained")
+    return {
+        variant: train(variant, dataset, directory, STEPS, *WITHOUT_CHANCE)
+        for variant in ("stock", "patched", "act_compiled")
+    }
+
+
+@pytest.mark.parametrize("variant", ["patched", "act_compiled"])
+def test_lerobot_train_has_stocks_losses(trained: dict[str, Any], variant: str) -> None:
+    expected, _, _ = trained["stock"]
+    losses, graphs, _ = trained[variant]
+    assert len(losses) == len(expected) == STEPS
+    assert graphs == (1 if variant == "act_compiled" else 0)
+    assert losses == pytest.approx(expected, rel=LOSS)
+    assert expected[-1] < expected[0], "it learns"
+
+
+def test_lerobot_train_with_vae_and_dropout(dataset: Path, tmp_path: Path) -> None:
+    stock, _, _ = train("stock", dataset, tmp_path, STEPS)
+    patched, _, _ = train("patched", dataset, tmp_path, STEPS)
+    compiled, graphs, _ = train("act_compiled", dataset, tmp_path, STEPS)
+    assert patched == pytest.approx(stock, rel=LOSS), "in eager mode it draws what stock draws"
+    assert graphs == 1
+    assert compiled[-1] < compiled[0]
+
+
+def test_lerobot_eval_says_the_same_of_both(trained: dict[str, Any], tmp_path: Path) -> None:
+    ours = evaluate(trained["act_compiled"][2], tmp_path)
+    stock = evaluate(trained["stock"][2], tmp_path)
+    assert ours["n_episodes"] == stock["n_episodes"] == 1
+    for figure in ("avg_sum_reward", "avg_max_reward", "pc_success"):
+        assert ours[figure] == pytest.approx(stock[figure])
+
+
+def episode(policy: Any, processors: Any, simulator: Any) -> torch.Tensor:
+    """Actions ``(EPISODE, 14)`` of a closed loop: each follows from what the last ones have done."""
+    before, after = processors
+    policy.reset()
+    observation, _ = simulator.reset(seed=7)
+    actions = []
+    for _ in range(EPISODE):
+        image = torch.from_numpy(observation["pixels"]["top"].copy()).permute(2, 0, 1)[None] / 255
+        state = torch.from_numpy(observation["agent_pos"]).float()[None]
+        batch = before({"observation.images.top": image, "observation.state": state})
+        action = after(policy.select_action(batch))
+        actions.append(action[0])
+        observation, *_ = simulator.step(action[0].numpy())
+    return torch.stack(actions)
+
+
+def test_a_closed_loop_of_the_same_checkpoint_agrees(trained: dict[str, Any], simulator: Any) -> None:
+    from lerobot.policies.act.modeling_act import ACTPolicy
+    from lerobot.policies.factory import make_pre_post_processors
+
+    from lerobot_policy_act_compiled import ACTCompiledPolicy
+
+    checkpoint = trained["stock"][2]
+    stock, ours = ACTPolicy.from_pretrained(checkpoint), ACTCompiledPolicy.from_pretrained(checkpoint)
+    ours.config.compile_model = True
+    processors = make_pre_post_processors(stock.config, pretrained_path=str(checkpoint))
+    torch._dynamo.utils.counters.clear()
+    expected = episode(stock, processors, simulator)
+    again = episode(stock, processors, simulator)
+    assert torch.equal(again, expected), "the simulator itself is the same each time"
+    actions = episode(ours, processors, simulator)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch.equal(actions[0], actions[-1]), "the loop moves"
+    difference = (actions - expected).abs().max(dim=1).values
+    print(f"largest difference of an action: {difference.max():.1e} rad, of the first {difference[0]:.1e}")
+    assert difference.max() < ACTION
