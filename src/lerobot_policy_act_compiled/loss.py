@@ -43,11 +43,12 @@ class LossParts(dict[str, Any]):
     reading happens when somebody asks for a value, and not at all if nobody does.
     """
 
-    def __getitem__(self, name: str) -> float:
-        return float(super().__getitem__(name))
+    def __getitem__(self, name: str) -> Any:
+        part = super().__getitem__(name)
+        return part if torch.compiler.is_compiling() else float(part)
 
     def __iter__(self) -> Iterator[str]:  # also sends dict(parts) and {**parts} through __getitem__
-        return super().__iter__()
+        return iter(tuple(self.keys()))  # torch before 2.9 traces no dict's iterator
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self.copy(),)

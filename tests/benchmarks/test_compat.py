@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compat
-from benchmarks.repository import MeasurementError
+from benchmarks.repository import ROOT, MeasurementError
 
 OUTCOMES = {"a": "passed", "b": "passed", "c": "skipped", "d": "error"}
 
 
 def line(python: str, lerobot: str, torch: str, passed: int = 1) -> str:
-    return f"| py{python}-lerobot{lerobot}-torch{torch} | {python} | {lerobot} | {torch} | 0.1 | {passed} | 0 | 0 | 1 |"
+    name = f"py{python}-lerobot{lerobot}-torch{torch}"
+    return f"| {name} | {python} | {lerobot} | {torch} | 0.1 | {passed} | 0 | 0 | 1 |"
 
 
 def test_a_row_counts_outcomes_and_names_what_is_installed() -> None:
@@ -69,4 +70,4 @@ def test_no_answer_is_exit_code_2(
 
 
 def test_what_it_runs_is_there() -> None:
-    assert all((compat.ROOT / path).exists() for path in [*compat.paths(), *compat.OF_THE_TREE])
+    assert all((ROOT / path).exists() for path in [*compat.paths(), *compat.OF_THE_TREE])
