@@ -6,6 +6,7 @@ all commits); here they are put beside commits and installed packages, for an is
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from .repository import git
 from .results import VERSIONS, read
 
 MACHINE = re.compile(r"/machine-([^/]+)/")
+# Counts are the same on a busy machine. What is timed must be worse at a second commit too, or one night of a
+# crowded runner would be an issue of two dozen benchmarks.
+EXACT = re.compile(r"\.track_(?!compiled_over|cold|warm|limit)")
+CONFIRMED = 2  # measured commits at or after the step
 MOST_COMMITS = 20  # listed; a range can be long where commits were not measured one by one
 MOST_CHANGES = 50
 
@@ -55,10 +60,12 @@ class History:
     Attributes:
         newest: the last commit that is in it.
         changes: steps to the worse after the baseline that still last.
+        unconfirmed: how many more there are of what is timed, at the newest measured commit only.
     """
 
     newest: str
     changes: tuple[Change, ...]
+    unconfirmed: int = 0
 
 
 def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> History:
@@ -77,17 +84,35 @@ def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> Hi
         raise ValueError(f"asv published nothing in {html}; run nox -s history first")
     hashes = {int(revision): commit for revision, commit in revisions.items()}
     known = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
-    found = []
-    for name, graph, _, _, _, _, jumps in read(html / "regressions.json").get("regressions", []):
+    found, unconfirmed = [], 0
+    for name, graph, _, index, _, _, jumps in read(html / "regressions.json").get("regressions", []):
         machine = MACHINE.search(graph)
         for before, after, old, new in jumps:
-            if after > known:
+            if after <= known:
+                continue
+            if not EXACT.search(name) and _measured_since(html / graph, index, after) < CONFIRMED:
+                unconfirmed += 1
+            else:
                 good = max(r for r in hashes if r < after) if before is None else before
                 where = machine[1] if machine else "unknown"
                 torch = torch_releases.GRAPH.search(graph)
                 name = f"{name}, torch {torch[1]}" if torch else name
                 found.append(_change(name, where, old, new, hashes[good], hashes[after], home, root))
-    return History(hashes[max(hashes)], tuple(found))
+    return History(hashes[max(hashes)], tuple(found), unconfirmed)
+
+
+def _measured_since(graph: Path, index: int | None, revision: int) -> int:
+    """How many commits from ``revision`` on have a value in one of asv's graphs.
+
+    Args:
+        index: of the parameters' combination; None: the benchmark has none.
+    """
+    try:
+        points = json.loads(graph.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
+    values = [value if index is None else value[index] for at, value in points if at >= revision and value]
+    return sum(value is not None for value in values)
 
 
 def _change(

@@ -37,7 +37,7 @@ def publish(
 ) -> tuple[History, str | None]:
     """Merge, draw and look for changes; the history, and the baseline it was compared with.
 
-    The baseline moves on to the newest commit only where nothing became worse, or with ``accept``.
+    The baseline moves on to the newest commit where nothing became worse or may have, or with ``accept``.
 
     Raises:
         MeasurementError: asv fails, or the branches cannot be pushed to.
@@ -59,7 +59,7 @@ def publish(
     overview.write(home, html)
     baseline = results.read(home / results.BASELINE).get("commit")
     history = read_history(html, home, baseline, root)
-    if accept or not history.changes:
+    if accept or not (history.changes or history.unconfirmed):
         text = json.dumps({"commit": history.newest}) + "\n"
         (home / results.BASELINE).write_text(text, encoding="utf-8")
     if remote is not None:
@@ -74,6 +74,8 @@ def report(history: History, baseline: str | None, repository: str, *, accepted:
     Raises:
         MeasurementError: gh failed.
     """
+    if history.unconfirmed and not (accepted or history.changes):
+        return f"{history.unconfirmed} timings are worse at one commit only: the next one tells"
     if accepted or not history.changes:
         why = (
             "taken over as the new baseline"
@@ -97,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if history.changes:
             (ROOT / ".asv" / "issue.md").write_text(issue_text(history, baseline), encoding="utf-8")
             print(f"{title(history)}: see .asv/issue.md")
+        if history.unconfirmed:
+            print(f"{history.unconfirmed} timings are worse at one commit only: the next one tells")
         repository = os.environ.get("GITHUB_REPOSITORY")
         if args.push and repository:
             print(report(history, baseline, repository, accepted=args.accept))

@@ -15,6 +15,7 @@ from benchmarks.repository import git
 from .conftest import GitHubIssues
 
 GRAPH = "graphs/arch-x86_64/branch-HEAD/cpu-any/machine-{}/num_cpu-2/inference.Inference.time_x.json"
+NAME = "inference.Inference.time_x('aloha')"
 
 
 class Published:
@@ -32,8 +33,11 @@ class Published:
     def write(self, *jumps: Any, machine: str = "vm", measured: tuple[int, ...] = (0, 1, 2, 3)) -> None:
         revisions = {str(number): self.commits[number] for number in measured}
         (self.html / "index.json").write_text(json.dumps({"revision_to_hash": revisions}))
-        entry = ["inference.Inference.time_x('aloha')", GRAPH.format(machine), {}, 0, 1.2, 1.0, list(jumps)]
+        entry = [NAME, GRAPH.format(machine), {}, 0, 1.2, 1.0, list(jumps)]
         found = {"regressions": [entry] if jumps else []}
+        graph = self.html / GRAPH.format(machine)
+        graph.parent.mkdir(parents=True, exist_ok=True)
+        graph.write_text(json.dumps([[number, [1.2, None]] for number in measured]))
         (self.html / "regressions.json").write_text(json.dumps(found))
 
     def installed(self, number: int, **packages: str) -> None:
@@ -51,10 +55,10 @@ def published(tmp_path: Path) -> Published:
 
 
 def test_a_step_between_two_measured_commits_names_both_and_what_lies_between(published: Published) -> None:
-    published.write([0, 3, 1.0, 1.2], measured=(0, 3))
+    published.write([0, 2, 1.0, 1.2], measured=(0, 2, 3))
     (change,) = published.read().changes
-    assert (change.good, change.bad, change.machine) == (published.commits[0], published.commits[3], "vm")
-    assert [line.partition(" ")[2] for line in change.commits] == [f"change {n} of <b>" for n in (3, 2, 1)]
+    assert (change.good, change.bad, change.machine) == (published.commits[0], published.commits[2], "vm")
+    assert [line.partition(" ")[2] for line in change.commits] == [f"change {n} of <b>" for n in (2, 1)]
     assert change.factor == "1.20x"
 
 
@@ -64,7 +68,7 @@ def test_a_step_under_one_torch_release_names_it(
     # Only there: torch brought it.
     of_one_release = GRAPH.replace("/inference", "/env-TORCH-2.7.0/inference")
     monkeypatch.setitem(globals(), "GRAPH", of_one_release)
-    published.write([0, 3, 1.0, 1.2], measured=(0, 3))
+    published.write([0, 2, 1.0, 1.2], measured=(0, 2, 3))
     (change,) = published.read().changes
     assert change.benchmark == "inference.Inference.time_x('aloha'), torch 2.7.0"
     assert change.machine == "vm"
@@ -75,6 +79,54 @@ def test_a_step_of_one_commit_has_the_one_measured_before_it(published: Publishe
     (change,) = published.read().changes
     assert (change.good, change.bad) == tuple(published.commits[1:3])
     assert len(change.commits) == 1
+
+
+def test_one_slow_night_is_no_change_until_the_next_commit(published: Published) -> None:
+    published.write([None, 3, 1.0, 1.2])
+    found = published.read()
+    assert (found.changes, found.unconfirmed) == ((), 1)
+    for measured, count in (((0, 1, 2), 0), ((0, 1, 2, 3), 1)):
+        published.write([None, 2, 1.0, 1.2], measured=measured)
+        assert len(published.read().changes) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [
+        ("inference.InferenceCounts.track_graph_breaks('aloha')", True),
+        ("inference.InferenceCounts.track_peak_memory_eager('aloha')", True),
+        ("inference.InferenceCounts.track_compiled_over_eager('aloha')", False),
+        ("compilation.Compilation.track_cold_compile('aloha inference')", False),
+        ("training.Training.time_training_step('pusht')", False),
+    ],
+)
+def test_a_count_needs_no_second_commit(
+    published: Published, name: str, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "NAME", name)
+    published.write([None, 3, 1.0, 2.0])
+    assert len(published.read().changes) == exact
+    assert published.read().unconfirmed == (not exact)
+
+
+def test_what_may_be_worse_leaves_the_issue_as_it_is(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published.write([None, 3, 1.0, 1.2])
+    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+    said = publish.report(published.read(), None, "o/r", accepted=False)
+    assert said == "1 timings are worse at one commit only: the next one tells"
+    assert gh.sent == []
+
+
+@pytest.mark.parametrize("unconfirmed", [0, 1])
+def test_the_baseline_stays_where_something_may_be_worse(
+    published: Published, monkeypatch: pytest.MonkeyPatch, unconfirmed: int
+) -> None:
+    monkeypatch.setattr(publish, "asv_lines", lambda *_: iter(()))
+    monkeypatch.setattr(publish, "read_history", lambda *_: History("c" * 40, (), unconfirmed))
+    publish.publish([], push=False, accept=False, root=published.root)
+    assert (published.home / "baseline.json").exists() == (unconfirmed == 0)
 
 
 @pytest.mark.parametrize(("baseline", "count"), [(None, 1), (1, 1), (2, 0), (3, 0)])
