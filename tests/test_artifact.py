@@ -48,6 +48,22 @@ def test_it_has_the_policys_actions(saved: Path, without_cameras: tuple[Any, Bat
     assert (loaded.select_action(batch) - expected).abs().max() < 1e-5
 
 
+def test_one_made_under_autocast_runs_bf16_and_is_refused_elsewhere(
+    policy: Any, without_cameras: tuple[Any, Batch], tmp_path: Path
+) -> None:
+    stock, batch = without_cameras
+    expected = stock.predict_action_chunk(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        save_artifact(copy.deepcopy(policy), tmp_path, batch_size=4)
+        loaded = load_artifact(copy.deepcopy(stock), tmp_path)
+    difference = (loaded.predict_action_chunk(batch) - expected).abs().max()
+    assert 1e-5 < difference < 0.05
+    with pytest.raises(
+        ValueError, match=r"of other precision \(highest, autocast torch\.bfloat16, here highest,"
+    ):
+        load_artifact(copy.deepcopy(stock), tmp_path)
+
+
 def test_another_batch_size_is_refused(policy: Any, saved: Path, without_cameras: tuple[Any, Batch]) -> None:
     batch = {name: value[:2] for name, value in without_cameras[1].items()}
     loaded = load_artifact(copy.deepcopy(policy), saved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import subprocess
@@ -17,6 +18,7 @@ import torch
 from benchmarks.counters import count_compilation
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
 from lerobot_policy_act_compiled.compiling import Frozen, mode_for, weights_seen
+from lerobot_policy_act_compiled.inductor import freezing
 from lerobot_policy_act_compiled.modeling_act_compiled import action_chunk
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
@@ -78,6 +80,59 @@ def test_frozen_is_stocks_with_cameras(tiny_policy: Make, tiny_batch: Make) -> N
         actions = policy.predict_action_chunk(batch)
     assert compilation.graphs == 1
     assert (actions - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+
+
+def test_frozen_in_bf16_is_as_near_as_eager_bf16(tiny_policy: Make, tiny_batch: Make) -> None:
+    stock, batch = tiny_policy(), tiny_batch(1)
+    generator = torch.Generator().manual_seed(0)
+    for name, value in stock.named_buffers():  # as trained: no batch norm does nothing
+        if name.endswith("running_var"):
+            value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+        elif name.endswith("running_mean"):
+            value.copy_(0.1 * torch.randn(value.shape, generator=generator))
+    policy, expected = as_compiled(stock, "frozen"), stock.predict_action_chunk(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        eager, actions = stock.predict_action_chunk(batch), policy.predict_action_chunk(batch)
+    assert actions.dtype == eager.dtype
+    allowed = 2 * (eager - expected).abs().max()
+    assert 0 < (actions - expected).abs().max() <= allowed
+
+
+def captured(policy: Any, batch: Batch, *, frozen: bool, autocast: bool = False) -> list[Any]:
+    """The nodes of the graph of an action chunk."""
+    graphs: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    compiled = torch.compile(action_chunk, fullgraph=True, backend=backend)
+    context = freezing() if frozen else contextlib.nullcontext()
+    with torch.no_grad(), context, torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        compiled(policy.eval(), batch)
+    return [node for node in graphs[0].graph.nodes if node.op in ("call_function", "call_method")]
+
+
+def test_a_frozen_graph_has_the_position_table_as_a_constant(tiny_policy: Make, tiny_batch: Make) -> None:
+    policy, batch = as_compiled(tiny_policy(), "frozen"), tiny_batch(1)
+    usual, frozen = (captured(policy, batch, frozen=frozen) for frozen in (False, True))
+    for name in ("cumsum", "sin"):
+        assert any(name in str(node.target) for node in usual)
+        assert not any(name in str(node.target) for node in frozen)
+    assert captured(policy, batch, frozen=False)[-1].target == usual[-1].target, "no trace of the frozen one"
+
+
+def test_a_frozen_graph_keeps_bf16_between_convolutions(tiny_policy: Make, tiny_batch: Make) -> None:
+    policy, batch = as_compiled(tiny_policy(), "frozen"), tiny_batch(1)
+
+    def batch_norms(**how: bool) -> int:
+        return sum("batch_norm" in str(node.target) for node in captured(policy, batch, **how))
+
+    count = batch_norms(frozen=False)
+    assert count > 10, "one for each convolution"
+    assert batch_norms(frozen=True, autocast=True) == count
+    assert batch_norms(frozen=False, autocast=True) == 0, "elsewhere LeRobot's own arithmetic"
 
 
 @pytest.mark.usefixtures("without_inductor")

@@ -92,7 +92,7 @@ def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]
                 "format": FORMAT,
                 "torch": torch.__version__,
                 "device": f"{device.type} ({kind})",
-                "precision": settings()["precision"],
+                **settings(device.type),
                 "configuration": config,
                 "inputs": {name: list(value.shape) for name, value in observations.items()},
                 "weights": weights_hash(policy),

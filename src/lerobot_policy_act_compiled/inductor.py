@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -12,15 +12,19 @@ import torch
 import torch._inductor
 from torch._inductor import config
 
+from .frozen import frozen_graphs
+
 NO_COMPILER = ("InvalidCxxCompiler", "No working C++ compiler", "Cannot find a working triton installation")
 
 
-def freezing() -> AbstractContextManager[None]:
+@contextmanager
+def freezing() -> Iterator[None]:
     """Graphs that are compiled meanwhile, without gradients, hold their weights as constants.
 
     Not torch.compile's ``options``: what Dynamo captures depends on it too (torch 2.11).
     """
-    return config.patch(freezing=True)  # type: ignore[no-any-return,unused-ignore]
+    with config.patch(freezing=True), frozen_graphs():
+        yield
 
 
 def copy_of(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,10 +47,9 @@ def lacks_compiler(error: BaseException | None) -> bool:
 
 def compile_ahead(module: torch.nn.Module, arguments: tuple[Any, ...], path: Path) -> None:
     """Compile ``module(*arguments)``, its weights as constants, into a package that runs without Python."""
-    with torch.no_grad():
+    with torch.no_grad(), freezing():
         exported = torch.export.export(module, arguments, strict=False)
-        with config.patch(freezing=True):
-            torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
+        torch._inductor.aoti_compile_and_package(exported, package_path=str(path))
 
 
 def load_ahead(path: Path) -> Callable[..., Any]:
@@ -62,6 +65,7 @@ def load_ahead(path: Path) -> Callable[..., Any]:
     return lambda *tensors: loader.run(list(tensors))[0]
 
 
-def settings() -> Mapping[str, Any]:
-    """Of this process that change what a compiled graph computes."""
-    return {"precision": torch.get_float32_matmul_precision()}
+def settings(device: str) -> Mapping[str, Any]:
+    """Of this process that change what a compiled graph computes on a device of this type."""
+    autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "off"
+    return {"precision": f"{torch.get_float32_matmul_precision()}, autocast {autocast}"}

@@ -11,7 +11,7 @@ Shapes: ``B`` batch, ``S`` chunk size, ``D`` model width, ``L`` latent size, ``N
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from .compiling import call, compiled, mode_for
 from .configuration_act_compiled import ACTCompiledConfig
 from .dropout import short_numbers
 from .eval_mode import policy_eval
+from .frozen import constant_position_table, fixed_position_table, in_frozen_graph
 from .layers import LAYERS, decoder_input, first_token
 from .loss import Batch, LossParts, Posterior, policy_forward, policy_loss, with_image_list
 
@@ -57,27 +58,24 @@ def _posterior(model: ACT, batch: Batch, batch_size: int) -> tuple[Tensor, Tenso
     return mean, log_sigma_x2
 
 
-@lru_cache(maxsize=32)
-def _fixed_position_table(
-    dimension: int, height: int, width: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    with torch.inference_mode(False), torch.no_grad():
-        features = torch.empty((1, 1, height, width), dtype=dtype, device=device)
-        return ACTSinusoidalPositionEmbedding2d(dimension)(features)
-
-
 def _position_table(model: ACT, features: Tensor) -> Tensor:
     """The cameras' position embedding ``(1, D, h, w)``, which depends on shape, dtype and device alone.
 
     In eager mode it is made once per such key and shared by all models (about 25 kernels a
     camera and call otherwise); the table belongs to no module, so nothing can make it stale.
-    Inside a graph it is computed: a look-up there would add guards, and Inductor fuses it.
+    A graph with constant weights has it as a constant too. Inside of any other it is computed: a
+    look-up there would add guards, and Inductor fuses it.
     """
     embed = model.encoder_cam_feat_pos_embed
-    if torch.compiler.is_compiling() or type(embed) is not ACTSinusoidalPositionEmbedding2d:
+    constant = (
+        in_frozen_graph() and torch.compiler.is_dynamo_compiling()
+    )  # torch.export has fake tensors only
+    in_graph = torch.compiler.is_compiling() and not constant
+    if in_graph or type(embed) is not ACTSinusoidalPositionEmbedding2d:
         return embed(features)
     height, width = features.shape[-2:]
-    return _fixed_position_table(embed.dimension, height, width, features.dtype, features.device)
+    table = constant_position_table if constant else fixed_position_table
+    return table(embed.dimension, height, width, features.dtype, features.device)
 
 
 def _camera_tokens(model: ACT, images: Tensor) -> tuple[Tensor, Tensor]:
