@@ -4,7 +4,8 @@ Modes beyond torch.compile's own:
 
 - ``frozen``: the action chunk's graph holds the weights as constants. Batch norm is folded into the
   convolutions, weights are laid out as the processor's kernels read them, what depends on weights
-  alone is computed once. When weights change it is compiled anew. Training is as in ``default``.
+  alone is computed once. When weights change it is compiled anew. Training is as in ``default``. Under
+  autocast activations stay bf16 from one convolution to the next, where eager mode goes through fp32.
 - ``auto``: the mode for the policy's device: ``frozen`` on a CPU, ``reduce-overhead`` on CUDA, else
   ``default``. In training the optimizer is torch's fused AdamW, equal within rounding, and dropout on a
   CPU draws other masks than eager mode from the same seed, faster (see ``dropout.short_numbers``).

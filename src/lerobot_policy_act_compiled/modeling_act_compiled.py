@@ -67,9 +67,8 @@ def _position_table(model: ACT, features: Tensor) -> Tensor:
     look-up there would add guards, and Inductor fuses it.
     """
     embed = model.encoder_cam_feat_pos_embed
-    constant = (
-        in_frozen_graph() and torch.compiler.is_dynamo_compiling()
-    )  # torch.export has fake tensors only
+    # Not in torch.export, which would put a fake tensor into the table that is kept.
+    constant = in_frozen_graph() and torch.compiler.is_dynamo_compiling()
     in_graph = torch.compiler.is_compiling() and not constant
     if in_graph or type(embed) is not ACTSinusoidalPositionEmbedding2d:
         return embed(features)
