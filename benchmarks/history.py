@@ -164,7 +164,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(
         prog="nox -s history --",
         description=__doc__,
-        epilog="Other arguments go to `asv run`, for example --bench inference.",
+        epilog="Other arguments go to `asv run`, after the range.",
     )
     parser.add_argument(
         "range", nargs="?", help="commits as git names them, HEAD~3..HEAD, v1.0..main; 5: the newest five"
@@ -173,6 +173,9 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         "--quick", action="store_true", help="one sample of each benchmark: minutes, and noisy"
     )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="the K-th of N shares")
+    parser.add_argument(
+        "--bench", action="append", default=[], metavar="REGEX", help="benchmarks to run (default: all)"
+    )
     parser.add_argument(
         "--torch",
         type=torch_releases.releases,
@@ -209,7 +212,8 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         )
         describe_machine(args.machine, root)
         named = ["--machine", args.machine] if args.machine else []
-        options = [*(["--quick"] if args.quick else []), *named, *extra]
+        chosen = [f"--bench={regex}" for regex in args.bench]
+        options = [*(["--quick"] if args.quick else []), *named, *chosen, *extra]
         for release in args.torch:
             config = torch_releases.configuration(release, root)
             measure(commits, [*options, "--config", str(config)], console, root)

@@ -91,13 +91,17 @@ def test_asv_runs_once_for_each_release_and_publishes_once(
         return iter(())
 
     monkeypatch.setattr(history, "asv_lines", lines)
-    monkeypatch.setattr(history, "commits_to_measure", lambda *_: ["a" * 40])
+    monkeypatch.setattr(
+        history, "commits_to_measure", lambda commits, _: ["a" * 40] if commits == "HEAD^!" else []
+    )
     monkeypatch.setattr(history, "git", lambda *_, **__: "")
     asserted: list[str] = []
     monkeypatch.setattr(torch_releases, "assert_installed", lambda release, _: asserted.append(release))
     (root / ".asv" / "html").mkdir(parents=True)
     monkeypatch.setattr(history, "platform", SimpleNamespace(node=lambda: "vm"))
-    assert history.main(["HEAD^!", "--torch", "2.7.0,2.11.0", "--quick"], root=root) == 0
+    asked = ["--torch", "2.7.0,2.11.0", "--quick", "--bench", "time_x", "HEAD^!"]
+    assert history.main(asked, root=root) == 0
     assert [call[0] for call in calls] == ["machine", "run", "run", "publish"]
     assert asserted == ["2.7.0", "2.11.0"]
+    assert all("--bench=time_x" in call for call in calls[1:3])
     assert [Path(call[-1]).name for call in calls[1:3]] == ["torch-2.7.0.json", "torch-2.11.0.json"]
