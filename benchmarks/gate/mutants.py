@@ -67,8 +67,8 @@ MUTANTS = (
     ),
     Edit(
         "a constant rebuilt per call",
-        "    height, width = features.shape[-2:]\n    return _fixed_position_table(",
-        "    height, width = features.shape[-2:]\n    return _fixed_position_table.__wrapped__(",
+        "constant_position_table if constant else fixed_position_table\n",
+        "constant_position_table if constant else fixed_position_table.__wrapped__\n",
         "ops dispatched",
     ),
     Edit(
