@@ -113,7 +113,7 @@ def pins(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lerobot_e2e(session: nox.Session) -> None:
-    """LeRobot from end to end in gym-aloha: record, train, evaluate, run; stock against ours (10 minutes)."""
+    """LeRobot from end to end in gym-aloha: record, train, evaluate, run; stock against ours."""
     groups = nox.project.dependency_groups(PYPROJECT, "test")
     session.install("-e", ".", "lerobot[aloha,training,evaluation]>=0.6.1", *groups, env=COMPILE_BYTECODE)
     session.run("python", "-m", "pytest", "tests/end_to_end", "-m", "end_to_end", *session.posargs)
@@ -123,7 +123,7 @@ def lerobot_e2e(session: nox.Session) -> None:
 def site(session: nox.Session) -> None:
     """The published history in a real browser; needs Chromium or Chrome, and npm for asv's scripts."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "publish"), "pytest>=8", "pytest-timeout>=2.3")
-    # Without tests/conftest.py, which imports torch: 30 s and 5 GB less.
+    # Without tests/conftest.py, which needs torch and LeRobot.
     fixtures = ("--noconftest", "-p", "tests.site.conftest")
     session.run("python", "-m", "pytest", *fixtures, "tests/site", "-m", "browser", *session.posargs)
 

@@ -85,8 +85,9 @@ def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> Hi
     hashes = {int(revision): commit for revision, commit in revisions.items()}
     known = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
     found, unconfirmed = [], 0
-    for name, graph, _, index, _, _, jumps in read(html / "regressions.json").get("regressions", []):
-        machine = MACHINE.search(graph)
+    for benchmark, graph, _, index, _, _, jumps in read(html / "regressions.json").get("regressions", []):
+        machine, torch = MACHINE.search(graph), torch_releases.GRAPH.search(graph)
+        name = f"{benchmark}, torch {torch[1]}" if torch else benchmark
         for before, after, old, new in jumps:
             if after <= known:
                 continue
@@ -95,8 +96,6 @@ def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> Hi
             else:
                 good = max(r for r in hashes if r < after) if before is None else before
                 where = machine[1] if machine else "unknown"
-                torch = torch_releases.GRAPH.search(graph)
-                name = f"{name}, torch {torch[1]}" if torch else name
                 found.append(_change(name, where, old, new, hashes[good], hashes[after], home, root))
     return History(hashes[max(hashes)], tuple(found), unconfirmed)
 
@@ -111,7 +110,9 @@ def _measured_since(graph: Path, index: int | None, revision: int) -> int:
         points = json.loads(graph.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0
-    values = [value if index is None else value[index] for at, value in points if at >= revision and value]
+    values = [
+        value if index is None or value is None else value[index] for at, value in points if at >= revision
+    ]
     return sum(value is not None for value in values)
 
 

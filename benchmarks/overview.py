@@ -166,12 +166,6 @@ def plot(series: Series) -> str:
     return drawn.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def milliseconds(seconds: float | None) -> str:
-    if seconds is None:
-        return "\u2013"
-    return f"{seconds * 1e3:.0f} ms" if seconds >= 0.01 else f"{seconds * 1e3:.2g} ms"
-
-
 def write(home: Path, directory: Path) -> Path:
     """The page, beside what ``asv publish`` wrote into ``directory``."""
     environment = jinja2.Environment(
@@ -182,8 +176,6 @@ def write(home: Path, directory: Path) -> Path:
         undefined=jinja2.StrictUndefined,
     )
     page = directory / PAGE
-    text = environment.get_template("overview.html.jinja").render(
-        machines=read_machines(home), plot=plot, ms=milliseconds
-    )
+    text = environment.get_template("overview.html.jinja").render(machines=read_machines(home), plot=plot)
     page.write_text(text, encoding="utf-8")
     return page

@@ -48,7 +48,7 @@ class LossParts(dict[str, Any]):
         return part if torch.compiler.is_compiling() else float(part)
 
     def __iter__(self) -> Iterator[str]:  # also sends dict(parts) and {**parts} through __getitem__
-        return iter(tuple(self.keys()))  # torch before 2.9 traces no dict's iterator
+        return iter(tuple(self.keys()))  # torch 2.7 and 2.8 trace no dict's iterator
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self.copy(),)

@@ -68,10 +68,11 @@ def test_a_step_under_one_torch_release_names_it(
     # Only there: torch brought it.
     of_one_release = GRAPH.replace("/inference", "/env-TORCH-2.7.0/inference")
     monkeypatch.setitem(globals(), "GRAPH", of_one_release)
-    published.write([0, 2, 1.0, 1.2], measured=(0, 2, 3))
-    (change,) = published.read().changes
-    assert change.benchmark == "inference.Inference.time_x('aloha'), torch 2.7.0"
-    assert change.machine == "vm"
+    published.write([0, 1, 1.0, 1.1], [1, 2, 1.1, 1.2], measured=(0, 1, 2, 3))
+    for change in published.read().changes:
+        assert change.benchmark == "inference.Inference.time_x('aloha'), torch 2.7.0"
+        assert change.machine == "vm"
+    assert len(published.read().changes) == 2
 
 
 def test_a_step_of_one_commit_has_the_one_measured_before_it(published: Published) -> None:
