@@ -166,6 +166,13 @@ def limits(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def effects(session: nox.Session) -> None:
+    """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (about an hour; --only WORDS)."""
+    _install(session, "gate")
+    session.run("python", "-m", "benchmarks.effects", *session.posargs)
+
+
+@nox.session(default=False)
 def asv(session: nox.Session) -> None:
     """Run asv with the arguments given, for example -- run HEAD^!"""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))

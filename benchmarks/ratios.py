@@ -193,14 +193,19 @@ def measure(
 
 def described(environment: dict[str, Any], launches: int, device: str) -> str:
     """What belongs beside every figure: machine, versions, subject, how often."""
-    commit = git("log", "-1", "--format=%h", "--", PACKAGE, root=ROOT)
-    changed = " with uncommitted changes" if git("status", "--porcelain", "--", PACKAGE, root=ROOT) else ""
     return (
         f"{environment['threads']} threads, {environment['cpu']}, torch {environment['torch']}, "
         f"LeRobot {environment['lerobot']}, Python {environment['python']}, {device}, fp32; inference and "
-        f"rollout batch 1, training batch 8; the subject as of {commit}{changed}. Medians over {launches} "
+        f"rollout batch 1, training batch 8; {subject_as_of(ROOT)}. Medians over {launches} "
         f"fresh launches of {SECONDS} s of steps or one cold compile, in brackets the least and the most."
     )
+
+
+def subject_as_of(root: Path) -> str:
+    """Which commit changed what is measured last, and whether the working tree has changed it since."""
+    commit = git("log", "-1", "--format=%h", "--", PACKAGE, root=root)
+    changed = " with uncommitted changes" if git("status", "--porcelain", "--", PACKAGE, root=root) else ""
+    return f"the subject as of {commit}{changed}"
 
 
 def cold_lines(page: str, about: str) -> list[str]:
@@ -219,6 +224,19 @@ def table(rows: Sequence[Row], kept: Sequence[str], about: str) -> str:
     """Markdown: what was measured on, then one line a figure."""
     lines = ["| | figure | target | |", "|---|---|---|---|", *kept, *(row.markdown() for row in rows)]
     return f"{about}\n\n" + "\n".join(lines)
+
+
+def made_before(file: Path) -> str:
+    """The table in ``file``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds no such table, or one of another subject than the working tree's.
+    """
+    text = file.read_text(encoding="utf-8")
+    if f"; {subject_as_of(ROOT)}. " not in text or "\n| | figure | target | |\n" not in text:
+        raise ValueError(f"{file} is no table of {subject_as_of(ROOT)}; measure it again")
+    return text
 
 
 def write_between_markers(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
@@ -242,18 +260,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--keep-cold", action="store_true", help="leave the cold compiles as they stand")
     parser.add_argument("--print", action="store_true", help="print the table and leave README.md alone")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="measured",
+        metavar="FILE",
+        help="take the table that nox -s upstream has made",
+    )
     args = parser.parse_args(argv)
     if args.launches < 1:
         parser.error("--launches takes at least 1")
     readme = ROOT / "README.md"
     try:
-        text = table(
-            *measure(args.launches, args.device, readme.read_text("utf-8"), keep_cold=args.keep_cold)
-        )
+        if args.measured:
+            text = made_before(args.measured)
+        else:
+            page = readme.read_text("utf-8")
+            text = table(*measure(args.launches, args.device, page, keep_cold=args.keep_cold))
         print(text)
         if not args.print:
             write_between_markers(text, readme)
-    except (RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
+    except (OSError, RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
         print(f"ratios: {error}", file=sys.stderr)
         return 2
     return 0

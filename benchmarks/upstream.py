@@ -2,7 +2,8 @@
 
 Three questions, weekly, of the newest releases or of LeRobot's main: do our tests pass; do LeRobot's
 own tests of ACT that pass without the patch pass with it; is the gain over stock what it was. The
-answers lie in upstream.json, which ``upstream_issue`` makes an issue of. Exit codes: 0 all is well, 1
+answers lie in upstream.json, which ``upstream_issue`` makes an issue of, and the whole table of ratios in
+ratios.md, which ``nox -s ratios -- --from`` takes. Exit codes: 0 all is well, 1
 something broke or the gain shrank, 2 could not tell.
 """
 
@@ -25,7 +26,7 @@ from . import ratios, upstream_issue
 from .repository import ROOT, MeasurementError, git
 
 REPOSITORY = "https://github.com/huggingface/lerobot"
-NAME = upstream_issue.NAME
+NAME, TABLE = upstream_issue.NAME, "ratios.md"
 ACT = r"ACTPolicy|ACTConfig|\bact\b"  # what a file of LeRobot's tests that is about ACT says
 FOLDERS = ("tests/policies", "tests/processor")
 # No weights, no data sets: what needs them fails without the patch too.
@@ -119,9 +120,10 @@ def lerobots_tests(source: Path) -> Finding:
     return Finding("LeRobot's own tests of ACT, patched", len(passed), wrong)
 
 
-def gains(launches: int) -> Finding:
-    """The README's ratios to stock, measured anew; wrong is what misses its target."""
-    rows, _, _ = ratios.measure(launches, "cpu", "")
+def gains(launches: int, report: Path) -> Finding:
+    """The README's ratios to stock, measured anew and kept in ``report``; wrong is what misses its target."""
+    rows, kept, about = ratios.measure(launches, "cpu", "")
+    (report / TABLE).write_text(ratios.table(rows, kept, about), encoding="utf-8")
     wrong = tuple(f"{row.what}: {row.figure} (target {row.target})" for row in rows if row.met is False)
     return Finding("ratios to stock LeRobot", sum(row.met is not None for row in rows), wrong)
 
@@ -134,17 +136,21 @@ def checkout(directory: Path) -> Path:
     return clone
 
 
-def asked(source: Path | None, launches: int) -> dict[str, Any]:
+def asked(source: Path | None, launches: int, report: Path) -> dict[str, Any]:
     """What is installed and every finding; what could not be asked stands there as ``error``."""
     findings: list[Any] = []
     errors: list[Any] = []
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        for ask in (our_tests, lambda: lerobots_tests(source or checkout(place)), lambda: gains(launches)):
+        for ask in (
+            our_tests,
+            lambda: lerobots_tests(source or checkout(place)),
+            lambda: gains(launches, report),
+        ):
             finding = answer(ask)
             (errors if isinstance(finding, str) else findings).append(finding)
-    report = {"lerobot": version("lerobot"), "torch": version("torch"), "findings": findings}
-    return {**report, "error": "; ".join(errors)} if errors else report
+    answers = {"lerobot": version("lerobot"), "torch": version("torch"), "findings": findings}
+    return {**answers, "error": "; ".join(errors)} if errors else answers
 
 
 def answer(ask: Callable[[], Finding]) -> dict[str, Any] | str:
@@ -159,10 +165,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s upstream --", description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", type=Path, help="a checkout of the installed LeRobot (the release's tag)")
     parser.add_argument("--launches", type=int, default=3, help="fresh processes per ratio (3)")
-    parser.add_argument("--report", type=Path, default=Path("upstream"), help="where to put upstream.json")
+    parser.add_argument(
+        "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {TABLE}"
+    )
     args = parser.parse_args(argv)
-    report = asked(args.source, args.launches)
     args.report.mkdir(parents=True, exist_ok=True)
+    report = asked(args.source, args.launches, args.report)
     (args.report / NAME).write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(upstream_issue.body([report]))
     if "error" in report:

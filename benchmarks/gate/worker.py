@@ -59,7 +59,7 @@ def warm(case: Case, again: bool = True) -> dict[str, Any]:
 
 
 def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
-    """Seconds to compile the case's step with no graph in the cache; see ``cases.CompileTime``.
+    """Seconds to compile the case's step with no graph in the cache, see ``cases.CompileTime``; its kernels.
 
     Of this thread, which does all of it: another guest of the machine takes none of them.
     """
@@ -76,7 +76,7 @@ def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
         raise RuntimeError(f"{compilation.cache_hits} graphs of {case} came from a cache; nothing was timed")
     step()
     _steps[case] = step
-    return {"seconds": seconds}
+    return {"seconds": seconds, "kernels": compilation.kernels}
 
 
 def sample(case: Case, samples: int, busy: bool = False) -> dict[str, Any]:

@@ -93,6 +93,25 @@ def test_what_cannot_be_kept_ends_before_anything_is_timed(
     assert (ROOT / "README.md").read_bytes() == before
 
 
+def test_a_table_that_upstream_made_is_taken_if_it_is_of_this_subject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ratios, "ROOT", tmp_path)
+    monkeypatch.setattr(ratios, "subject_as_of", lambda _: "the subject as of abc")
+    readme, made = tmp_path / "README.md", tmp_path / "ratios.md"
+    readme.write_text(f"before\n{ratios.BEGIN}\nold\n{ratios.END}\nafter\n")
+    table = ratios.table([ratios.Row("x", "1.3x", "", None)], [], ratios.described(ENVIRONMENT, 3, "cpu"))
+    made.write_text(table)
+    assert ratios.main(["--from", str(made)]) == 0
+    assert readme.read_text() == f"before\n{ratios.BEGIN}\n{table}\n{ratios.END}\nafter\n"
+    for wrong in (table.replace("abc", "abc with uncommitted changes"), "the subject as of abc"):
+        made.write_text(wrong)
+        assert ratios.main(["--from", str(made)]) == 2
+        assert "is no table of the subject as of abc; measure it again" in capsys.readouterr().err
+    assert ratios.main(["--from", str(tmp_path / "none.md")]) == 2
+    assert "| x | 1.3x |" in readme.read_text()
+
+
 def test_variants_take_turns_and_none_always_follows_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [Case("tiny", "inference", variant) for variant in ("stock", "eager", "compiled")]
     order: list[str] = []

@@ -82,13 +82,14 @@ def test_tests_that_cannot_be_collected_are_no_answer(tmp_path: Path) -> None:
         upstream.run_tests(["test_it.py"], tmp_path)
 
 
-def test_a_gain_that_shrank_is_named_with_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gain_that_shrank_is_named_with_its_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     rows = [ratios.Row("compiled", "1.10x", "≥ 1.25x", False), ratios.Row("eager", "1.04x", "≥ 0.98x", True)]
     rows.append(ratios.Row("no target", "1.00x", "", None))
     monkeypatch.setattr(ratios, "measure", lambda *_: (rows, [], "about"))
-    assert upstream.gains(1) == upstream.Finding(
+    assert upstream.gains(1, tmp_path) == upstream.Finding(
         "ratios to stock LeRobot", 2, ("compiled: 1.10x (target ≥ 1.25x)",)
     )
+    assert "| compiled | 1.10x | ≥ 1.25x | **not met** |" in (tmp_path / upstream.TABLE).read_text()
 
 
 @pytest.mark.parametrize(("wrong", "code"), [((), 0), (("x",), 1), (None, 2)])

@@ -38,7 +38,9 @@ def test_lerobot_train_has_stocks_losses(trained: dict[str, Any], variant: str) 
     losses, graphs, _ = trained[variant]
     assert len(losses) == len(expected) == STEPS
     assert graphs == (1 if variant == "act_compiled" else 0)
-    assert losses == pytest.approx(expected, rel=LOSS)
+    furthest = max(abs(ours / theirs - 1) for ours, theirs in zip(losses, expected, strict=True))
+    print(f"largest difference of a loss: {furthest:.1e} of it")
+    assert furthest < LOSS
     assert expected[-1] < expected[0], "it learns"
 
 
