@@ -166,6 +166,13 @@ def limits(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def breakdown(session: nox.Session) -> None:
+    """Where the fastest mode's time goes, step by step and in compiling, into TORCH_COMPILE_ACT.md."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.breakdown", *session.posargs)
+
+
+@nox.session(default=False)
 def effects(session: nox.Session) -> None:
     """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (about an hour; --only WORDS)."""
     _install(session, "gate")

@@ -8,7 +8,7 @@ switched off must fail a test, not report zero.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,12 @@ from typing import Any
 import torch
 import torch._dynamo
 import torch._inductor.metrics as inductor_metrics
-from torch._dynamo.utils import clear_compilation_metrics, counters, get_compilation_metrics
+from torch._dynamo.utils import (
+    clear_compilation_metrics,
+    compilation_time_metrics,
+    counters,
+    get_compilation_metrics,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -145,8 +150,40 @@ def first_compiled_call(step: Work) -> Compilation:
     with count_compilation() as compilation:
         step()
     if compilation.graphs == 0:
-        raise RuntimeError(f"{step} compiled nothing; is TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE set?")
+        raise RuntimeError(f"{step!r} compiled nothing; is TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE set?")
     return compilation
+
+
+@contextmanager
+def compile_phases() -> Iterator[list[float]]:
+    """Seconds spent in the block, filled when it ends: Dynamo; AOTAutograd; Inductor; waiting for compilers.
+
+    A backward graph that is compiled when its gradient is asked for adds to the last two.
+
+    Raises:
+        RuntimeError: torch accounts for nothing under these names.
+    """
+    found: list[float] = []
+    compilation_time_metrics.clear()
+    yield found
+    frame, backend, inductor, waiting = (
+        compilation_time_metrics.get(name, [])
+        for name in (
+            "_compile.compile_inner",
+            "OutputGraph.call_user_compiler",
+            "compile_fx_inner",
+            "async_compile.wait",
+        )
+    )
+    if not (frame and backend):  # a graph that comes from a cache has no Inductor in it
+        raise RuntimeError("torch keeps no account of its compiling under the names of release 2.11")
+    within_backend = sum(inductor[: len(backend)])
+    found += [
+        sum(frame) - sum(backend),
+        sum(backend) - within_backend,
+        sum(inductor) - sum(waiting),
+        sum(waiting),
+    ]
 
 
 @contextmanager
@@ -187,10 +224,12 @@ class Dispatched:
     Attributes:
         ops: operators.
         flops: floating-point operations of those that are matrix products, convolutions or attention.
+        flops_by_op: the same for each of these operators.
     """
 
     ops: int
     flops: int
+    flops_by_op: Mapping[str, int]
 
 
 def dispatched(work: Work) -> Dispatched:
@@ -200,7 +239,8 @@ def dispatched(work: Work) -> Dispatched:
         _CountOps() as ops,  # entered last, so called first: the other mode takes composite operators apart
     ):
         work()
-    return Dispatched(ops.count, int(flop_counter.get_total_flops()))
+    by_op = {str(op): int(count) for op, count in flop_counter.get_flop_counts().get("Global", {}).items()}
+    return Dispatched(ops.count, int(flop_counter.get_total_flops()), by_op)
 
 
 def waits(work: Work) -> int:

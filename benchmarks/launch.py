@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import machine
+from . import machine, profiling
 from .repository import ROOT
 from .workloads import Case, Step, prepare
 
@@ -240,7 +240,10 @@ def processor() -> str:
 
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     f.__name__: f
-    for f in (first_call, alternate, memory, difference, traced, machine.rates, machine.work, save, load)
+    for f in (
+        *(first_call, alternate, memory, difference, traced, save, load),
+        *(machine.rates, machine.work, profiling.step_breakdown, profiling.compile_breakdown),
+    )
 }
 
 
