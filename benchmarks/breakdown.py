@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .launch import as_request, launch
-from .limits import FIRST_CALLS, PAGE, SPEED_UPS, Seconds, SpeedUp
+from .limits import FIRST_CALLS, PAGE, SPEED_UPS, Seconds, SpeedUp, place_of
 from .profiling import KINDS, MATRIX_WORK, PHASES, REST, STEPS
 from .ratios import subject_as_of, write_between_markers
 from .repository import ROOT, MeasurementError
 from .workloads import Case
 
-BEGIN, END = "<!-- breakdown {device}: written by nox -s breakdown -->", "<!-- /breakdown {device} -->"
+BEGIN, END = "<!-- breakdown {machine}: written by nox -s breakdown -->", "<!-- /breakdown {machine} -->"
 
 
 def step_line(wanted: SpeedUp, found: Mapping[str, Any], rates: Mapping[str, float]) -> str:
@@ -59,8 +59,8 @@ def tables(about: str, steps: Sequence[str], compiles: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
-def measure(device: str) -> str:
-    """Both tables, and what they were measured on."""
+def measure(device: str) -> tuple[str, list[str]]:
+    """Both tables and what they were measured on; where they go."""
     steps = SPEED_UPS[device]
     compiles = [first for first in FIRST_CALLS if not first.artifact]
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
@@ -79,6 +79,7 @@ def measure(device: str) -> str:
 
         answer = ask("rates", Case("tiny", "inference", "stock", device=device))
         rates, made = answer["rates"], answer["environment"]
+        marks = place_of(device, made, BEGIN, END)
         lines = [step_line(wanted, ask("step_breakdown", wanted.cases(device)[1]), rates) for wanted in steps]
         more = []
         for first in compiles:
@@ -91,7 +92,7 @@ def measure(device: str) -> str:
         f"One launch each, {STEPS} steps under torch's profiler; torch.mm reaches fp32 "
         f"{rates['fp32'] / 1e9:.0f}, bf16 {rates['bf16'] / 1e9:.0f} GFLOP/s."
     )
-    return tables(about, lines, more)
+    return tables(about, lines, more), marks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,9 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", choices=tuple(SPEED_UPS))
     args = parser.parse_args(argv)
     try:
-        text = measure(args.device)
+        text, marks = measure(args.device)
         print(text)
-        write_between_markers(text, ROOT / PAGE, *(mark.format(device=args.device) for mark in (BEGIN, END)))
+        write_between_markers(text, ROOT / PAGE, *marks)
     except (RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
         print(f"breakdown: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -28,7 +28,7 @@ from .repository import ROOT, MeasurementError
 from .workloads import Case
 
 PAGE = "TORCH_COMPILE_ACT.md"
-BEGIN, END = "<!-- limits {device}: written by nox -s limits -->", "<!-- /limits {device} -->"
+BEGIN, END = "<!-- limits {machine}: written by nox -s limits -->", "<!-- /limits {machine} -->"
 SUBJECT = re.compile(r"the subject as of \w+( with uncommitted changes)?")
 SECONDS = 40  # of steps in a launch, both variants together
 
@@ -123,8 +123,26 @@ def seconds_row(wanted: Seconds, found: Sequence[dict[str, float]]) -> Row:
     )
 
 
-def measure(launches: int, device: str, only: Sequence[str]) -> tuple[list[Row], str]:
-    """Every row whose name holds one of ``only``, or all; and what they were measured on."""
+def place_of(device: str, environment: Mapping[str, Any], begin: str = BEGIN, end: str = END) -> list[str]:
+    """The markers between which this machine's table stands: processors differ by more than twice in bf16.
+
+    Raises:
+        ValueError: the page has no place for such a machine yet.
+    """
+    machine = f"{device} {environment['cpu']}" if device == "cpu" else device
+    marks = [mark.format(machine=machine) for mark in (begin, end)]
+    page = (ROOT / PAGE).read_text("utf-8")
+    if not all(mark in page for mark in marks):
+        raise ValueError(f"{PAGE} has no place for this machine; put {' and '.join(marks)} into it")
+    return marks
+
+
+def measure(launches: int, device: str, only: Sequence[str]) -> tuple[list[Row], str, list[str]]:
+    """Every row whose name holds one of ``only``, or all; what they were measured on; where they go.
+
+    Raises:
+        ValueError: there is no place for them; nothing has been timed yet.
+    """
     speed_ups = [row for row in SPEED_UPS[device] if _asked(str(row), only)]
     firsts = [row for row in FIRST_CALLS if _asked(str(row), only)]
     memory = _asked("memory", only)
@@ -146,6 +164,7 @@ def measure(launches: int, device: str, only: Sequence[str]) -> tuple[list[Row],
 
         answer = ask("rates", [Case("tiny", "inference", "stock", device=device)])
         rates, about = answer["rates"], described(answer["environment"], launches, device)
+        marks = place_of(device, answer["environment"])
         for wanted in speed_ups:
             cases = wanted.cases(device)
             work = ask("work", [cases[1].as_variant("eager")])["work"]
@@ -171,7 +190,7 @@ def measure(launches: int, device: str, only: Sequence[str]) -> tuple[list[Row],
                 )
             )
     reached = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items() if name != "bytes")
-    return rows, f"{about} torch.mm reaches {reached}; a copy {rates['bytes'] / 1e9:.0f} GB/s."
+    return rows, f"{about} torch.mm reaches {reached}; a copy {rates['bytes'] / 1e9:.0f} GB/s.", marks
 
 
 def replaced(rows: Sequence[Row], text: str, about: str) -> str:
@@ -226,10 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.launches < 2:
         parser.error("--launches takes at least 2")
     try:
-        rows, about = measure(args.launches, args.device, args.only)
+        rows, about, marks = measure(args.launches, args.device, args.only)
         text = table(rows, (), about)
         print(text)
-        page, marks = ROOT / PAGE, [mark.format(device=args.device) for mark in (BEGIN, END)]
+        page = ROOT / PAGE
         if args.only:
             there = page.read_text("utf-8").partition(marks[0])[2].partition(marks[1])[0]
             text = replaced(rows, there, about)

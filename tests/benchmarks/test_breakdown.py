@@ -78,9 +78,12 @@ def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
     monkeypatch.setattr(breakdown, "launch", answers)
     monkeypatch.setattr(breakdown, "subject_as_of", lambda _: "the subject as of abc")
-    monkeypatch.setattr(breakdown, "ROOT", tmp_path)
+    for module in (breakdown, limits):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     marks = [
-        mark.format(device=device) for device in ("cpu", "cuda") for mark in (breakdown.BEGIN, breakdown.END)
+        mark.format(machine=machine)
+        for machine in ("cpu AVX512", "cuda")
+        for mark in (breakdown.BEGIN, breakdown.END)
     ]
     (tmp_path / limits.PAGE).write_text("\n".join(marks))
     return tmp_path / limits.PAGE
@@ -89,7 +92,10 @@ def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_row_of_the_limits_is_taken_apart(page: Path, device: str) -> None:
     assert breakdown.main(["--device", device]) == 0
-    begin, end = (mark.format(device=device) for mark in (breakdown.BEGIN, breakdown.END))
+    begin, end = (
+        mark.format(machine={"cpu": "cpu AVX512"}.get(device, device))
+        for mark in (breakdown.BEGIN, breakdown.END)
+    )
     table = page.read_text().partition(begin)[2].partition(end)[0]
     for row in (*limits.SPEED_UPS[device], *limits.FIRST_CALLS):
         assert (f"| {row} |" in table) != ("artifact" in str(row))

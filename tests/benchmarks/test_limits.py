@@ -60,7 +60,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, st
 
     monkeypatch.setattr(limits, "launch", answers)
     monkeypatch.setattr(limits, "ROOT", tmp_path)
-    marks = [mark.format(device=device) for device in ("cpu", "cuda") for mark in (limits.BEGIN, limits.END)]
+    marks = [
+        mark.format(machine=machine)
+        for machine in ("cpu AVX512", "cuda")
+        for mark in (limits.BEGIN, limits.END)
+    ]
     (tmp_path / limits.PAGE).write_text("\n".join(marks))
     assert limits.main(["--launches", "2"]) == 0
     found.clear()
@@ -85,7 +89,7 @@ def test_an_artifact_is_saved_once_and_loaded_in_processes_of_their_own(asked: l
 
 def test_each_device_has_its_own_table(asked: list[tuple[str, str]], tmp_path: Path) -> None:
     assert limits.main(["--device", "cuda", "--launches", "2"]) == 0
-    cpu, cuda = (tmp_path / limits.PAGE).read_text().split(limits.END.format(device="cpu"))
+    cpu, cuda = (tmp_path / limits.PAGE).read_text().split(limits.END.format(machine="cpu AVX512"))
     assert "pusht training, bf16" in cpu
     assert "aloha training, bf16" not in cpu
     assert "aloha training, bf16" in cuda
@@ -104,12 +108,22 @@ def test_rows_measured_again_say_of_what_and_leave_the_others(
     assert changed[0].startswith(
         "| aloha inference: from an artifact | 1.00 (1.00 to 1.00) s (the subject as of "
     )
-    page.write_text(page.read_text().replace("AVX512", "AVX2"))
+    page.write_text(page.read_text().replace("2 threads, AVX512", "4 threads, AVX512"))
     kept = page.read_text()
     assert limits.main(["--only", "artifact"]) == 2
     assert "no figures of this machine (2 threads, AVX512" in capsys.readouterr().err
     assert page.read_text() == kept
     assert asked
+
+
+def test_a_machine_without_a_place_is_told_before_anything_is_timed(
+    asked: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / limits.PAGE
+    page.write_text(page.read_text().replace("limits cpu AVX512:", "limits cpu AVX2:"))
+    assert limits.main([]) == 2
+    assert "no place for this machine; put <!-- limits cpu AVX512: written by" in capsys.readouterr().err
+    assert [do for do, _ in asked] == ["rates"]
 
 
 @pytest.mark.parametrize(
