@@ -173,6 +173,13 @@ def breakdown(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def picture(session: nox.Session) -> None:
+    """Draw README.md's picture from the figures that stand there and in TORCH_COMPILE_ACT.md."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.picture", *session.posargs)
+
+
+@nox.session(default=False)
 def effects(session: nox.Session) -> None:
     """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (about an hour; --only WORDS)."""
     _install(session, "gate")
