@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .launch import as_request, launch
-from .limits import FIRST_CALLS, PAGE, SPEED_UPS, Seconds, SpeedUp, place_of
+from .limits import ARTIFACT, FIRST_CALLS, KEPT, PAGE, SPEED_UPS, Seconds, SpeedUp, place_of
 from .profiling import KINDS, MATRIX_WORK, PHASES, REST, STEPS
 from .ratios import subject_as_of, write_between_markers
 from .repository import ROOT, MeasurementError
@@ -62,7 +62,7 @@ def tables(about: str, steps: Sequence[str], compiles: Sequence[str]) -> str:
 def measure(device: str) -> tuple[str, list[str]]:
     """Both tables and what they were measured on; where they go."""
     steps = SPEED_UPS[device]
-    compiles = [first for first in FIRST_CALLS if not first.artifact]
+    compiles = [first for first in FIRST_CALLS if first.how not in (ARTIFACT, KEPT)]
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         tempfile.TemporaryDirectory() as directory,

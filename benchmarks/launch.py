@@ -185,6 +185,19 @@ def load(cases: Sequence[Case], saved: str) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start}
 
 
+def start(cases: Sequence[Case], kept: str) -> dict[str, Any]:
+    """Seconds of the first case's first call with ``compile_artifact=kept``, and graphs that it compiled."""
+    from .counters import count_compilation
+
+    step = prepare(cases[0])
+    step.policy.config.compile_artifact = kept
+    begun = time.perf_counter()
+    with count_compilation() as compilation:
+        step()
+        step.wait()
+    return {"seconds": time.perf_counter() - begun, "graphs": compilation.graphs}
+
+
 def difference(cases: Sequence[Case]) -> dict[str, Any]:
     """Largest absolute difference of each case's actions from those of the first case."""
     results = [prepare(case)() for case in cases]
@@ -241,7 +254,7 @@ def processor() -> str:
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     f.__name__: f
     for f in (
-        *(first_call, alternate, memory, difference, traced, save, load),
+        *(first_call, alternate, memory, difference, traced, save, load, start),
         *(machine.rates, machine.work, profiling.step_breakdown, profiling.compile_breakdown),
     )
 }

@@ -17,9 +17,10 @@ import torch
 
 from benchmarks.counters import count_compilation
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
-from lerobot_policy_act_compiled.compiling import Frozen, mode_for, weights_seen
+from lerobot_policy_act_compiled.compiling import Frozen, mode_for
 from lerobot_policy_act_compiled.inductor import freezing
 from lerobot_policy_act_compiled.modeling_act_compiled import action_chunk
+from lerobot_policy_act_compiled.weights import weights_seen
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 

@@ -1,14 +1,16 @@
 """A policy's action chunk compiled ahead of time: a robot loads it in a second, and needs no compiler.
 
 ``save_artifact`` exports the chunk with the weights as constants and compiles it by AOTInductor;
-``load_artifact`` puts it into a policy that has those weights. An artifact is a directory: ``model.pt2``
-is torch's package, ``about.json`` says what it was made of, and nothing that differs is run.
+``load_artifact`` puts it into a policy that has those weights. An artifact is a directory: ``about.json``
+says what it was made of and names the file of torch's package, and nothing that differs is run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +23,11 @@ from torch import Tensor, nn
 from .inductor import compile_ahead, lacks_compiler, load_ahead, settings
 from .loss import Batch, with_image_list
 
-FORMAT = 1
-MODEL, ABOUT = "model.pt2", "about.json"
+FORMAT = 2
+ABOUT = "about.json"
+PACKAGE = re.compile(r"[0-9a-f]{16}\.pt2")
+# Sets of instructions, as Linux names them, that a compiler uses where the processor has them.
+INSTRUCTIONS = re.compile(r"s?sse|avx|amx|fma|f16c|bmi|vaes|gfni|sve|sme|asimd|bf16|i8mm|fphp")
 # What LeRobot's configuration says of training, of files and of the queue changes no action chunk.
 NOT_OF_THE_CHUNK = (
     "n_action_steps",
@@ -75,6 +80,15 @@ def _observations(policy: ACTPolicy, batch_size: int) -> dict[str, Tensor]:
     }
 
 
+def _instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """What this processor can do: code for more than that ends the process (illegal instruction)."""
+    if not cpuinfo.exists():  # what torch says of the processor has to do
+        return {}
+    lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8").splitlines())
+    flags = next((value for name, _, value in lines if name.strip() in ("flags", "Features")), "")
+    return dict.fromkeys(filter(INSTRUCTIONS.match, sorted(flags.split())), "yes")
+
+
 def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]:
     """What decides whether an artifact may be run."""
     device = next(policy.parameters()).device
@@ -92,6 +106,7 @@ def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]
                 "format": FORMAT,
                 "torch": torch.__version__,
                 "device": f"{device.type} ({kind})",
+                "instructions": _instructions(),
                 **settings(device.type),
                 "configuration": config,
                 "inputs": {name: list(value.shape) for name, value in observations.items()},
@@ -118,17 +133,26 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    about = directory / ABOUT
-    about.unlink(missing_ok=True)  # written last: without it what lies here is no artifact
     policy.eval()
     observations = _observations(policy, batch_size)
-    try:
-        compile_ahead(_Chunk(policy, list(observations)), tuple(observations.values()), directory / MODEL)
-    except Exception as error:
-        if lacks_compiler(error):
-            raise RuntimeError("save_artifact needs a C++ compiler (g++) and torch finds none") from error
-        raise
-    about.write_text(json.dumps(_about(policy, observations), indent=1), encoding="utf-8")
+    about = _about(policy, observations)
+    package = f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.pt2"
+    # Moved to their places when they are whole, the package first: whoever reads meanwhile finds the
+    # earlier artifact, this one, or none, and never one's description with the other's package.
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        made = Path(place)
+        try:
+            compile_ahead(_Chunk(policy, list(observations)), tuple(observations.values()), made / package)
+        except Exception as error:
+            if lacks_compiler(error):
+                raise RuntimeError("save_artifact needs a C++ compiler (g++) and torch finds none") from error
+            raise
+        (made / ABOUT).write_text(json.dumps({**about, "package": package}, indent=1), encoding="utf-8")
+        for name in (package, ABOUT):
+            (made / name).replace(directory / name)
+    for file in directory.iterdir():
+        if PACKAGE.fullmatch(file.name) and file.name != package:
+            file.unlink(missing_ok=True)
     return directory
 
 
@@ -139,13 +163,24 @@ def load_artifact(policy: Policy, directory: str | Path) -> Policy:
         ValueError: there is no artifact in ``directory``, or it is of another torch, device,
             configuration or other weights; the message names what differs.
     """
+    policy.predict_action_chunk = _Loaded(policy, *opened(policy, directory))
+    return policy
+
+
+def opened(policy: ACTPolicy, directory: str | Path) -> tuple[Callable[..., Any], dict[str, list[int]]]:
+    """The function that ``directory`` holds for this policy, and the shapes of its observations by name.
+
+    Raises:
+        ValueError: as ``load_artifact``.
+    """
     directory = Path(directory)
+    incomplete = f"{directory} holds no complete artifact; make one by save_artifact"
     try:
         about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
-        sizes = {value[0] for value in about["inputs"].values()}
-        (batch_size,) = sizes
+        (batch_size,) = {value[0] for value in about["inputs"].values()}
+        package = directory / str(about.get("package"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise ValueError(f"{directory} holds no complete artifact; make one by save_artifact") from None
+        raise ValueError(incomplete) from None
     expected = _about(policy, _observations(policy, batch_size))
     for name, value in expected.items():
         if about.get(name) != value:
@@ -154,9 +189,9 @@ def load_artifact(policy: Policy, directory: str | Path) -> Policy:
                 f"the artifact in {directory} is of other {name} ({theirs}, here {ours}); "
                 "make it anew by save_artifact"
             )
-    run = load_ahead(directory / MODEL)
-    policy.predict_action_chunk = _Loaded(policy, run, about["inputs"])
-    return policy
+    if not (PACKAGE.fullmatch(package.name) and package.is_file()):
+        raise ValueError(incomplete)
+    return load_ahead(package), about["inputs"]
 
 
 def _difference(theirs: Any, ours: Any) -> tuple[str, str]:

@@ -21,6 +21,8 @@ import torch
 from torch import nn
 
 from .inductor import copy_of, freezing, lacks_compiler
+from .warm_start import WarmStart
+from .weights import weights_seen
 
 log = logging.getLogger(__name__)
 
@@ -33,15 +35,6 @@ NO_COMPILER = (
 def mode_for(mode: str, device: str) -> str:
     """``mode``, or what ``auto`` means on a device of this type."""
     return {"cpu": "frozen", "cuda": "reduce-overhead"}.get(device, "default") if mode == "auto" else mode
-
-
-def weights_seen(module: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Where each parameter and buffer lies, and torch's count of writes to it: changes with any of them.
-
-    Writing through ``.data`` leaves no trace in that count, here as in autograd.
-    """
-    tensors = [*module.parameters(), *module.buffers()]
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 
 
 class Frozen:
@@ -61,11 +54,22 @@ class Frozen:
             return self._compiled(policy, *args)
 
 
-def compiled(function: Callable[..., Any], mode: str, *, inference: bool) -> Callable[..., Any]:
-    """``function`` of a policy as one graph; compiling happens at its first call."""
-    if mode == "frozen":
-        return Frozen(function) if inference else torch.compile(function, fullgraph=True)
-    return torch.compile(function, fullgraph=True, mode=mode)  # type: ignore[no-any-return,unused-ignore]
+def compiled(
+    function: Callable[..., Any], mode: str, artifact: str | None, *, inference: bool
+) -> Callable[..., Any]:
+    """``function`` of a policy as one graph; compiling happens at its first call.
+
+    Args:
+        mode: torch.compile's, or ``frozen``.
+        artifact: a directory that keeps what is compiled for inference; see ``warm_start``.
+    """
+    if mode != "frozen":
+        made: Callable[..., Any] = torch.compile(function, fullgraph=True, mode=mode)
+    elif inference:
+        made = Frozen(function)
+    else:
+        made = torch.compile(function, fullgraph=True)
+    return WarmStart(artifact, made) if inference and artifact else made
 
 
 def call(

@@ -276,11 +276,12 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
         batch = {key: batch[key] for key in wanted if key in batch}  # a new "task" or "index" is no new graph
         mode = mode_for(self.config.compile_mode, next(self.parameters()).device.type)
         made = self.__dict__.setdefault("_compiled", {})
-        if (function, mode) not in made:
-            made[function, mode] = compiled(function, mode, inference=function is action_chunk)
+        key = function, mode, self.config.compile_artifact
+        if key not in made:
+            made[key] = compiled(*key, inference=function is action_chunk)
         fallback = self.config.compile_fallback
         with short_numbers(self.config.compile_mode == "auto"):
-            return call(made[function, mode], function, fallback, self, batch, *args, **kwargs)
+            return call(made[key], function, fallback, self, batch, *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the compiled functions: a copy makes its own at its first call."""
