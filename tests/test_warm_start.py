@@ -130,7 +130,7 @@ def test_an_artifact_of_other_weights_is_replaced(
 
 
 def test_an_artifact_of_another_batch_size_is_replaced(
-    policy: Any, batch: Batch, kept: Path, monkeypatch: pytest.MonkeyPatch
+    policy: Any, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
 
