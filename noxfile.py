@@ -181,7 +181,7 @@ def picture(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def effects(session: nox.Session) -> None:
-    """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (about an hour; --only WORDS)."""
+    """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (45 minutes; --only WORDS)."""
     _install(session, "gate")
     session.run("python", "-m", "benchmarks.effects", *session.posargs)
 
