@@ -85,13 +85,13 @@ OPTIMISATIONS = (
         "compiling.py",
     ),
     Optimisation(
-        "so is the position table",
+        "the position table is a constant of that graph",
         "constant = in_frozen_graph() and torch.compiler.is_dynamo_compiling()",
         "constant = False",
         (FASTEST,),
     ),
     Optimisation(
-        "and bf16 stays bf16 from one convolution to the next",
+        "bf16 stays bf16 from one convolution to the next in it",
         "x.dtype != self.weight.dtype and not in_frozen_graph()",
         "x.dtype != self.weight.dtype",
         (FASTEST_BF16,),
