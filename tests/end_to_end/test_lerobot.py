@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
 STEPS = 6
 # Without what is drawn at random: a compiled step draws other numbers from the same seed.
 WITHOUT_CHANCE = ("--policy.use_vae=false", "--policy.dropout=0")
-LOSS = 1e-4  # of the loss: six steps of AdamW, which divides rounding errors by small gradients
+LOSS = 3e-5  # of the loss; 4e-6 seen: six steps of AdamW, which divides rounding errors by small gradients
 ACTION = 1e-4  # rad, along an episode: the simulator's state follows the actions
 
 
