@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,17 +23,17 @@ from .gate.cases import StepTime
 from .gate.channel import STEP_TIMEOUT, Worker
 from .gate.pairing import timed
 from .gate.recording import described
-from .gate.sides import Side, blob_hash, check_out, resolve
+from .gate.sides import Side, check_out, edited, resolve
 from .gate.slices import pairing_of
 from .gate.timing import StartWorker, pair
 from .gate.verdict import launch_ratio
 from .gate.workplace import sigterm_interrupts, workplace
+from .limits import PAGE
 from .optimisations import OPTIMISATIONS, Optimisation
 from .ratios import spread, subject_as_of, write_between_markers
-from .repository import PACKAGE, ROOT, MeasurementError
+from .repository import ROOT, MeasurementError
 from .workloads import Case
 
-PAGE = "TORCH_COMPILE_ACT.md"
 BEGIN, END = "<!-- effects: written by nox -s effects -->", "<!-- /effects -->"
 HEADER = "| without this: | measured on | operations | compiling | a step takes |\n|---|---|---|---|---|"
 
@@ -60,11 +59,12 @@ def without(side: Side, optimisation: Optimisation, into: Path) -> Side:
     Raises:
         ValueError: the subject has moved on; see ``Edit``.
     """
-    shutil.copytree(side.path, into)
-    optimisation.taken_back.apply(into)
-    blob = blob_hash((into / PACKAGE / optimisation.file).read_bytes())
-    source = replace(side.source, side="head", dirty=True)
-    return replace(side, source=source, path=into, blobs={**side.blobs, optimisation.file: blob})
+
+    def take_back(root: Path) -> list[str]:
+        optimisation.taken_back.apply(root)
+        return [optimisation.file]
+
+    return edited(side, into, take_back)
 
 
 def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first: bool) -> Launch:

@@ -229,8 +229,9 @@ def test_a_compiled_forward_gives_loss_parts(tiny_policy: Make, tiny_batch: Make
     loss, parts = forward(tiny_batch())
     torch.manual_seed(0)
     expected_loss, expected = policy.forward(tiny_batch())
-    assert {name: float(part) for name, part in parts.items()} == pytest.approx(expected, rel=1e-6)
+    assert {name: float(part) for name, part in parts.items()} == pytest.approx(expected, abs=1e-6)
     # torch 2.6 takes no subclass of dict into a graph.
     kinds = float if torch_is_at_least("2.7") else torch.Tensor
     assert all(type(value) is kinds for value in parts.values())
-    assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-6)
+    # Of 16.4; with AMX the two differ by one unit in the last place, 1.2e-7 of it.
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=2.5e-7)

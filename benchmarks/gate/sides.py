@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -224,6 +225,14 @@ def _copy_working_tree(into: Path, root: Path) -> dict[str, str]:
         if name.startswith(PACKAGE + "/"):
             blobs[os.path.relpath(name, PACKAGE)] = blob_hash(content)
     return blobs
+
+
+def edited(side: Side, into: Path, edit: Callable[[Path], Sequence[str]]) -> Side:
+    """A copy of ``side``, as head, in which ``edit`` has changed files of the package and says which."""
+    shutil.copytree(side.path, into)
+    changed = {name: blob_hash((into / PACKAGE / name).read_bytes()) for name in edit(into)}
+    source = replace(side.source, side="head", dirty=True)
+    return replace(side, source=source, path=into, blobs={**side.blobs, **changed})
 
 
 def blob_hash(content: bytes) -> str:

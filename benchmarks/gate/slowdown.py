@@ -9,13 +9,11 @@ the call of a single product costs 8 µs in eager and 16 in compiled code.
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from ..repository import PACKAGE
 from ..workloads import Case
-from .sides import Side, blob_hash
+from .sides import Side, edited
 
 MODULE, UNITS = "_ballast.py", "_ballast.json"
 TARGET = "modeling_act_compiled.py"
@@ -104,8 +102,4 @@ def inject(package: Path, units: dict[str, int]) -> list[str]:
 
 def slowed(side: Side, into: Path, units: dict[str, int]) -> Side:
     """A copy of ``side`` that does the extra work, as head."""
-    shutil.copytree(side.path, into)
-    package = into / PACKAGE
-    changed = {name: blob_hash((package / name).read_bytes()) for name in inject(package, units)}
-    source = replace(side.source, side="head", dirty=True)
-    return replace(side, source=source, path=into, blobs={**side.blobs, **changed})
+    return edited(side, into, lambda root: inject(root / PACKAGE, units))

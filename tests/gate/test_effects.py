@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks import effects
 from benchmarks.effects import BEGIN, END, Launch, measure, merged, on_page, row
 from benchmarks.gate.channel import Worker
+from benchmarks.limits import PAGE
 from benchmarks.optimisations import OPTIMISATIONS, Optimisation
 from benchmarks.repository import PACKAGE, ROOT, MeasurementError
 from benchmarks.workloads import Case
@@ -35,13 +36,13 @@ def root(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(effects, "Worker", partial(Worker, command=FAKE))
     monkeypatch.setattr(effects, "OPTIMISATIONS", (SLEEPS, COUNTS))
     repository.commit(seconds=1.0, noise=0.001, counts={})
-    page = repository.root / effects.PAGE
+    page = repository.root / PAGE
     page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
     return repository.root
 
 
 def rows(root: Path) -> list[str]:
-    return [line for line in on_page(root / effects.PAGE).splitlines() if line.startswith("| it ")]
+    return [line for line in on_page(root / PAGE).splitlines() if line.startswith("| it ")]
 
 
 @pytest.mark.parametrize("optimisation", OPTIMISATIONS, ids=lambda each: each.name)
@@ -66,7 +67,7 @@ def test_a_row_says_what_is_lost_without_it(root: Path, repository: Repository) 
     assert counted.startswith(
         "| it does not repeat | pusht inference, eager, fp32 | dispatched 500 → 900 |  | 1.0"
     )
-    text = (root / effects.PAGE).read_text()
+    text = (root / PAGE).read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "medians over 2 fresh launches" in text
@@ -112,11 +113,11 @@ def test_a_side_that_fails_is_exit_code_2_and_leaves_the_page(
     root: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository.commit(seconds=1.0, counts={}, fails={"compile": "no such operator"})
-    page = (root / effects.PAGE).read_text()
+    page = (root / PAGE).read_text()
     with pytest.raises(MeasurementError, match="no such operator"):
         measure([SLEEPS], 1, QUIET, root)
     monkeypatch.setattr(effects, "measure", partial(measure, root=root))
     assert effects.main([]) == 2
     assert "effects: " in capsys.readouterr().err
-    assert (root / effects.PAGE).read_text() == page
+    assert (root / PAGE).read_text() == page
     assert repository.left_behind() == set()
