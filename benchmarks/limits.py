@@ -234,7 +234,7 @@ def _first_calls(
     if first.how == KEPT:
         ask("start", [case], kept=place)  # makes it
         found = [ask("start", [case], kept=place) for _ in range(launches)]
-        if any(each["graphs"] for each in found):
+        if any(each["made"] for each in found):
             raise RuntimeError(f"{case} was compiled although an artifact of it is kept")
         return found
     cache = directory / f"{case}"

@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, st
             "work": {"flops": 1e9, "bytes": 1e8},
             "seconds": {name: [1.0] for name in names} if request["do"] == "alternate" else 1.0,
             "fixed_seconds": 3.0,
-            "graphs": 0,
+            "made": False,
             "cases": {name: {"seconds": 2.0} for name in names},
             "bytes": dict.fromkeys(names, 2**20),
         }
@@ -87,6 +87,16 @@ def test_an_artifact_is_saved_once_and_loaded_in_processes_of_their_own(asked: l
     assert limits.main(["--only", "artifact", "--launches", "3"]) == 0
     starts = ["start"] * 4  # the first makes what the others find
     assert [do for do, _ in asked] == ["rates", *starts, "save", "load", "load", "load"]
+
+
+def test_a_warm_start_that_makes_the_artifact_anew_is_none(
+    asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers: Any = vars(limits)["launch"]
+    monkeypatch.setattr(limits, "launch", lambda *args, **named: {**answers(*args, **named), "made": True})
+    assert limits.main(["--only", "compile_artifact", "--launches", "2"]) == 2
+    assert "was compiled although an artifact of it is kept" in capsys.readouterr().err
+    assert asked
 
 
 def test_each_device_has_its_own_table(asked: list[tuple[str, str]], tmp_path: Path) -> None:
@@ -149,6 +159,11 @@ def test_a_launch_measures_the_machine_and_the_work() -> None:
     work = launch.ANSWERS["work"]([case])["work"]
     assert work["flops"] > 1e8
     assert work["bytes"] > 1e6
+
+
+def test_a_start_says_whether_it_made_the_artifact(tmp_path: Path) -> None:
+    case = Case("tiny", "inference", "auto")
+    assert [launch.ANSWERS["start"]([case], kept=str(tmp_path))["made"] for _ in range(2)] == [True, False]
 
 
 def test_a_saved_policy_is_loaded_in_its_own_launch(tmp_path: Path) -> None:
