@@ -113,7 +113,7 @@ def pins(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lerobot_e2e(session: nox.Session) -> None:
-    """LeRobot from end to end in gym-aloha: record, train, evaluate, run; stock against ours."""
+    """LeRobot from end to end in gym-aloha: record, train, evaluate, run; stock against ours (10 minutes)."""
     groups = nox.project.dependency_groups(PYPROJECT, "test")
     session.install("-e", ".", "lerobot[aloha,training,evaluation]>=0.6.1", *groups, env=COMPILE_BYTECODE)
     session.run("python", "-m", "pytest", "tests/end_to_end", "-m", "end_to_end", *session.posargs)

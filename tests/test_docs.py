@@ -44,6 +44,15 @@ def test_there_are_pages_to_check() -> None:
     assert len(blocks("bash")) > 8
 
 
+def test_the_guide_states_the_tolerances_of_the_end_to_end_tests() -> None:
+    # Read and not imported: those tests import what only their own session installs.
+    tests = (ROOT / "tests/end_to_end/test_lerobot.py").read_text(encoding="utf-8")
+    guide = (ROOT / "MIGRATION_GUIDE.md").read_text(encoding="utf-8")
+    loss, action = re.findall(r"^(?:LOSS|ACTION) = (\S+)", tests, re.MULTILINE)
+    assert f"(within {loss} of them" in guide
+    assert f"within {action} rad" in guide
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_resolve(page: Path) -> None:
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
