@@ -230,7 +230,9 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     except MeasurementError as error:
         Console(stderr=True).print(f"history: {error}", markup=False, highlight=False, soft_wrap=True)
         return 2
-    console.print(f"published: {page}; every graph of asv's by `nox -s asv -- preview`")
+    # As an address that a terminal opens, on one line however long it is.
+    console.print(f"published: {page.resolve().as_uri()}", markup=False, soft_wrap=True)
+    console.print("every graph of asv's: nox -s asv -- preview")
     return 0
 
 

@@ -82,7 +82,7 @@ def test_missing_and_torch_exclude_each_other(capsys: pytest.CaptureFixture[str]
 
 
 def test_asv_runs_once_for_each_release_and_publishes_once(
-    root: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     calls: list[list[str]] = []
 
@@ -101,6 +101,8 @@ def test_asv_runs_once_for_each_release_and_publishes_once(
     monkeypatch.setattr(history, "platform", SimpleNamespace(node=lambda: "vm"))
     asked = ["--torch", "2.7.0,2.11.0", "--quick", "--bench", "time_x", "HEAD^!"]
     assert history.main(asked, root=root) == 0
+    address = (root / ".asv" / "html" / "overview.html").as_uri()
+    assert f"published: {address}\n" in capsys.readouterr().out, "an address is on one line, however long"
     assert [call[0] for call in calls] == ["machine", "run", "run", "publish"]
     assert asserted == ["2.7.0", "2.11.0"]
     assert all("--bench=time_x" in call for call in calls[1:3])

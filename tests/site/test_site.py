@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -51,3 +52,20 @@ def test_the_overview_needs_no_network_and_no_script(
         assert speed_up in part
         assert "1.67x" in part, "the limit"
         assert part.count("<svg") == 1
+
+
+def test_the_overviews_tables_fit_a_phone(published: Path, look: Look, tmp_path: Path) -> None:
+    """360 CSS pixels in a frame: a headless window is never narrower than 500. Times of a slow machine."""
+    text = (published / PAGE).read_text(encoding="utf-8").replace("aloha inference", "aloha_3cam inference")
+    text = text.replace(">250.0<", ">12345.6<")
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f"""<!doctype html><iframe width="360" height="1300" srcdoc="{html.escape(text)}"></iframe><script>
+        onload = () => {{
+          const tables = [...document.querySelector("iframe").contentDocument.querySelectorAll(".wide")];
+          document.title = "beyond: " + tables.map((table) => table.scrollWidth - table.clientWidth);
+        }};
+        </script>""",
+        encoding="utf-8",
+    )
+    assert "<title>beyond: 0,0</title>" in look(frame.as_uri(), "phone")
