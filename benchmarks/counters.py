@@ -8,6 +8,7 @@ switched off must fail a test, not report zero.
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -283,10 +284,12 @@ def peak_memory(work: Work, device: str) -> int:
         work()
         torch.cuda.synchronize()
         return int(torch.cuda.max_memory_allocated() - before)
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        work()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with warnings.catch_warnings():
+        # Said at the start of any profile that is not to go on after its first cycle.
+        warnings.filterwarnings("ignore", message="Warning: Profiler clears events")
+        with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+            work()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     if not events:
         raise RuntimeError("torch's profiler reported no allocation; peak memory cannot be counted")

@@ -13,13 +13,20 @@ Precision = Callable[[], AbstractContextManager[Any]]
 
 
 def step_of(
-    case: Case, policy: Any, batch: dict[str, Any], *, backend: str = "inductor", mode: str = "auto"
+    case: Case,
+    policy: Any,
+    batch: dict[str, Any],
+    *,
+    backend: str = "inductor",
+    mode: str = "auto",
+    ticks: int | None = None,
 ) -> Step:
     """The step of a stock policy and a batch that are on the case's device; the policy becomes the step's.
 
     Args:
         backend: torch.compile's backend, for the compiled variants but ``auto``.
         mode: ``compile_mode`` of the variant ``auto``.
+        ticks: calls of ``select_action`` in a step of a rollout; default: as many as empty its queue.
     """
     import torch
 
@@ -41,8 +48,12 @@ def step_of(
             return nullcontext()
         return torch.autocast(case.device, dtype=torch.bfloat16)
 
-    makers = {"training": _training_step, "inference": _inference_step}
-    return makers.get(case.phase, _rollout_step)(case, policy, batch, compile_graph, precision)
+    if case.phase.startswith("rollout"):
+        return _rollout_step(
+            case, policy, batch, compile_graph, precision, ticks or policy.config.n_action_steps
+        )
+    maker = _training_step if case.phase == "training" else _inference_step
+    return maker(case, policy, batch, compile_graph, precision)
 
 
 def _act_compiled(policy: Any, mode: str) -> Any:
@@ -89,12 +100,13 @@ def _training_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, 
     return Step(case, policy, batch, forward, work)
 
 
-def _rollout_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision) -> Step:
+def _rollout_step(
+    case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision, ticks: int
+) -> Step:
     """With a queue: one chunk predicted and all its actions taken. With ensembling: one action."""
     forward = policy.predict_action_chunk
     if case.compiles:
         policy.predict_action_chunk = compile_graph(forward)
-    ticks = policy.config.n_action_steps
 
     def work() -> Any:
         with precision():

@@ -96,7 +96,6 @@ def sessions() -> set[str]:
 
 @pytest.mark.parametrize("code", blocks("bash"))
 def test_commands_exist(code: str, sessions: set[str]) -> None:
-    """Every session that is named is one, every script is there and knows the options that it is given."""
     for line in code.splitlines():
         words = shlex.split(line, comments=True)
         for at, word in enumerate(words):
@@ -104,9 +103,32 @@ def test_commands_exist(code: str, sessions: set[str]) -> None:
                 named = words[at + 1 :]
                 named = named[: named.index("--")] if "--" in named else named
                 assert set(named) <= sessions, line
-        if "examples/benchmark_act_compile.py" in words:
-            script = ROOT / "examples" / "benchmark_act_compile.py"
-            usage = subprocess.run(
-                [sys.executable, str(script), "--help"], capture_output=True, text=True, check=True
-            ).stdout
-            assert all(word in usage for word in words if word.startswith("--")), line
+
+
+# What each session runs; the others pass on what pytest, asv or nothing takes.
+PROGRAMS = {
+    "compare": ["examples/benchmark_act_compile.py"],
+    "gate": ["-m", "benchmarks.gate"],
+    "campaign": ["-m", "benchmarks.gate.campaign"],
+    **{
+        name: ["-m", f"benchmarks.{name}"]
+        for name in ("breakdown", "effects", "history", "limits", "publish", "ratios", "upstream")
+    },
+}
+OPTIONS = re.compile(r"nox -s (\w+) -- ([^`\n#]*)")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_options_exist(name: str) -> None:
+    """Of commands in blocks and in sentences, on every page and in the list of sessions."""
+    texts = [page.read_text(encoding="utf-8") for page in [*PAGES, ROOT / "noxfile.py"]]
+    named = {
+        word
+        for text in texts
+        for session, arguments in OPTIONS.findall(text)
+        if session == name
+        for word in re.findall(r"--[a-z][\w-]*", arguments)
+    }
+    command = [sys.executable, *PROGRAMS[name], "--help"]
+    usage = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert named <= set(re.findall(r"--[a-z][\w-]*", usage))

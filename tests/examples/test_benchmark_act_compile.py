@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import comparison
-from benchmarks.comparison import Timed, from_checkpoint, pays_off, speed_up
+from benchmarks.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
 
 pytestmark = pytest.mark.usefixtures("without_inductor")
 
@@ -45,8 +45,37 @@ def test_known_times_make_known_figures() -> None:
     assert speed_up(stock, Timed("", stock.seconds[:]))[0] == 1.0
     assert pays_off(stock, ours) == 101
     assert pays_off(ours, Timed("", stock.seconds, first_call=1.0)) is None
-    assert stock.missed(hz=40) == 1 / 8
+    assert stock.missed(hz=40) == 1 / 9, "while 40 ms pass one tick of 25 ms comes and finds no action"
+    assert stock.missed(hz=50) == 1 / 9, "what is ready when the tick comes has not missed it"
     assert ours.percentile(99) > ours.median == 0.01
+
+
+def test_a_rollouts_ticks_are_told_from_its_steps() -> None:
+    timed = Timed("", seconds=[0.12, 0.07], ticks=[0.1, 0.01, 0.01, 0.05, 0.01, 0.01])
+    assert timed.per_step == 3
+    assert timed.longest == [0.1, 0.05]
+    assert timed.missed(hz=20) == 1 / 7
+    assert timed.missed(hz=100) == (9 + 4) / (9 + 4 + 6)
+    assert Timed("", seconds=[0.1, 0.2]).longest == [0.1, 0.2]
+
+
+def test_a_rollout_is_the_checkpoints_own(tmp_path: Path, tiny_policy: Make) -> None:
+    """A robot that takes 3 actions of a chunk predicts at every third tick."""
+    tiny_policy(n_action_steps=3).save_pretrained(tmp_path)
+    found = compare(from_checkpoint(tmp_path), "rollout", runs=4)
+    for timed in found:
+        assert timed.per_step == 3
+        assert [sum(timed.ticks[at : at + 3]) for at in range(0, 12, 3)] == timed.seconds
+        assert timed.longest == timed.ticks[::3], "the tick that predicts"
+
+
+@pytest.mark.parametrize("phase", ["inference", "rollout"])
+def test_bf16_is_measured_in_bf16(phase: str) -> None:
+    stock, *ours = compare(from_workload("tiny", phase), phase, precision="bf16", runs=2)
+    assert stock.difference == 0
+    for timed in ours:
+        assert timed.difference is not None
+        assert 1e-4 < timed.difference < 1e-1, timed.name
 
 
 def test_everything_is_measured_and_written(
@@ -76,7 +105,9 @@ def test_everything_is_measured_and_written(
 def test_other_phases_have_a_table(phase: str, script: Any, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["--workload", "tiny", "--phase", phase, "--num-runs", "3", "--compile-mode", "default"]
     assert script.main([*argv, "--batch-size", "2"]) == 0
-    assert "patched eager" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "patched eager" in out
+    assert ("longest tick" in out) is (phase == "rollout")
 
 
 def test_a_checkpoint_is_measured_with_its_weights(
