@@ -1,9 +1,11 @@
-"""The session that becomes the gate: it is started without nox in between, so its exit code is its own."""
+"""The session that becomes the gate is started without nox in between, so its exit code is its own."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,3 +37,13 @@ def test_the_gate_starts_without_what_nox_wants_unset(monkeypatch: pytest.Monkey
     assert (program, command[1:]) == ("/env/bin/python", ["-m", "benchmarks.gate", "--base", "main"])
     assert "TO_BE_UNSET" not in environment
     assert environment["KEPT"] == "2"
+
+
+def test_a_session_without_its_python_fails() -> None:
+    """Nox skips it otherwise, outside of CI, and says that all is well."""
+    asked = ["-s", "lerobot_e2e", "--force-python", "3.99", "--download-python", "never"]
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    command = [sys.executable, "-m", "nox", *asked]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "Python interpreter 3.99 not found" in done.stderr
