@@ -17,7 +17,8 @@ ENVIRONMENT = {
     "WANDB_MODE": "disabled",
 }
 TASK = "AlohaTransferCube-v0"
-EPISODE = 60  # control steps, of the simulator's 50 Hz
+EPISODE = 400  # control steps, of the simulator's 50 Hz: LeRobot's own episode_length, 0.3 s each to render
+EVALUATED = 60  # control steps of lerobot-eval, which is asked twice
 REPOSITORY = "local/aloha"  # LeRobot names every data set so; it lies on disk only
 
 # lerobot-train's own main, with what makes the policy wrapped: each loss of a step is kept, all its digits.
@@ -105,7 +106,7 @@ def evaluate(checkpoint: Path, directory: Path) -> dict[str, float]:
     run(
         [
             *(sys.executable, "-c", program, f"--policy.path={checkpoint}", "--policy.device=cpu"),
-            *("--env.type=aloha", f"--env.task={TASK}", f"--env.episode_length={EPISODE}"),
+            *("--env.type=aloha", f"--env.task={TASK}", f"--env.episode_length={EVALUATED}"),
             *("--eval.n_episodes=1", "--eval.batch_size=1", "--eval.use_async_envs=false", "--seed=7"),
             f"--output_dir={output}",
         ],
