@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -100,8 +101,7 @@ def test_commands_exist(code: str, sessions: set[str]) -> None:
         words = shlex.split(line, comments=True)
         for at, word in enumerate(words):
             if word == "-s":
-                named = words[at + 1 :]
-                named = named[: named.index("--")] if "--" in named else named
+                named = itertools.takewhile(lambda each: not each.startswith("-"), words[at + 1 :])
                 assert set(named) <= sessions, line
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nox
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,3 +49,14 @@ def test_a_session_without_its_python_fails() -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "Python interpreter 3.99 not found" in done.stderr
+
+
+@pytest.mark.parametrize("group", ["test", "bench"])
+def test_a_session_of_pytest_installs_the_plugin_that_its_options_need(group: str) -> None:
+    """``timeout`` is pytest-timeout's, and --strict-config makes an option that nobody knows an error."""
+    project = nox.project.load_toml(ROOT / "pyproject.toml")
+    options = project["tool"]["pytest"]["ini_options"]
+    assert "timeout" in options
+    assert "--strict-config" in options["addopts"]
+    requirements = nox.project.dependency_groups(project, group)
+    assert {"pytest", "pytest-timeout"} <= {Requirement(each).name for each in requirements}
