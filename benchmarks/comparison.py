@@ -235,13 +235,18 @@ def _warm(step: Step, into: Timed) -> None:
 
 
 def _difference(step: Step, stock: Step) -> float:
-    """Of what the step computes, in its precision: a chunk, or the first action of a rollout."""
-    found = []
-    for each in (step, stock):
-        each.policy.reset()
-        found.append(each().float())
-        each.policy.reset()
-    return float((found[0] - found[1]).abs().max())
+    """Of what the step computes, in its precision: a chunk, or all actions of a rollout's."""
+    return float((_actions(step) - _actions(stock)).abs().max())
+
+
+def _actions(step: Step) -> Any:
+    import torch
+
+    calls = step.policy.config.n_action_steps if step.case.phase.startswith("rollout") else 1
+    step.policy.reset()
+    found = torch.stack([step().float() for _ in range(calls)])
+    step.policy.reset()
+    return found
 
 
 def speed_up(stock: Timed, other: Timed) -> tuple[float, float, float]:

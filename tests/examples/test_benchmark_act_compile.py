@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -66,7 +67,8 @@ def test_a_rollout_is_the_checkpoints_own(tmp_path: Path, tiny_policy: Make) -> 
     for timed in found:
         assert timed.per_step == 3
         assert [sum(timed.ticks[at : at + 3]) for at in range(0, 12, 3)] == timed.seconds
-        assert timed.longest == timed.ticks[::3], "the tick that predicts"
+        predicting, playing = timed.ticks[::3], timed.ticks[1::3] + timed.ticks[2::3]
+        assert median(predicting) > 3 * median(playing)
 
 
 @pytest.mark.parametrize("phase", ["inference", "rollout"])
