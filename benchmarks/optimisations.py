@@ -120,15 +120,16 @@ OPTIMISATIONS = (
     ),
     Optimisation(
         "a mask takes 16 random bits an element",
-        "if _short and 0 < dropped",
+        "if with_short_numbers() and 0 < dropped",
         "if False and 0 < dropped",
         (FASTEST_TRAINING,),
         "dropout.py",
     ),
     Optimisation(
         "AdamW is torch's fused one",
-        'fused = next(self.parameters()).device.type in ("cpu", "cuda")',
+        'fused = _device(self) in ("cpu", "cuda")',
         "fused = False",
         (FASTEST_TRAINING,),
+        "compiled_policy.py",
     ),
 )

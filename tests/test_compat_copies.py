@@ -11,7 +11,9 @@ import pytest
 import torch
 from lerobot.policies.act.modeling_act import ACT, ACTPolicy
 
-from lerobot_policy_act_compiled import ACTCompiledPolicy, patch_lerobot, patch_policy
+from lerobot_policy_act_compiled import patch_lerobot, patch_policy
+
+from .compiled_policies import as_compiled
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("fresh_dynamo")]
 
@@ -49,19 +51,12 @@ def compiled_model(policy: Any) -> Any:
     return policy
 
 
-def act_compiled(policy: Any) -> Any:
-    ours = ACTCompiledPolicy(copy.deepcopy(policy.config))
-    ours.load_state_dict(policy.state_dict())
-    ours.config.compile_model = True
-    return ours
-
-
 MAKERS: dict[str, Callable[[Any], Any]] = {
     "patched": patch_policy,
     "patched-subclass": lambda policy: patch_policy(HalvingPolicy(policy.config)),
     "compiled-model": lambda policy: compiled_model(patch_policy(policy)),
     "compiled-subclass": lambda policy: compiled_model(patch_policy(HalvingPolicy(policy.config))),
-    "act_compiled": act_compiled,
+    "act_compiled": as_compiled,
 }
 
 
@@ -132,7 +127,7 @@ def test_a_copy_of_a_compiled_policy_has_its_own_weights(
     tiny_policy: Make,
     tiny_batch: Make,
 ) -> None:
-    policy, batch = act_compiled(tiny_policy()), tiny_batch()
+    policy, batch = as_compiled(tiny_policy()), tiny_batch()
     policy.predict_action_chunk(batch)
     made = copy.deepcopy(policy)
     with torch.no_grad():

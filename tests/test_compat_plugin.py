@@ -65,7 +65,7 @@ def test_lerobot_finds_and_makes_it(tmp_path: Path) -> None:
 
 
 def test_an_unknown_compile_mode_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="compile_mode is 'fast'; it must be one of default, ") as raised:
+    with pytest.raises(ValueError, match="compile_mode is 'fast'; it must be one of auto, ") as raised:
         ACTCompiledConfig(compile_mode="fast")
     assert "\n" not in str(raised.value)
 

@@ -16,25 +16,17 @@ import pytest
 import torch
 
 from benchmarks.counters import count_compilation
-from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
-from lerobot_policy_act_compiled.compiling import Frozen, mode_for
+from lerobot_policy_act_compiled.compiled_policy import action_chunk
+from lerobot_policy_act_compiled.compiling import Compiled, mode_for
 from lerobot_policy_act_compiled.inductor import freezing
-from lerobot_policy_act_compiled.modeling_act_compiled import action_chunk
-from lerobot_policy_act_compiled.weights import weights_seen
+from lerobot_policy_act_compiled.weights import Weights
+
+from .compiled_policies import as_compiled
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
 Make = Callable[..., Any]
 Batch = dict[str, Any]
-
-
-def as_compiled(stock: Any, mode: str) -> Any:
-    """``stock`` as the policy type act_compiled, compiled in this mode."""
-    config = ACTCompiledConfig.from_act(copy.deepcopy(stock.config))
-    config.compile_model, config.compile_mode = True, mode
-    policy = ACTCompiledPolicy(config).eval()
-    policy.load_state_dict(stock.state_dict())
-    return policy
 
 
 def optimizer_step(policy: Any, batch: Batch) -> None:
@@ -139,10 +131,11 @@ def test_a_frozen_graph_keeps_bf16_between_convolutions(tiny_policy: Make, tiny_
 @pytest.mark.usefixtures("without_inductor")
 def test_old_weights_are_not_kept(without_cameras: tuple[Any, Batch]) -> None:
     stock, batch = without_cameras
-    policy, frozen = copy.deepcopy(stock), Frozen(action_chunk)
+    policy, frozen = copy.deepcopy(stock), Compiled(action_chunk, "frozen", "frozen", constants=True)
     with torch.no_grad():
         frozen(policy, batch)
-        old = weakref.ref(frozen._compiled)
+        assert frozen._made is not None
+        old = weakref.ref(frozen._made.run)
         other_state_dict(policy)
         frozen(policy, batch)
     assert old() is None
@@ -151,7 +144,7 @@ def test_old_weights_are_not_kept(without_cameras: tuple[Any, Batch]) -> None:
 def test_a_policy_made_in_inference_mode_has_no_count_of_writes(tiny_policy: Make) -> None:
     with torch.inference_mode():
         policy = tiny_policy()
-    assert weights_seen(policy) == weights_seen(policy)
+    assert Weights(policy).are_those_of(policy)
 
 
 @pytest.mark.parametrize(

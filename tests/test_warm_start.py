@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ import pytest
 import torch
 
 from benchmarks.counters import count_compilation
-from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, artifact, warm_start
-from lerobot_policy_act_compiled.modeling_act_compiled import action_chunk
+from lerobot_policy_act_compiled import ACTCompiledConfig, artifact, warm_start
+from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.warm_start import WarmStart
+
+from .compiled_policies import as_compiled
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
@@ -21,11 +22,7 @@ Batch = dict[str, Any]
 
 def in_a_new_process(stock: Any, directory: Path) -> Any:
     """The policy as a process has it that has not called it yet."""
-    config = ACTCompiledConfig.from_act(copy.deepcopy(stock.config))
-    config.compile_model, config.compile_mode, config.compile_artifact = True, "auto", str(directory)
-    made = ACTCompiledPolicy(config).eval()
-    made.load_state_dict(stock.state_dict())
-    return made
+    return as_compiled(stock, "auto", compile_artifact=str(directory))
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +135,12 @@ def test_an_artifact_of_another_batch_size_is_replaced(
         asked.append(batch_size)
 
     monkeypatch.setattr(warm_start, "save_artifact", save)
-    WarmStart(str(kept), Otherwise())._open(policy, 2)
+    with pytest.raises(
+        ValueError, match="is of another batch size than 2"
+    ):  # what was not written is not there
+        WarmStart(str(kept), Otherwise())._loaded_or_made(policy, 2)
     assert asked == [2]
-    WarmStart(str(kept), Otherwise())._open(policy, 4)
+    assert WarmStart(str(kept), Otherwise())._loaded_or_made(policy, 4)[1] == "loaded"
     assert asked == [2]
 
 

@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from filelock import FileLock
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
 from .inductor import compile_ahead, lacks_compiler, load_ahead, settings
 from .loss import Batch, with_image_list
+from .weights import Weights
 
-FORMAT = 2
+log = logging.getLogger(__name__)
+
+FORMAT = 3
 ABOUT = "about.json"
 PACKAGE = re.compile(r"[0-9a-f]{16}\.pt2")
 # Sets of instructions, as Linux names them, that a compiler uses where the processor has them.
@@ -136,24 +142,37 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
     policy.eval()
     observations = _observations(policy, batch_size)
     about = _about(policy, observations)
-    package = f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.pt2"
-    # Moved to their places when they are whole, the package first: whoever reads meanwhile finds the
-    # earlier artifact, this one, or none, and never one's description with the other's package.
     with tempfile.TemporaryDirectory(dir=directory) as place:
-        made = Path(place)
+        made = Path(place, "made.pt2")
         try:
-            compile_ahead(_Chunk(policy, list(observations)), tuple(observations.values()), made / package)
+            compile_ahead(_Chunk(policy, list(observations)), tuple(observations.values()), made)
         except Exception as error:
             if lacks_compiler(error):
                 raise RuntimeError("save_artifact needs a C++ compiler (g++) and torch finds none") from error
             raise
-        (made / ABOUT).write_text(json.dumps({**about, "package": package}, indent=1), encoding="utf-8")
-        for name in (package, ABOUT):
-            (made / name).replace(directory / name)
-    for file in directory.iterdir():
-        if PACKAGE.fullmatch(file.name) and file.name != package:
-            file.unlink(missing_ok=True)
+        digest = _sha256(made)
+        package = f"{digest[:16]}.pt2"
+        description = Path(place, ABOUT)
+        description.write_text(json.dumps({**about, "package": package, "sha256": digest}, indent=1))
+        # Moved to their places when they are whole, the package first: whoever reads meanwhile finds the
+        # earlier artifact, this one, or none, and never one's description with the other's package.
+        with FileLock(directory / "publishing.lock"):
+            made.replace(directory / package)
+            description.replace(directory / ABOUT)
+            for file in directory.iterdir():
+                if PACKAGE.fullmatch(file.name) and file.name != package:
+                    file.unlink(missing_ok=True)
     return directory
+
+
+def being_made(directory: Path) -> FileLock:
+    """A lock for whoever finds no artifact and makes one: the others wait and load it.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    return FileLock(directory / "making.lock")
 
 
 def load_artifact(policy: Policy, directory: str | Path) -> Policy:
@@ -163,7 +182,7 @@ def load_artifact(policy: Policy, directory: str | Path) -> Policy:
         ValueError: there is no artifact in ``directory``, or it is of another torch, device,
             configuration or other weights; the message names what differs.
     """
-    policy.predict_action_chunk = _Loaded(policy, *opened(policy, directory))
+    policy.predict_action_chunk = _Loaded(policy, Path(directory))
     return policy
 
 
@@ -174,13 +193,25 @@ def opened(policy: ACTPolicy, directory: str | Path) -> tuple[Callable[..., Any]
         ValueError: as ``load_artifact``.
     """
     directory = Path(directory)
-    incomplete = f"{directory} holds no complete artifact; make one by save_artifact"
+    for _ in range(3):  # another process may replace it between two reads; then there is a whole one again
+        with suppress(FileNotFoundError):
+            return _opened(policy, directory)
+    raise ValueError(_incomplete(directory))
+
+
+def _incomplete(directory: Path) -> str:
+    return f"{directory} holds no complete artifact; make one by save_artifact"
+
+
+def _opened(policy: ACTPolicy, directory: Path) -> tuple[Callable[..., Any], dict[str, list[int]]]:
     try:
         about = json.loads((directory / ABOUT).read_text(encoding="utf-8"))
         (batch_size,) = {value[0] for value in about["inputs"].values()}
-        package = directory / str(about.get("package"))
+        package = str(about.get("package"))
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise ValueError(incomplete) from None
+        raise ValueError(_incomplete(directory)) from None
     expected = _about(policy, _observations(policy, batch_size))
     for name, value in expected.items():
         if about.get(name) != value:
@@ -189,9 +220,21 @@ def opened(policy: ACTPolicy, directory: str | Path) -> tuple[Callable[..., Any]
                 f"the artifact in {directory} is of other {name} ({theirs}, here {ours}); "
                 "make it anew by save_artifact"
             )
-    if not (PACKAGE.fullmatch(package.name) and package.is_file()):
-        raise ValueError(incomplete)
-    return load_ahead(package), about["inputs"]
+    if not PACKAGE.fullmatch(package):  # the whole name: a path would lead out of the directory
+        raise ValueError(_incomplete(directory))
+    if _sha256(directory / package) != about.get("sha256"):
+        raise ValueError(
+            f"{directory / package} is damaged: it has another SHA-256; make it anew by save_artifact"
+        )
+    return load_ahead(directory / package), about["inputs"]
+
+
+def _sha256(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as read:
+        while block := read.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def _difference(theirs: Any, ours: Any) -> tuple[str, str]:
@@ -205,12 +248,35 @@ def _difference(theirs: Any, ours: Any) -> tuple[str, str]:
 class _Loaded:
     """``predict_action_chunk`` by an artifact, for observations of the shapes it was made for."""
 
-    def __init__(self, policy: ACTPolicy, run: Callable[..., Any], shapes: dict[str, list[int]]) -> None:
-        self._policy, self._run, self._shapes = policy, run, shapes
+    def __init__(self, policy: ACTPolicy, directory: Path) -> None:
+        self._policy, self._directory, self._told = policy, directory, False
+        self._open()
+
+    def _open(self) -> None:
+        weights = Weights(self._policy)
+        self._run, self._shapes = opened(self._policy, self._directory)
+        self._weights = weights
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy opens the artifact itself, for weights of its own
+        return {"_policy": self._policy, "_directory": self._directory, "_told": self._told}
+
+    def _holds_the_policys_weights(self) -> bool:
+        if not hasattr(self, "_weights"):
+            with suppress(ValueError):
+                self._open()
+        weights = getattr(self, "_weights", None)
+        if weights is not None and weights.are_those_of(self._policy):
+            return True
+        if not self._told:
+            log.warning("the weights are no longer those in %s: the policy runs without it", self._directory)
+            self._told = True
+        return False
 
     @torch.no_grad()
-    def __call__(self, batch: Batch, **_: Any) -> Tensor:
+    def __call__(self, batch: Batch, **kwargs: Any) -> Tensor:
         self._policy.eval()
+        if not self._holds_the_policys_weights():
+            return type(self._policy).predict_action_chunk(self._policy, batch, **kwargs)  # type: ignore[no-any-return,unused-ignore]
         observations = []
         for name, shape in self._shapes.items():
             value = batch[name]
@@ -220,4 +286,4 @@ class _Loaded:
                     "make one of that size by save_artifact, or compile with compile_model=True"
                 )
             observations.append(value)
-        return self._run(*observations)
+        return self._run(*observations)  # type: ignore[no-any-return,unused-ignore]

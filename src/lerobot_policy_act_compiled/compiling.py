@@ -8,21 +8,27 @@ Modes beyond torch.compile's own:
   autocast activations stay bf16 from one convolution to the next, where eager mode goes through fp32.
 - ``auto``: the mode for the policy's device: ``frozen`` on a CPU, ``reduce-overhead`` on CUDA, else
   ``default``. In training the optimizer is torch's fused AdamW, equal within rounding, and dropout on a
-  CPU draws other masks than eager mode from the same seed, faster (see ``dropout.short_numbers``).
+  CPU draws other masks than eager mode from the same seed, faster (see ``dropout``).
+
+torch's CUDA graphs belong to the main thread; in any other the modes that replay them run without.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .inductor import copy_of, freezing, lacks_compiler
-from .warm_start import WarmStart
-from .weights import weights_seen
+from .inductor import CUDA_GRAPHS, copy_of, cuda_graphs_work_here, freezing, lacks_compiler, settings
+from .tracing import traced
+from .weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -32,72 +38,144 @@ NO_COMPILER = (
 )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How a policy is to be compiled; the fields are those of ACTCompiledConfig."""
+
+    mode: str
+    fallback: bool = False
+    artifact: str | None = None
+
+
 def mode_for(mode: str, device: str) -> str:
-    """``mode``, or what ``auto`` means on a device of this type."""
-    return {"cpu": "frozen", "cuda": "reduce-overhead"}.get(device, "default") if mode == "auto" else mode
+    """``mode`` as this thread can have it on a device of this type; what ``auto`` means there."""
+    if mode == "auto":
+        mode = {"cpu": "frozen", "cuda": "reduce-overhead"}.get(device, "default")
+    if mode in CUDA_GRAPHS and device == "cuda" and not cuda_graphs_work_here():
+        return {"max-autotune": "max-autotune-no-cudagraphs"}.get(mode, "default")
+    return mode
 
 
-class Frozen:
-    """A function of a policy, compiled with its weights as constants, anew whenever they have changed."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self._seen: tuple[tuple[int, int], ...] | None = None
-        self._compiled: Callable[..., Any] | None = None
-
-    def __call__(self, policy: nn.Module, *args: Any) -> Any:
-        seen = weights_seen(policy)
-        if seen != self._seen or self._compiled is None:
-            self._compiled = torch.compile(copy_of(self._function), fullgraph=True)
-            self._seen = seen
-        with freezing():  # at every call: another batch size compiles too
-            return self._compiled(policy, *args)
-
-
-def compiled(
-    function: Callable[..., Any], mode: str, artifact: str | None, *, inference: bool
-) -> Callable[..., Any]:
-    """``function`` of a policy as one graph; compiling happens at its first call.
+class Compiled:
+    """A function of a policy as one graph; compiling happens at its first call, and is logged.
 
     Args:
-        mode: torch.compile's, or ``frozen``.
-        artifact: a directory that keeps what is compiled for inference; see ``warm_start``.
+        function: takes the policy and a batch.
+        asked: its mode as the configuration names it, for the log.
+        mode: what that is here: torch.compile's, or ``frozen``.
+        constants: whether the graph holds the weights as constants, and is made anew when they change.
     """
-    if mode != "frozen":
-        made: Callable[..., Any] = torch.compile(function, fullgraph=True, mode=mode)
-    elif inference:
-        made = Frozen(function)
-    else:
-        made = torch.compile(function, fullgraph=True)
-    return WarmStart(artifact, made) if inference and artifact else made
+
+    def __init__(self, function: Callable[..., Any], asked: str, mode: str, *, constants: bool) -> None:
+        self._function, self._asked, self._mode, self._constants = function, asked, mode, constants
+        self._lock = threading.RLock()  # two threads that come at once compile once
+        self._made: _Made | None = None
+
+    def __call__(self, policy: nn.Module, batch: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        kind = _kind(policy, batch)
+        made = self._made
+        if made is not None and kind in made.kinds and made.holds_weights_of(policy):
+            with self._flags():
+                return made.run(policy, batch, *args, **kwargs)
+        with self._lock:
+            made = self._made
+            if made is None or not made.holds_weights_of(policy):
+                made = self._make(policy, anew=made is not None)
+            start = time.perf_counter()
+            # A kind that it has seen needs no freezing: what compiled without it would be slower, and right.
+            with freezing() if self._constants else nullcontext(), self._flags():
+                result = made.run(policy, batch, *args, **kwargs)
+            if not made.kinds:
+                log_ready(self._function.__name__, self._named(), policy, "no artifact", start=start)
+            made.kinds.add(kind)
+            self._made = made
+        return result
+
+    def _make(self, policy: nn.Module, *, anew: bool) -> _Made:
+        if anew:
+            log.info("the weights have changed: %s is compiled anew", self._function.__name__)
+        mode = None if self._mode in ("default", "frozen") else self._mode
+        run = torch.compile(copy_of(self._function), fullgraph=True, mode=mode)
+        return _Made(run, Weights(policy) if self._constants else None, set())
+
+    def _named(self) -> str:
+        return self._asked if self._asked == self._mode else f"{self._asked} ({self._mode})"
+
+    def _flags(self) -> AbstractContextManager[None]:
+        return traced(short_numbers=self._asked == "auto")
 
 
-def call(
-    compiled_function: Callable[..., Any],
-    eager: Callable[..., Any],
-    fallback: bool,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    """The compiled function's result.
+@dataclass
+class _Made:
+    run: Callable[..., Any]
+    weights: Weights | None
+    kinds: set[Hashable]  # of calls that have been made: none of these compiles
+
+    def holds_weights_of(self, policy: nn.Module) -> bool:
+        return self.weights is None or self.weights.are_those_of(policy)
+
+
+def _kind(policy: nn.Module, batch: dict[str, Any]) -> Hashable:
+    """What Dynamo may compile anew for; of a call of this kind it has a graph."""
+    values = tuple(
+        (name, value.shape, value.dtype, value.device) if isinstance(value, Tensor) else name
+        for name, value in batch.items()
+    )
+    precision = settings(_device(policy).type)["precision"]
+    return values, policy.training, torch.is_grad_enabled(), precision
+
+
+def _device(policy: nn.Module) -> torch.device:
+    return next(policy.parameters()).device
+
+
+def log_ready(function: str, mode: str, policy: nn.Module, artifact: str, *, start: float) -> None:
+    """The one line that says that a compiled function is ready, and what it is."""
+    weight = next(policy.parameters())
+    device, precision = weight.device, str(weight.dtype)
+    if torch.is_autocast_enabled(device.type):
+        precision = f"autocast {torch.get_autocast_dtype(device.type)}"
+    seconds = time.perf_counter() - start
+    log.info(
+        "compiled %s: mode %s, %s, %s, %s, %.1f s",
+        function,
+        mode,
+        device,
+        precision.replace("torch.", ""),
+        artifact,
+        seconds,
+    )
+
+
+class FirstCompiler:
+    """``compiled``, or ``eager`` once the machine has shown that it has no compiler.
 
     Args:
         eager: the same function uncompiled. When compiling fails it is run: a bad batch fails there
             too, with LeRobot's own error.
         fallback: return its result where the machine has no compiler.
-
-    Raises:
-        RuntimeError: the machine has no compiler.
     """
-    try:
-        return compiled_function(*args, **kwargs)
-    except Exception as error:
-        result = eager(*args, **kwargs)
-        if not lacks_compiler(error):
-            raise
-        if not fallback:
-            raise RuntimeError(NO_COMPILER) from error
-        log.warning(
-            "no compiler on this machine: %s runs eager, as compile_fallback=True asks", eager.__name__
-        )
-        return result
+
+    def __init__(self, compiled: Callable[..., Any], eager: Callable[..., Any], *, fallback: bool) -> None:
+        self._compiled, self._eager, self._fallback = compiled, eager, fallback
+        self._no_compiler: BaseException | None = None  # not looked for again: 23 to 33 s a call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise RuntimeError where the machine has no compiler and no fallback is wanted."""
+        if self._no_compiler is None:
+            try:
+                return self._compiled(*args, **kwargs)
+            except Exception as error:
+                result = self._eager(*args, **kwargs)
+                if not lacks_compiler(error):
+                    raise
+                self._no_compiler = error
+                if self._fallback:
+                    log.warning(
+                        "no compiler on this machine: %s runs eager, as compile_fallback=True asks",
+                        self._eager.__name__,
+                    )
+                    return result
+        if not self._fallback:
+            raise RuntimeError(NO_COMPILER) from self._no_compiler
+        return self._eager(*args, **kwargs)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import sys
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from draccus.parsers.decoding import decode
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
-COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "frozen", "auto")
+log = logging.getLogger(__name__)
+
+COMPILE_MODES = ("auto", "default", "frozen", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+LEROBOTS_ROLLOUT = "lerobot.rollout.context"
+
+
+if TYPE_CHECKING:
+    ArtifactDirectory = str
+else:
+
+    class ArtifactDirectory(str):
+        """A directory whose code is run: the user names it, and no file that came with a checkpoint."""
+
+        __slots__ = ()
 
 
 @PreTrainedConfig.register_subclass("act_compiled")
@@ -16,11 +35,16 @@ class ACTCompiledConfig(ACTConfig):
     """ACTConfig with the fields by which LeRobot's other policies turn torch.compile on.
 
     Args:
-        compile_model: compile the loss and the action chunk, each at its first call.
-        compile_mode: torch.compile's mode, or one of ours (see ``compiling``); one of COMPILE_MODES.
+        compile_model: compile the loss and the action chunk, each at its first call. ``lerobot-rollout``
+            sets it to its own ``--use_torch_compile``, which is false by default: true stays true there.
+        compile_mode: torch.compile's mode, or one of ours (see ``compiling``); one of COMPILE_MODES. With
+            ``frozen``, and ``auto`` where it is that, and with an artifact, every change of the weights is
+            seen (see ``weights``) but one: writing through ``.data``, NumPy or a pointer to a few elements
+            only of a tensor of more than 1024. Write to the parameter itself, under ``torch.no_grad()``.
         compile_fallback: run eager, with a warning, where the machine has no compiler.
         compile_artifact: a directory that keeps the compiled action chunk for the next process with the
-            same weights, see ``warm_start``; None keeps nothing.
+            same weights, see ``warm_start``; None keeps nothing. An argument or an option of the command
+            line only: in a checkpoint it is neither stored nor read, as code is loaded from there.
 
     Raises:
         ValueError: ``compile_mode`` is none of COMPILE_MODES, or ``compile_artifact`` is set and
@@ -30,18 +54,29 @@ class ACTCompiledConfig(ACTConfig):
     compile_model: bool = False
     compile_mode: str = "default"
     compile_fallback: bool = False
-    compile_artifact: str | None = None
+    compile_artifact: ArtifactDirectory | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.compile_mode not in COMPILE_MODES:
-            raise ValueError(
-                f"compile_mode is {self.compile_mode!r}; it must be one of {', '.join(COMPILE_MODES)}"
-            )
+        check_mode(self.compile_mode)
         if self.compile_artifact is not None and not self.compile_model:
             raise ValueError(
                 f"compile_artifact is {self.compile_artifact!r} and compile_model is not set; set it, too"
             )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "compile_model" and not value and vars(self).get(name) and _set_by_rollout():
+            log.info(
+                "compile_model=true stays: lerobot-rollout would set it to its --use_torch_compile (false); "
+                "--policy.compile_model=false runs eager"
+            )
+            return
+        super().__setattr__(name, value)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        stored = copy.copy(self)
+        stored.compile_artifact = None
+        super(ACTCompiledConfig, stored)._save_pretrained(save_directory)
 
     @classmethod
     def from_act(cls, config: ACTConfig) -> ACTCompiledConfig:
@@ -52,3 +87,39 @@ class ACTCompiledConfig(ACTConfig):
         for name, value in vars(config).items():  # what LeRobot attaches at run time
             setattr(converted, name, value)
         return converted
+
+
+def check_mode(mode: str) -> None:
+    """Raise ValueError where ``mode`` is none of COMPILE_MODES."""
+    if mode not in COMPILE_MODES:
+        raise ValueError(f"compile_mode is {mode!r}; it must be one of {', '.join(COMPILE_MODES)}")
+
+
+def _set_by_rollout() -> bool:
+    """Whether LeRobot's rollout is what assigns, and not its user: it says so by nothing else."""
+    return sys._getframe(2).f_globals.get("__name__") == LEROBOTS_ROLLOUT
+
+
+@decode.register(ArtifactDirectory)
+def _decode_artifact_directory(value: Any, _path: Any = ()) -> str | None:
+    """What a configuration file or the command line gives LeRobot's parser: the command line's only."""
+    if _on_command_line(str(value)):
+        return str(value)
+    log.warning(
+        "compile_artifact=%s of a configuration file is ignored, as code would be loaded from there: "
+        "name it on the command line (--policy.compile_artifact=...) or as an argument",
+        value,
+    )
+    return None
+
+
+def _on_command_line(value: str) -> bool:
+    for argument, following in zip(sys.argv, [*sys.argv[1:], None], strict=True):
+        name, is_whole, given = argument.partition("=")
+        if (
+            name.startswith("--")
+            and name.endswith("compile_artifact")
+            and value == (given if is_whole else following)
+        ):
+            return True
+    return False

@@ -9,18 +9,17 @@ what is done with the mask stays in the graph.
 On other devices, in eval mode and in eager mode nothing is different.
 
 Eager mode's numbers are slow too: 113 of the 1026 ms that pusht's compiled training step takes (two
-cores, batch 8). ``short_numbers``, which ``compile_mode="auto"`` asks for, draws 16 bits an element
+cores, batch 8). Short numbers, which ``compile_mode="auto"`` asks for (``tracing``), are 16 bits an element
 instead: other masks from the same seed, and of 0.1 a probability of 0.100006.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .tracing import with_short_numbers
 
 _OPERATORS = torch.library.Library("act_compiled", "DEF")
 _OPERATORS.define(
@@ -55,19 +54,6 @@ _OPERATORS.impl("keep_mask", _shape_of_mask, "Meta")
 _OPERATORS.impl("keep_mask_of_short_numbers", _keep_mask_of_short_numbers, "CPU")
 _OPERATORS.impl("keep_mask_of_short_numbers", _shape_of_mask, "Meta")
 
-_short = False  # read while a graph is traced, and guarded by it
-
-
-@contextmanager
-def short_numbers(on: bool = True) -> Iterator[None]:
-    """Graphs called in the block draw 16 bits for each element of a mask on a CPU."""
-    global _short
-    before, _short = _short, on
-    try:
-        yield
-    finally:
-        _short = before
-
 
 def _better_here(x: Tensor, p: float, training: bool) -> bool:
     return torch.compiler.is_compiling() and training and 0 < p < 1 and x.device.type == "cpu"
@@ -101,7 +87,7 @@ def dropout(module: nn.Module, x: Tensor, like: Tensor | None = None) -> Tensor:
 
 def _drop(x: Tensor, p: float, like: Tensor) -> Tensor:
     dropped = round(p * (1 << 16))  # of so many equally likely numbers
-    if _short and 0 < dropped < 1 << 16:
+    if with_short_numbers() and 0 < dropped < 1 << 16:
         keep = torch.ops.act_compiled.keep_mask_of_short_numbers(like, dropped)
         p = dropped / (1 << 16)
     else:

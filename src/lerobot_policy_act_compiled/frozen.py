@@ -1,31 +1,12 @@
-"""Whether the graph that is traced holds the weights as constants, and what it may hold beside them."""
+"""What a graph that holds the weights as constants may hold beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 from lerobot.policies.act.modeling_act import ACTSinusoidalPositionEmbedding2d
 from torch import Tensor
-
-_frozen = False  # read while a graph is traced, and guarded by it
-
-
-@contextmanager
-def frozen_graphs() -> Iterator[None]:
-    """Graphs that are traced in the block hold the weights as constants."""
-    global _frozen
-    before, _frozen = _frozen, True
-    try:
-        yield
-    finally:
-        _frozen = before
-
-
-def in_frozen_graph() -> bool:
-    return _frozen and torch.compiler.is_compiling()
 
 
 @lru_cache(maxsize=32)

@@ -1,7 +1,8 @@
-"""What is asked of Inductor beyond torch.compile's own arguments: the subject's private torch API."""
+"""What is asked of Dynamo and Inductor beyond torch.compile's arguments: the subject's private torch API."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,20 +11,23 @@ from typing import Any
 
 import torch
 import torch._inductor
+from torch._dynamo.convert_frame import compile_lock
 from torch._inductor import config
 
-from .frozen import frozen_graphs
+from .tracing import traced
 
 NO_COMPILER = ("InvalidCxxCompiler", "No working C++ compiler", "Cannot find a working triton installation")
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # torch's modes that replay them on CUDA
 
 
 @contextmanager
 def freezing() -> Iterator[None]:
     """Graphs that are compiled meanwhile, without gradients, hold their weights as constants.
 
-    Not torch.compile's ``options``: what Dynamo captures depends on it too (torch 2.11).
+    Not torch.compile's ``options``: what Dynamo captures depends on it too (torch 2.11). The setting is the
+    whole process's, so no other thread compiles meanwhile: its weights would be constants unwatched.
     """
-    with config.patch(freezing=True), frozen_graphs():
+    with compile_lock, config.patch(freezing=True), traced(frozen=True):
         yield
 
 
@@ -34,6 +38,24 @@ def copy_of(function: Callable[..., Any]) -> Callable[..., Any]:
     return FunctionType(
         code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
+
+
+def inside_torch_compile(function: Any) -> Any:
+    """What ``torch.compile`` was called with to make ``function``; None where it was not made so."""
+    return getattr(function, "_torchdynamo_orig_callable", None)
+
+
+def cuda_graphs_work_here() -> bool:
+    """Whether torch replays CUDA graphs in this thread: it does in the one that imported their code.
+
+    Others fail with an AssertionError (pytorch issues 123177 and 184357). The main thread is asked for
+    too, so that a pool's threads, one of which may have imported it, all do the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    import torch._inductor.cudagraph_trees  # slow, and nobody's on a CPU
+
+    return torch._C._is_key_in_tls("tree_manager_containers")
 
 
 def lacks_compiler(error: BaseException | None) -> bool:
@@ -57,15 +79,22 @@ def load_ahead(path: Path) -> Callable[..., Any]:
 
     By torch's loader itself: ``aoti_load_package`` imports the whole compiler first, 5 to 9 s for
     aloha's 0.2 s of loading. Where a release's loader takes other arguments, by that function.
+
+    Raises:
+        ValueError: torch's loader does not take the file.
     """
     try:
-        loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
-    except (AttributeError, TypeError):
-        return torch._inductor.aoti_load_package(str(path))  # type: ignore[no-any-return,unused-ignore]
+        try:
+            loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+        except (AttributeError, TypeError):
+            return torch._inductor.aoti_load_package(str(path))  # type: ignore[no-any-return,unused-ignore]
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"torch cannot load {path} ({why}); make it anew by save_artifact") from error
     return lambda *tensors: loader.run(list(tensors))[0]
 
 
 def settings(device: str) -> Mapping[str, Any]:
-    """Of this process that change what a compiled graph computes on a device of this type."""
+    """Of this thread and process that change what a compiled graph computes on a device of this type."""
     autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "off"
     return {"precision": f"{torch.get_float32_matmul_precision()}, autocast {autocast}"}

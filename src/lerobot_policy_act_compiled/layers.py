@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 from .dropout import attend, attention_better_here, dropout
-from .frozen import in_frozen_graph
+from .tracing import in_frozen_graph
 
 STOCK_BATCH_NORM_FORWARD = FrozenBatchNorm2d.forward
 

@@ -10,7 +10,7 @@ Shapes: ``B`` batch, ``S`` chunk size, ``D`` model width, ``L`` latent size, ``N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -24,13 +24,13 @@ from lerobot.policies.act.modeling_act import (
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
 
-from .compiling import call, compiled, mode_for
+from . import compiled_policy
 from .configuration_act_compiled import ACTCompiledConfig
-from .dropout import short_numbers
 from .eval_mode import policy_eval
-from .frozen import constant_position_table, fixed_position_table, in_frozen_graph
+from .frozen import constant_position_table, fixed_position_table
 from .layers import LAYERS, decoder_input, first_token
-from .loss import Batch, LossParts, Posterior, policy_forward, policy_loss, with_image_list
+from .loss import Batch, Posterior
+from .tracing import in_frozen_graph
 
 STOCK_ACT_FORWARD = ACT.forward
 
@@ -158,23 +158,7 @@ def act_forward(self: ACT, batch: Batch) -> tuple[Tensor, Posterior]:
     return self.action_head(decoded.transpose(0, 1)), posterior
 
 
-# --- the policy ---------------------------------------------------------------------------
-
-
-def policy_setattr(self: ACTPolicy, name: str, value: Any) -> None:
-    """Let ``policy.model = torch.compile(policy.model)`` change the calls and nothing else.
-
-    torch.compile wraps a module in another one, which puts ``_orig_mod.`` into every parameter
-    name: checkpoints no longer load elsewhere, and LeRobot's ``get_optim_params``, which goes
-    by name, gives the backbone the wrong learning rate. So the wrapper is what ``policy.model``
-    returns, and the wrapped model stays what the policy consists of.
-    """
-    nn.Module.__setattr__(self, name, value)
-    if name == "model" and isinstance(value, nn.Module):
-        original = value._modules.get("_orig_mod")
-        if original is not None:
-            self._modules[name] = original
-            self.__dict__[name] = value
+# --- the classes ---------------------------------------------------------------------------
 
 
 class CompileFriendlyACT(ACT):
@@ -182,9 +166,13 @@ class CompileFriendlyACT(ACT):
 
 
 class CompileFriendlyACTPolicy(ACTPolicy):
-    forward = policy_forward
+    forward = compiled_policy.forward
+    predict_action_chunk = compiled_policy.predict_action_chunk
+    get_optim_params = compiled_policy.get_optim_params
+    warm_up = compiled_policy.warm_up
     eval = policy_eval
-    __setattr__ = policy_setattr
+    __setattr__ = compiled_policy.set_attribute
+    __getstate__ = compiled_policy.state_without_compiled
 
 
 COMPILE_FRIENDLY: dict[type[nn.Module], type[nn.Module]] = {
@@ -241,58 +229,3 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
     def __init__(self, config: ACTConfig, **kwargs: Any) -> None:
         super().__init__(ACTCompiledConfig.from_act(config), **kwargs)
         make_compile_friendly(self.model)
-
-    def forward(self, batch: Batch, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
-        """Loss (0-d, with gradient) and its parts as floats; ``batch`` has actions ``(B, S, action_dim)``."""
-        if not self._compiles():
-            return super().forward(batch, *args, **kwargs)
-        loss, parts = self._run(policy_loss, batch, *args, **kwargs)
-        if loss.is_cuda:  # a float would wait for the device; these are read when somebody asks
-            return _kept(loss), LossParts({name: _kept(part) for name, part in parts.items()})
-        return loss, {name: float(part) for name, part in parts.items()}
-
-    @torch.no_grad()
-    def predict_action_chunk(self, batch: Batch, **kwargs: Any) -> Tensor:
-        """Actions ``(B, S, action_dim)`` for the observations in ``batch``; sets the policy to eval mode."""
-        if not self._compiles():
-            return super().predict_action_chunk(batch, **kwargs)
-        self.eval()
-        actions = self._run(action_chunk, batch)
-        return _kept(actions) if actions.is_cuda else actions
-
-    def get_optim_params(self) -> Any:
-        """LeRobot's parameter groups; in mode ``auto`` for torch's fused AdamW, equal within rounding."""
-        groups = super().get_optim_params()
-        fused = next(self.parameters()).device.type in ("cpu", "cuda")
-        if fused and self.config.compile_model and self.config.compile_mode == "auto":
-            return [{**group, "fused": True} for group in groups]
-        return groups
-
-    def _compiles(self) -> bool:
-        return self.config.compile_model and not torch.compiler.is_compiling()
-
-    def _run(self, function: Callable[..., Any], batch: Batch, *args: Any, **kwargs: Any) -> Any:
-        wanted = (*self.config.input_features, *self.config.output_features, "action_is_pad")
-        batch = {key: batch[key] for key in wanted if key in batch}  # a new "task" or "index" is no new graph
-        mode = mode_for(self.config.compile_mode, next(self.parameters()).device.type)
-        made = self.__dict__.setdefault("_compiled", {})
-        key = function, mode, self.config.compile_artifact
-        if key not in made:
-            made[key] = compiled(*key, inference=function is action_chunk)
-        fallback = self.config.compile_fallback
-        with short_numbers(self.config.compile_mode == "auto"):
-            return call(made[key], function, fallback, self, batch, *args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """State without the compiled functions: a copy makes its own at its first call."""
-        return {name: value for name, value in super().__getstate__().items() if name != "_compiled"}
-
-
-def _kept(result: Tensor) -> Tensor:
-    """A copy: CUDA graphs write every call's results to the same memory, and users keep them for longer."""
-    return result.clone()
-
-
-def action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:
-    """Actions ``(B, S, action_dim)`` of a policy in eval mode; ``batch`` has its cameras one by one."""
-    return self.model(with_image_list(self.config, batch))[0]

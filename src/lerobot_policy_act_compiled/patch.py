@@ -9,9 +9,22 @@ from typing import Any, TypeVar
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import nn
 
+from . import compiled_policy
+from .compiling import Asked
+from .configuration_act_compiled import check_mode
 from .modeling_act_compiled import COMPILE_FRIENDLY, make_compile_friendly
 
 log = logging.getLogger(__name__)
+
+METHODS = (
+    "forward",
+    "predict_action_chunk",
+    "get_optim_params",
+    "warm_up",
+    "eval",
+    "__setattr__",
+    "__getstate__",
+)
 
 Policy = TypeVar("Policy", bound=ACTPolicy)
 
@@ -41,8 +54,8 @@ def patch_policy(policy: Policy) -> Policy:
 class Patch:
     """What ``patch_lerobot()`` returns: as a context manager it takes back what that call changed."""
 
-    def __init__(self, *, made_here: bool) -> None:
-        self._made_here = made_here
+    def __init__(self, *, made_here: bool, before: Asked | None) -> None:
+        self._made_here, self._before = made_here, before
 
     def __enter__(self) -> Patch:
         return self
@@ -52,22 +65,45 @@ class Patch:
     ) -> None:
         if self._made_here:
             unpatch_lerobot()
+        else:
+            compiled_policy.of_plain_act = self._before
 
 
-def patch_lerobot() -> Patch:
+def patch_lerobot(
+    compile_mode: str | None = None,
+    *,
+    compile_artifact: str | None = None,
+    compile_fallback: bool = False,
+) -> Patch:
     """Make every ACTPolicy and ACT of this process compile-friendly, whether made before or after.
 
-    Calling it again changes nothing. ``with patch_lerobot(): ...`` ends the patch with the
-    block, unless it was in force before.
+    Calling it again changes nothing, but how policies compile where a ``compile_mode`` is given.
+    ``with patch_lerobot(): ...`` takes back with the block what that call has changed.
+
+    Args:
+        compile_mode: compile every policy of LeRobot's own type ``act``, as ``act_compiled`` does with this
+            mode, one of COMPILE_MODES; type, configuration and checkpoints stay as they are. None: nothing
+            compiles by itself.
+        compile_artifact: as in ACTCompiledConfig; of one policy, as a directory holds one artifact.
+        compile_fallback: as in ACTCompiledConfig.
+
+    Raises:
+        ValueError: there is no such mode, or it is missing beside one of the others.
     """
+    before = compiled_policy.of_plain_act
+    if compile_mode is not None:
+        check_mode(compile_mode)
+        compiled_policy.of_plain_act = Asked(compile_mode, compile_fallback, compile_artifact)
+    elif compile_artifact is not None or compile_fallback:
+        raise ValueError("compile_artifact and compile_fallback need a compile_mode, for example 'auto'")
     if _saved:
-        return Patch(made_here=False)
+        return Patch(made_here=False, before=before)
     for stock, friendly in COMPILE_FRIENDLY.items():
-        for name in ("forward", "eval", "__setattr__"):
+        for name in METHODS:
             if name in vars(friendly):
                 _saved[stock, name] = vars(stock).get(name, _ABSENT)
                 setattr(stock, name, vars(friendly)[name])
-    return Patch(made_here=True)
+    return Patch(made_here=True, before=before)
 
 
 def unpatch_lerobot() -> None:
@@ -75,6 +111,7 @@ def unpatch_lerobot() -> None:
 
     Policies made by ``patch_policy`` or as ``act_compiled`` stay compile-friendly.
     """
+    compiled_policy.of_plain_act = None
     for (stock, name), original in _saved.items():
         if vars(stock).get(name) is not vars(COMPILE_FRIENDLY[stock])[name]:
             log.warning("%s.%s was changed by somebody else while patched; it is reset", stock.__name__, name)

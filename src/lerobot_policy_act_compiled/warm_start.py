@@ -8,17 +8,21 @@ artifact is loaded in half a second.
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
-from .artifact import opened, save_artifact
-from .inductor import settings
+from .artifact import being_made, opened, save_artifact
+from .compiling import log_ready
+from .inductor import lacks_compiler, settings
 from .loss import Batch
-from .weights import weights_seen
+from .weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +39,9 @@ class WarmStart:
 
     def __init__(self, directory: str, otherwise: Callable[..., Any]) -> None:
         self._directory, self._otherwise = Path(directory), otherwise
-        self._run: Callable[..., Any] | None = None
-        self._made_for: Any = None
+        self._lock = threading.Lock()
+        self._opened: _Opened | None = None
+        self._no_compiler = False
 
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
         """Actions ``(B, S, action_dim)``.
@@ -46,29 +51,61 @@ class WarmStart:
             RuntimeError: it is missing and the machine has no compiler.
         """
         observations: Batch = {name: batch.get(name) for name in policy.config.input_features}
-        asked_for = (weights_seen(policy), settings(_device(policy)), _shapes(observations))
-        if self._run is None and _as_configured(policy, observations):
-            (first, *_) = observations.values()
-            self._run, self._made_for = self._open(policy, len(first)), asked_for
-        run = self._run if asked_for == self._made_for else None
-        actions: Tensor = run(*observations.values()) if run else self._otherwise(policy, batch)
-        return actions
+        kind = (settings(_device(policy)), _shapes(observations))
+        with self._lock:  # two threads that come at once open one
+            if self._opened is None and not self._no_compiler and _as_configured(policy, observations):
+                self._opened = self._open(policy, observations, kind)
+        opened = self._opened
+        if opened is not None and opened.kind == kind and opened.weights.are_those_of(policy):
+            actions: Tensor = opened.run(*observations.values())
+            return actions
+        return self._otherwise(policy, batch)  # type: ignore[no-any-return,unused-ignore]
 
-    def _open(self, policy: ACTPolicy, batch_size: int) -> Callable[..., Any]:
+    def _open(self, policy: ACTPolicy, observations: Batch, kind: Any) -> _Opened | None:
+        start = time.perf_counter()
+        weights = Weights(policy)
+        (first, *_) = observations.values()
         try:
-            run, shapes = opened(policy, self._directory)
-            if all(shape[0] == batch_size for shape in shapes.values()):
-                return run
-        except ValueError as error:
-            log.info("compiling the action chunk ahead of time, for the next start too: %s", error)
+            run, how = self._loaded_or_made(policy, len(first))
+        except RuntimeError as error:
+            if not lacks_compiler(error):
+                raise
+            self._no_compiler = True
+            return None
+        log_ready("action_chunk", "ahead of time", policy, f"artifact {self._directory} {how}", start=start)
+        return _Opened(run, kind, weights)
+
+    def _loaded_or_made(self, policy: ACTPolicy, batch_size: int) -> tuple[Callable[..., Any], str]:
         try:
-            save_artifact(policy, self._directory, batch_size=batch_size)
+            return self._load(policy, batch_size), "loaded"
+        except ValueError:
+            pass  # said below, if nobody else is making it
+        try:
+            with being_made(self._directory):
+                try:
+                    return self._load(policy, batch_size), "loaded"
+                except ValueError as error:
+                    log.info("compiling the action chunk ahead of time, for the next start too: %s", error)
+                save_artifact(policy, self._directory, batch_size=batch_size)
+                return self._load(policy, batch_size), "made"
         except OSError as error:
             why = error.strerror or error
             raise ValueError(
                 f"compile_artifact: {self._directory} cannot be written ({why}); choose another directory"
             ) from error
-        return opened(policy, self._directory)[0]
+
+    def _load(self, policy: ACTPolicy, batch_size: int) -> Callable[..., Any]:
+        run, shapes = opened(policy, self._directory)
+        if any(shape[0] != batch_size for shape in shapes.values()):
+            raise ValueError(f"the artifact in {self._directory} is of another batch size than {batch_size}")
+        return run
+
+
+@dataclass(frozen=True)
+class _Opened:
+    run: Callable[..., Any]
+    kind: Any  # of the calls that it is for
+    weights: Weights
 
 
 def _device(policy: ACTPolicy) -> str:

@@ -1,14 +1,139 @@
-"""Whether a policy's weights are still those that a graph was made of."""
+"""Whether a policy's weights are still those that a graph or an artifact was made of: asked here only.
+
+What counts as a change, whoever made it:
+
+- another tensor, or another memory under it: identity, by weak reference; the memory is held while it is
+  watched, so that its address cannot come back for other weights;
+- a write that torch counts (``Tensor._version``): under no_grad, by an optimizer, ``load_state_dict``;
+- a step of any ``torch.optim.Optimizer``, by torch's own hook: a fused step is not counted (torch 2.11);
+- other values: of up to WHOLE elements all, of a larger tensor SAMPLES spread over it. So writing through
+  ``.data``, NumPy or a pointer is seen, unless it leaves most of a large tensor as it was.
+
+A check takes 0.3 ms for aloha's 234 tensors (two cores, AVX2), and 0.6 ms when their memory is cold.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+import weakref
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+WHOLE = 1024  # elements: every bias, norm and statistic of ACT
+SAMPLES = 32  # of a larger tensor
+
+_watched: weakref.WeakSet[Weights] = weakref.WeakSet()
 
 
-def weights_seen(module: nn.Module) -> tuple[tuple[int, int], ...]:
-    """Where each parameter and buffer lies, and torch's count of writes to it: changes with any of them.
+class Weights:
+    """The parameters and buffers of a module as they are now."""
 
-    Writing through ``.data`` leaves no trace in that count, here as in autograd.
-    """
-    tensors = [*module.parameters(), *module.buffers()]
-    return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+    def __init__(self, module: nn.Module) -> None:
+        _watch_optimizers()
+        tensors = tensors_of(module)
+        self._refs = [weakref.ref(tensor) for tensor in tensors]
+        self._marks = _marks(tensors)
+        self._ids = frozenset(map(id, tensors))
+        self._samples = _Samples(tensors)
+        self._written = False
+        _watched.add(self)
+
+    def are_those_of(self, module: nn.Module) -> bool:
+        """Whether ``module`` has exactly these still; once not, never again."""
+        if self._written:
+            return False
+        tensors = tensors_of(module)
+        same = (
+            len(tensors) == len(self._refs)
+            and all(ref() is tensor for ref, tensor in zip(self._refs, tensors, strict=True))
+            and _marks(tensors) == self._marks
+            and self._samples.unchanged()
+        )
+        self._written = self._written or not same
+        return same
+
+    def optimizer_stepped(self, stepped: set[int]) -> None:
+        self._written = self._written or not self._ids.isdisjoint(stepped)
+
+
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """Parameters and buffers, module by module, in a tenth of the time that torch's generators take."""
+    found: list[Tensor | None] = []
+    modules: list[nn.Module | None] = [module]
+    for each in modules:  # grows meanwhile
+        if each is not None:
+            found += each._parameters.values()
+            found += each._buffers.values()
+            modules += each._modules.values()
+    return [tensor for tensor in found if tensor is not None]
+
+
+def _marks(tensors: list[Tensor]) -> list[tuple[int, int]]:
+    """Where each lies and torch's count of writes to it; what was made in inference mode has no count."""
+    return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+
+
+class _Samples:
+    """Some values of each tensor, as bits: NaN is itself, and -0.0 is not 0.0."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._views: dict[Any, list[Tensor]] = {}
+        for tensor in tensors:
+            view = _bits(_spread(tensor.detach()))
+            self._views.setdefault((view.device, view.dtype), []).append(view)
+        # NumPy gathers small strided pieces in a third of torch's time.
+        self._arrays = [[view.numpy() for view in views] for views in self._of_cpu(True)]
+        self._others = self._of_cpu(False)
+        self._array_values = [np.concatenate(arrays) for arrays in self._arrays]
+        self._other_values = [torch.cat(views) for views in self._others]
+
+    def _of_cpu(self, on_cpu: bool) -> list[list[Tensor]]:
+        return [views for (device, _), views in self._views.items() if (device.type == "cpu") is on_cpu]
+
+    def unchanged(self) -> bool:
+        return all(
+            np.array_equal(np.concatenate(arrays), values)
+            for arrays, values in zip(self._arrays, self._array_values, strict=True)
+        ) and all(
+            torch.equal(torch.cat(views), values)
+            for views, values in zip(self._others, self._other_values, strict=True)
+        )
+
+
+def _spread(tensor: Tensor) -> Tensor:
+    """A one-dimensional view of up to WHOLE, or about SAMPLES, of the tensor's elements."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    dense = tensor.permute(order)
+    if not dense.is_contiguous():  # a part of something larger, or expanded: along its longest dimension
+        while tensor.dim() > 1:
+            tensor = tensor.select(min(range(tensor.dim()), key=tensor.size), 0)
+        return tensor[:: max(1, len(tensor) // SAMPLES)]
+    flat = dense.reshape(-1)
+    if len(flat) <= WHOLE:
+        return flat
+    return flat[:: len(flat) // SAMPLES | 1]  # odd: not the same column of every row
+
+
+def _bits(view: Tensor) -> Tensor:
+    kinds = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    if view.is_complex():
+        view = torch.view_as_real(view).reshape(-1)
+    return view.view(kinds[view.element_size()])
+
+
+@cache
+def _watch_optimizers() -> None:
+    """From now on every step of an optimizer is told to whom it may concern."""
+    register_optimizer_step_post_hook(_tell)
+
+
+def _tell(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
+    if not _watched:
+        return
+    stepped = {id(p) for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
+    for weights in list(_watched):
+        weights.optimizer_stepped(stepped)

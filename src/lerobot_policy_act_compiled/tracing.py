@@ -1,0 +1,57 @@
+"""How a graph is traced: what the tracing thread has asked for, as constants of the graph.
+
+Each thread has flags of its own, and no graph guards them: a function that is compiled under a flag is a
+copy with graphs of its own (``inductor.copy_of``), so another thread or policy neither sees the flag nor
+gets the graph.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class _Flags(threading.local):
+    frozen = False
+    short_numbers = False
+
+
+_flags = _Flags()
+
+
+@contextmanager
+def traced(*, frozen: bool | None = None, short_numbers: bool | None = None) -> Iterator[None]:
+    """Graphs that this thread traces in the block are of this kind; None leaves a flag as it is.
+
+    Args:
+        frozen: they hold the weights as constants.
+        short_numbers: they draw 16 bits for each element of a dropout mask on a CPU.
+    """
+    before = _flags.frozen, _flags.short_numbers
+    _flags.frozen = before[0] if frozen is None else frozen
+    _flags.short_numbers = before[1] if short_numbers is None else short_numbers
+    try:
+        yield
+    finally:
+        _flags.frozen, _flags.short_numbers = before
+
+
+@torch.compiler.assume_constant_result
+def _frozen() -> bool:
+    return _flags.frozen
+
+
+@torch.compiler.assume_constant_result
+def _short_numbers() -> bool:
+    return _flags.short_numbers
+
+
+def in_frozen_graph() -> bool:
+    return torch.compiler.is_compiling() and _frozen()
+
+
+def with_short_numbers() -> bool:
+    return torch.compiler.is_compiling() and _short_numbers()

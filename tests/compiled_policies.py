@@ -1,0 +1,19 @@
+"""Stock policies as the policy type ``act_compiled``."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
+
+
+def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
+    """``stock``'s weights in a policy that compiles in this mode; ``fields``: more of its configuration."""
+    config = ACTCompiledConfig.from_act(copy.deepcopy(stock.config))
+    config.compile_model, config.compile_mode = True, mode
+    for name, value in fields.items():
+        setattr(config, name, value)
+    policy = ACTCompiledPolicy(config).to(next(stock.parameters()).device).eval()
+    policy.load_state_dict(stock.state_dict())
+    return policy
