@@ -51,6 +51,8 @@ def forward(self: ACTPolicy, batch: Batch, *args: Any, **kwargs: Any) -> tuple[T
         return policy_forward(self, batch, *args, **kwargs)
     if _device(self) == "cuda" and mode_for(asked.mode, "cuda") in CUDA_GRAPHS:
         keep_gradients(self)
+    wanted = (*self.config.input_features, *self.config.output_features, "action_is_pad")
+    batch = {key: batch[key] for key in wanted if key in batch}  # a new "task" or "index" is no new graph
     loss, parts = _run(self, asked, policy_loss, batch, *args, **kwargs)
     if loss.is_cuda:  # a float would wait for the device; these are read when somebody asks
         return _kept(loss), LossParts({name: _kept(part) for name, part in parts.items()})
@@ -65,7 +67,9 @@ def predict_action_chunk(self: ACTPolicy, batch: Batch, **kwargs: Any) -> Tensor
     self.eval()
     # LeRobot's loops act in inference mode, its server does not, and Dynamo compiles once for each.
     with torch.inference_mode(mode=False), torch.no_grad():
-        actions = _run(self, asked, action_chunk, {name: _usual(value) for name, value in batch.items()})
+        # Observations only: what LeRobot's processors put beside them (an action of None) is no new graph.
+        observed = {name: _usual(batch[name]) for name in self.config.input_features if name in batch}
+        actions = _run(self, asked, action_chunk, observed)
     return _kept(actions) if actions.is_cuda else actions
 
 
@@ -158,8 +162,6 @@ def state_without_compiled(self: ACTPolicy) -> dict[str, Any]:
 def _run(
     self: ACTPolicy, asked: Asked, function: Callable[..., Any], batch: Batch, *args: Any, **kwargs: Any
 ) -> Any:
-    wanted = (*self.config.input_features, *self.config.output_features, "action_is_pad")
-    batch = {key: batch[key] for key in wanted if key in batch}  # a new "task" or "index" is no new graph
     key = function, asked, mode_for(asked.mode, _device(self))
     made = self.__dict__.get("_compiled", {}).get(key)
     if made is None:
