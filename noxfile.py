@@ -117,10 +117,16 @@ def pins(session: nox.Session) -> None:
 
 @nox.session(default=False, python=NEWEST_LEROBOT)
 def lerobot_e2e(session: nox.Session) -> None:
-    """LeRobot from end to end in gym-aloha: record, train, evaluate, run; stock against ours (10 minutes)."""
+    """LeRobot's commands, stock against ours: in gym-aloha, on a robot, as a server (20 minutes; -- FILE).
+
+    tests/end_to_end/test_rollout.py and test_server.py need no rendering, and 10 minutes of them.
+    """
     groups = nox.project.dependency_groups(PYPROJECT, "test")
-    session.install("-e", ".", "lerobot[aloha,training,evaluation]>=0.6.1", *groups, env=COMPILE_BYTECODE)
-    session.run("python", "-m", "pytest", "tests/end_to_end", "-m", "end_to_end", *session.posargs)
+    lerobot = "lerobot[aloha,async,training,evaluation]>=0.6.1"
+    session.install("-e", ".", lerobot, *groups, env=COMPILE_BYTECODE)
+    asked = any("tests/end_to_end" in argument for argument in session.posargs)
+    files = () if asked else ("tests/end_to_end",)
+    session.run("python", "-m", "pytest", "-m", "end_to_end", *files, *session.posargs)
 
 
 @nox.session(default=False)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.repository import ROOT
 
 # Rendering without a display; no weights and no data sets from a hub.
 ENVIRONMENT = {
@@ -20,6 +25,8 @@ TASK = "AlohaTransferCube-v0"
 EPISODE = 400  # control steps, of the simulator's 50 Hz: LeRobot's own episode_length, 0.3 s each to render
 EVALUATED = 60  # control steps of lerobot-eval, which is asked twice
 REPOSITORY = "local/aloha"  # LeRobot names every data set so; it lies on disk only
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+ROLLOUT = (str(SCRIPTS / "lerobot-rollout"),)
 
 # lerobot-train's own main, with what makes the policy wrapped: each loss of a step is kept, all its digits.
 TRAIN = """
@@ -50,14 +57,22 @@ with open(losses, "w") as file:
 """
 
 
-def run(command: Sequence[str], directory: Path) -> str:
+def run(command: Sequence[str], directory: Path, **environment: str) -> str:
     """What the command prints on both streams.
+
+    Args:
+        environment: variables that it gets beside ENVIRONMENT.
 
     Raises:
         AssertionError: it failed; its last lines.
     """
     done = subprocess.run(
-        command, cwd=directory, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False
+        command,
+        cwd=directory,
+        env={**os.environ, **ENVIRONMENT, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"{' '.join(command[:4])}: {(done.stdout + done.stderr)[-3000:]}"
     return done.stdout + done.stderr
@@ -113,3 +128,71 @@ def evaluate(checkpoint: Path, directory: Path) -> dict[str, float]:
         directory,
     )
     return dict(json.loads((output / "eval_info.json").read_text())["overall"])
+
+
+def compiled_lines(log: str) -> list[str]:
+    """What the package says of each action chunk that is ready to run: mode, device, artifact, seconds."""
+    return re.findall(r"compiled action_chunk:.*", log)
+
+
+def compiled_line(log: str) -> str:
+    """The one of them.
+
+    Raises:
+        AssertionError: there is none: it ran eager, or somebody else compiled it; or there are several.
+    """
+    lines = compiled_lines(log)
+    assert len(lines) == 1, f"the package says of {len(lines)} action chunks that it compiled them: {lines}"
+    return lines[0]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What a rollout has done to its robot.
+
+    Attributes:
+        actions: by joint; ``observed`` is how many observations had been taken.
+        graphs: compiled when the robot was connected, then with each action.
+        log: of the command.
+    """
+
+    actions: list[dict[str, float]]
+    graphs: list[int]
+    log: str
+
+    def difference(self, other: Rollout) -> float:
+        """The largest of any joint's goal."""
+        assert len(self.actions) == len(other.actions)
+        pairs = zip(self.actions, other.actions, strict=True)
+        return max(abs(ours[joint] - theirs[joint]) for ours, theirs in pairs for joint in theirs)
+
+
+def rollout(
+    checkpoint: Path, directory: Path, *options: str, command: Sequence[str] = ROLLOUT, **environment: str
+) -> Rollout:
+    """``lerobot-rollout`` of a checkpoint on the simulated robot, interrupted after its last action.
+
+    Args:
+        options: more of the command's own.
+        command: what is started.
+        environment: variables that it gets.
+    """
+    record = directory / "robot.json"
+    log = run(
+        [
+            *(*command, f"--policy.path={checkpoint}", "--strategy.type=base", "--device=cpu", "--fps=50"),
+            *("--robot.type=simulated", "--robot.discover_packages_path=lerobot_robot_simulated"),
+            *(f"--robot.record={record}", f"--robot.calibration_dir={directory}"),
+            # The robot interrupts it earlier; this ends a rollout whose robot gets no action.
+            *("--duration=300", "--return_to_initial_position=false", "--play_sounds=false", *options),
+        ],
+        directory,
+        **{"PYTHONPATH": python_path(), "TORCH_LOGS": "recompiles", **environment},
+    )
+    return Rollout(**json.loads(record.read_text()), log=log)
+
+
+def python_path() -> str:
+    """Where a process finds the simulated robot, and the workload that it is made for."""
+    here = str(Path(__file__).parent)
+    return os.pathsep.join(filter(None, (here, str(ROOT), os.environ.get("PYTHONPATH"))))

@@ -1,13 +1,18 @@
-"""The simulator, and a small data set that is recorded in it."""
+"""The simulator and a data set that is recorded in it; a checkpoint for the simulated robot needs neither."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from benchmarks.workloads import WORKLOADS, make_config
 
 from .commands import ENVIRONMENT, EPISODE, REPOSITORY, TASK
 
@@ -74,3 +79,36 @@ def dataset(simulator: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         recorded.save_episode()
     recorded.finalize()
     return root
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stock ACT for the simulated robot, as ``lerobot-train`` leaves one: with its processors."""
+    from lerobot.policies.act.modeling_act import ACTPolicy
+    from lerobot.policies.factory import make_pre_post_processors
+
+    directory = tmp_path_factory.mktemp("checkpoints") / "act"
+    workload = WORKLOADS["tiny"]
+    torch.manual_seed(0)
+    policy = ACTPolicy(make_config(workload, "inference"))
+    policy.save_pretrained(directory)
+    sizes = {"observation.state": (workload.state,), "action": (workload.action,)}
+    shapes = {**dict.fromkeys(workload.camera_names, (3, 1, 1)), **sizes}
+    stats = {
+        name: {"mean": torch.full(shape, 0.5), "std": torch.full(shape, 0.3)}
+        for name, shape in shapes.items()
+    }
+    for processor in make_pre_post_processors(policy.config, dataset_stats=stats):
+        processor.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def compiled_checkpoint(checkpoint: Path) -> Path:
+    """The same, its ``config.json`` changed as the migration guide says."""
+    directory = checkpoint.with_name("act_compiled")
+    shutil.copytree(checkpoint, directory)
+    file = directory / "config.json"
+    fields = {"type": "act_compiled", "compile_model": True, "compile_mode": "auto"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=4))
+    return directory

@@ -17,14 +17,19 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_gate_starts_without_what_nox_wants_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nox says None of a variable that is to be taken out (2026.10), and execve takes strings only."""
+@pytest.fixture
+def noxfile(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(ROOT)  # the noxfile reads pyproject.toml where nox runs it
     spec = importlib.util.spec_from_file_location("noxfile_under_test", ROOT / "noxfile.py")
     assert spec is not None
     assert spec.loader is not None
-    noxfile = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(noxfile)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_gate_starts_without_what_nox_wants_unset(noxfile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nox says None of a variable that is to be taken out (2026.10), and execve takes strings only."""
     started: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *args: started.append(args))
     monkeypatch.setenv("TO_BE_UNSET", "1")
@@ -39,6 +44,28 @@ def test_the_gate_starts_without_what_nox_wants_unset(monkeypatch: pytest.Monkey
     assert (program, command[1:]) == ("/env/bin/python", ["-m", "benchmarks.gate", "--base", "main"])
     assert "TO_BE_UNSET" not in environment
     assert environment["KEPT"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("asked", "files"),
+    [
+        ([], ["tests/end_to_end"]),
+        (["-k", "artifact"], ["tests/end_to_end"]),
+        (["tests/end_to_end/test_server.py"], ["tests/end_to_end/test_server.py"]),
+    ],
+)
+def test_the_end_to_end_session_runs_the_files_that_are_asked_for(
+    noxfile: Any, asked: list[str], files: list[str]
+) -> None:
+    """Those of the robot and of the server need nothing that renders."""
+    ran: list[tuple[str, ...]] = []
+    session = SimpleNamespace(
+        posargs=asked, install=lambda *_, **__: None, run=lambda *command: ran.append(command)
+    )
+    noxfile.lerobot_e2e.func(session)
+    (command,) = ran
+    assert command[:5] == ("python", "-m", "pytest", "-m", "end_to_end")
+    assert [each for each in command if each.startswith("tests/")] == files
 
 
 def test_a_session_without_its_python_fails() -> None:

@@ -1,0 +1,121 @@
+"""``lerobot-rollout``, its own command in a process of its own, stock against ours on a simulated robot.
+
+``nox -s lerobot_e2e -- tests/end_to_end/test_rollout.py``; nothing is rendered. Weights are random; what is
+asked is whether the robot gets stock's actions, and whether what computed them was compiled by us.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .commands import SCRIPTS, Rollout, compiled_line, compiled_lines, rollout
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
+
+ACTION = 1e-5  # of a joint's goal, whose standard deviation is 0.3; 1e-7 seen
+N_ACTIONS, CHUNK = 10, 8  # the last two follow from another observation
+WITHOUT_COMPILER = {"CXX": "no-such-compiler"}
+ACT_COMPILED = (str(SCRIPTS / "act-compiled"),)
+# LeRobot's flag compiles predict_action_chunk by LeRobot's own wrapper, and without it LeRobot says
+# compile_model=False: neither is what the checkpoint asks for.
+LEROBOTS_FLAG = pytest.mark.parametrize("flag", ["false", "true"])
+
+
+@pytest.fixture(scope="module")
+def stock(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Rollout:
+    return rollout(checkpoint, tmp_path_factory.mktemp("stock"))
+
+
+@pytest.fixture(scope="module")
+def kept(compiled_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Rollout]:
+    """The directory of an artifact, and the rollout that made it."""
+    directory = tmp_path_factory.mktemp("kept")
+    artifact = directory / "artifact"
+    return artifact, rollout(compiled_checkpoint, directory, f"--policy.compile_artifact={artifact}")
+
+
+def assert_compiled_once_by_us(found: Rollout) -> None:
+    """One graph in all, of the mode that ``auto`` means on a CPU, and the package says so."""
+    assert found.graphs[-1] == 1, f"compiled at the end: {found.graphs[-1]} graphs"
+    line = compiled_line(found.log)
+    assert "frozen" in line
+    assert "cpu" in line
+    assert "Recompiling function" not in found.log
+
+
+def test_stock_is_eager_and_moves_the_robot(stock: Rollout) -> None:
+    assert len(stock.actions) == N_ACTIONS
+    assert set(stock.graphs) == {0}
+    first, second = stock.actions[0], stock.actions[CHUNK]
+    changes = [abs(second[joint] - first[joint]) for joint in first if joint != "observed"]
+    assert max(changes) > 10 * ACTION, "what it sees decides: both are the first of their chunk"
+    assert [each["observed"] for each in stock.actions] == list(range(2, N_ACTIONS + 2)), (
+        "one before it begins"
+    )
+
+
+@LEROBOTS_FLAG
+def test_a_checkpoint_that_asks_for_it_is_compiled_by_us(
+    stock: Rollout, compiled_checkpoint: Path, tmp_path: Path, flag: str
+) -> None:
+    found = rollout(compiled_checkpoint, tmp_path, f"--use_torch_compile={flag}")
+    assert found.difference(stock) < ACTION
+    assert_compiled_once_by_us(found)
+
+
+def test_the_option_switches_compiling_off(stock: Rollout, compiled_checkpoint: Path, tmp_path: Path) -> None:
+    found = rollout(compiled_checkpoint, tmp_path, "--policy.compile_model=false")
+    assert found.difference(stock) < ACTION
+    assert set(found.graphs) == {0}
+    assert compiled_lines(found.log) == []
+
+
+def test_the_first_start_makes_the_artifact(stock: Rollout, kept: tuple[Path, Rollout]) -> None:
+    directory, found = kept
+    assert len(list(directory.glob("*.pt2"))) == 1
+    assert found.difference(stock) < ACTION
+    line = compiled_line(found.log)
+    assert "artifact" in line
+
+
+@pytest.mark.parametrize("variant", ["act_compiled", "act"])
+def test_the_second_start_compiles_nothing(
+    stock: Rollout,
+    kept: tuple[Path, Rollout],
+    checkpoint: Path,
+    compiled_checkpoint: Path,
+    tmp_path: Path,
+    variant: str,
+) -> None:
+    """Nor could it: it finds no compiler. The weights are the same, so the artifact serves both types."""
+    directory, _ = kept
+    (package,) = directory.glob("*.pt2")
+    made = package.stat().st_mtime_ns
+    if variant == "act_compiled":
+        option = f"--policy.compile_artifact={directory}"
+        found = rollout(compiled_checkpoint, tmp_path, option, **WITHOUT_COMPILER)
+    else:
+        command = (*ACT_COMPILED, f"--compile_artifact={directory}", "lerobot-rollout")
+        found = rollout(checkpoint, tmp_path, command=command, **WITHOUT_COMPILER)
+    assert found.difference(stock) < ACTION
+    line = compiled_line(found.log)
+    assert "artifact" in line
+    assert set(found.graphs) == {0}
+    assert list(directory.glob("*.pt2")) == [package]
+    assert package.stat().st_mtime_ns == made
+
+
+@LEROBOTS_FLAG
+def test_act_compiled_in_front_compiles_a_plain_act_before_the_robot_is_connected(
+    stock: Rollout, checkpoint: Path, tmp_path: Path, flag: str
+) -> None:
+    config = (checkpoint / "config.json").read_bytes()
+    option = f"--use_torch_compile={flag}"
+    found = rollout(checkpoint, tmp_path, option, command=(*ACT_COMPILED, "lerobot-rollout"))
+    assert found.difference(stock) < ACTION
+    assert_compiled_once_by_us(found)
+    assert set(found.graphs) == {1}, "no action waits for a compiler, the first included"
+    assert found.log.index("compiled action_chunk:") < found.log.index("Connecting robot")
+    assert (checkpoint / "config.json").read_bytes() == config
