@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
+
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
+from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 
 
 def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
@@ -17,3 +20,7 @@ def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
     policy = ACTCompiledPolicy(config).to(next(stock.parameters()).device).eval()
     policy.load_state_dict(stock.state_dict())
     return policy
+
+
+# Whoever adds a mode to the configuration gets its tests.
+each_mode = pytest.mark.parametrize("mode", COMPILE_MODES)
