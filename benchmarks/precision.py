@@ -16,10 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-WITH_TF32 = ("cuda",)  # devices
+WITH_TF32 = ("cuda",)  # devices; a test adds the CPU
 STRICT = "strict fp32: TF32 off, cudnn.benchmark off"
 AS_LEROBOT_TRAIN = "as lerobot-train: TF32 products and convolutions, cudnn.benchmark on"
 LOWER = ("tf32", "bf16")
+
+
+def has_tf32(device: str) -> bool:
+    """Whether there is a choice on such a device."""
+    return device in WITH_TF32
 
 
 @contextmanager
@@ -38,7 +43,7 @@ def strict_fp32(device: str | None = None) -> Iterator[None]:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     backends: Any = torch.backends
-    if device not in WITH_TF32:
+    if not has_tf32(device):
         with _strict_on_a_cpu(backends):
             yield
         return
@@ -60,7 +65,7 @@ def lerobot_train_flags(device: str, *, benchmark: bool = True) -> Iterator[None
     """
     import torch
 
-    if device not in WITH_TF32:
+    if not has_tf32(device):
         yield
         return
     with _put_back(torch.backends):
@@ -76,7 +81,7 @@ def set_lerobot_train_flags(device: str) -> None:
     """
     import torch
 
-    if device in WITH_TF32:
+    if has_tf32(device):
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
 
@@ -85,7 +90,7 @@ def in_force(device: str) -> str:
     """What is in force on ``device`` now, in words for a report; "fp32" where there is no choice."""
     import torch
 
-    if device not in WITH_TF32:
+    if not has_tf32(device):
         return "fp32"
     backends: Any = torch.backends
     if _has_newer(backends):

@@ -57,7 +57,7 @@ def everything() -> dict[str, Any]:
 
 
 def write(**values: str) -> Callable[[], None]:
-    """By the newer interface: ``all``; ``cudnn``, ``matmul`` and ``conv`` of CUDA; ``cpu``, oneDNN's products."""
+    """By the newer interface: of all, of CUDA (``cudnn``) and its operators, of oneDNN's products."""
 
     def do() -> None:
         places = {"all": B, "cudnn": B.cudnn, "matmul": B.cuda.matmul, "conv": B.cudnn.conv}
