@@ -1,9 +1,9 @@
 """How much faster does torch.compile make ACT on this machine?
 
 One command, one table: stock LeRobot eager, the same policy made compile-friendly, and compiled, by
-turns in one process. Nothing is downloaded. Compiling takes from ten seconds to some minutes. On CUDA steps are
-timed with the flags that lerobot-train sets, which means TF32, and actions are compared without TF32, for which
-the compiled one is compiled once more.
+turns in one process. Nothing is downloaded. Compiling takes from ten seconds to some minutes. On CUDA
+steps are timed with the flags that lerobot-train sets, which means TF32, and actions are compared
+without TF32, for which the compiled one is compiled once more.
 
     python examples/benchmark_act_compile.py                        # aloha, inference, CPU
     python examples/benchmark_act_compile.py --device cuda --precision bf16

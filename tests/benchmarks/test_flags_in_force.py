@@ -16,7 +16,7 @@ from benchmarks import cases, comparison, launch, precision, ratios
 from benchmarks.comparison import compare, from_workload
 from benchmarks.precision import AS_LEROBOT_TRAIN, STRICT, in_force, strict_fp32
 from benchmarks.steps import step_of
-from benchmarks.workloads import Case, Step
+from benchmarks.workloads import Case, Step, prepare
 
 pytestmark = pytest.mark.usefixtures("without_inductor")
 
@@ -44,7 +44,6 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
         return replace(step, work=work)
 
     monkeypatch.setattr(comparison, "step_of", lambda *args, **kwargs: recording(step_of(*args, **kwargs)))
-    prepare = launch.prepare
     monkeypatch.setattr(launch, "prepare", lambda *args, **kwargs: recording(prepare(*args, **kwargs)))
     return flags
 
