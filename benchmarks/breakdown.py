@@ -21,7 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from .launch import as_request, launch
 from .limits import ARTIFACT, FIRST_CALLS, KEPT, PAGE, SPEED_UPS, Seconds, SpeedUp, place_of
 from .profiling import KINDS, MATRIX_WORK, PHASES, REST, STEPS
-from .ratios import subject_as_of, write_between_markers
+from .ratios import flags_of, subject_as_of, write_between_markers
 from .repository import ROOT, MeasurementError
 from .workloads import Case
 
@@ -88,9 +88,9 @@ def measure(device: str) -> tuple[str, list[str]]:
             more.append(compile_line(first, ask("compile_breakdown", case, str(case))))
     about = (
         f"{made['threads']} threads, {made['cpu']}, torch {made['torch']}, LeRobot {made['lerobot']}, Python "
-        f"{made['python']}, {device}; inference batch 1, training batch 8; {subject_as_of(ROOT)}. "
-        f"One launch each, {STEPS} steps under torch's profiler; torch.mm reaches fp32 "
-        f"{rates['fp32'] / 1e9:.0f}, bf16 {rates['bf16'] / 1e9:.0f} GFLOP/s."
+        f"{made['python']}, {device}{flags_of(made)}; inference batch 1, training batch 8; "
+        f"{subject_as_of(ROOT)}. One launch each, {STEPS} steps under torch's profiler; torch.mm reaches "
+        f"fp32 {rates['fp32'] / 1e9:.0f}, bf16 {rates['bf16'] / 1e9:.0f} GFLOP/s."
     )
     return tables(about, lines, more), marks
 

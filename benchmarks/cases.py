@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .launch import TRUST_THE_PROCESSOR, warmed_up
+from .precision import set_lerobot_train_flags
 from .workloads import Case, Step, available_devices
 
 TIMEOUT = 900  # s; a cold compile of a training step takes 160-220 on two cores
@@ -97,8 +98,12 @@ _ready: dict[Case, Step] = {}  # asv calls setup before every sample; a step is 
 
 
 def ready(machine: Machine, case: Case) -> Step:
-    """The case's step, compiled where it is to be and warm."""
+    """The case's step, compiled where it is to be and warm; on CUDA with lerobot-train's flags.
+
+    For the rest of the process: asv times the step after this has returned.
+    """
     skip_unless_measured(machine, case)
+    set_lerobot_train_flags(case.device)
     if case not in _ready:
         use_inductor_cache()
         _ready[case] = warmed_up(case)

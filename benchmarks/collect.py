@@ -10,6 +10,7 @@ from typing import Any
 from .cases import TIMEOUT, Machine, measured_cases, ready, setup_cache
 from .launch import timed
 from .machine import matrix_rate
+from .precision import lerobot_train_flags
 from .workloads import SUITE_VERSION, Case, Step, prepare
 
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
@@ -41,6 +42,12 @@ def graph_counts(step: Step) -> dict[str, Any]:
 
 
 def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
+    """On CUDA with the flags that lerobot-train sets."""
+    with lerobot_train_flags(case.device):
+        return _figures_of(machine, case)
+
+
+def _figures_of(machine: Machine, case: Case) -> dict[str, Any]:
     from . import counters
 
     eager = prepare(case.as_variant("eager"))

@@ -18,6 +18,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from .launch import timed, turned
+from .precision import has_tf32, lerobot_train_flags, strict_fp32
 from .steps import step_of
 from .workloads import TRAINING_BATCH, WORKLOADS, Case, Step, Workload, check_device, make_batch, make_config
 
@@ -35,7 +36,7 @@ class Timed:
         first_call: s, of a compiled variant: compiling and the first step.
         graph_breaks: of the compiled function; one would be an error (``fullgraph=True``).
         peak_memory: bytes that a step holds beyond what it began with; None where it cannot be told.
-        difference: largest absolute difference of an action from stock's; None in training.
+        difference: largest absolute difference of an action from stock's, in strict fp32; None in training.
     """
 
     name: str
@@ -175,6 +176,8 @@ def compare(
 ) -> list[Timed]:
     """Time ``runs`` steps of each variant by turns, after warming up.
 
+    On CUDA with lerobot-train's flags; actions are compared in strict fp32, of steps of their own.
+
     Raises:
         ValueError: torch has no such device.
         RuntimeError: the compiled variant compiled nothing, or the machine has no compiler.
@@ -184,26 +187,39 @@ def compare(
 
     check_device(device)
     batch = make_observations(source, batch_size or (TRAINING_BATCH if phase == "training" else 1), device)
-    found: dict[str, Timed] = {}
-    steps: list[Step] = []
-    for variant, name in VARIANTS.items():
+
+    def made(variant: str) -> Step:
         torch.manual_seed(0)
         policy = ACTPolicy(copy.deepcopy(source.config))
         if source.weights is not None:
             policy.load_state_dict(source.weights)
         # A checkpoint has no name among the workloads; a case here says variant, phase, precision and device.
         case = Case("tiny", phase, variant, "fp32" if variant == "stock" else precision, device)
-        step = step_of(case, policy.to(device), batch, mode=mode, ticks=1)
-        found[variant] = Timed(name)
-        progress(f"{name}: compiling; seconds to minutes" if case.compiles else f"{name}: warming up")
-        _warm(step, found[variant])
-        steps.append(step)
-        if phase != "training":
-            found[variant].difference = _difference(step, steps[0])
-    for turn in range(runs):
-        progress(f"step {turn + 1} of {runs}")
-        for step in turned(steps, turn):
-            _time(step, found[step.case.variant])
+        return step_of(case, policy.to(device), batch, mode=mode, ticks=1)
+
+    found = {variant: Timed(name) for variant, name in VARIANTS.items()}
+    with lerobot_train_flags(device):
+        steps = []
+        for variant, name in VARIANTS.items():
+            step = made(variant)
+            progress(
+                f"{name}: compiling; seconds to minutes" if step.case.compiles else f"{name}: warming up"
+            )
+            _warm(step, found[variant])
+            steps.append(step)
+        for turn in range(runs):
+            progress(f"step {turn + 1} of {runs}")
+            for step in turned(steps, turn):
+                _time(step, found[step.case.variant])
+    if phase != "training":
+        if has_tf32(device):  # compiled code holds the TF32 that it was compiled with
+            steps.clear()
+            torch.compiler.reset()
+        progress("comparing actions")
+        with strict_fp32(device):
+            steps = steps or [made(variant) for variant in found]
+            for step in steps:
+                found[step.case.variant].difference = _difference(step, steps[0])
     return list(found.values())
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine, profiling
+from .precision import in_force, lerobot_train_flags, strict_fp32
 from .repository import ROOT
 from .workloads import Case, Step, prepare
 
@@ -200,8 +201,9 @@ def start(cases: Sequence[Case], kept: str) -> dict[str, Any]:
 
 
 def difference(cases: Sequence[Case]) -> dict[str, Any]:
-    """Largest absolute difference of each case's actions from those of the first case."""
-    results = [prepare(case)() for case in cases]
+    """Largest absolute difference of each case's actions from those of the first case, in strict fp32."""
+    with strict_fp32(cases[0].device):
+        results = [prepare(case)() for case in cases]
     return {
         "difference": {
             str(case): (result - results[0]).abs().max().item()
@@ -264,8 +266,10 @@ ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
 def main(argument: str) -> None:
     request = json.loads(argument)
     cases = [Case(**fields) for fields in request.pop("cases")]
-    answer = ANSWERS[request.pop("do")](cases, **request)
-    print(json.dumps({**answer, "environment": environment()}))
+    device = cases[0].device
+    with lerobot_train_flags(device):
+        answer = ANSWERS[request.pop("do")](cases, **request)
+        print(json.dumps({**answer, "environment": {**environment(), "flags": in_force(device)}}))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .launch import as_request, launch
+from .precision import has_tf32
 from .repository import PACKAGE, ROOT, MeasurementError, git
 from .workloads import Case
 
@@ -187,7 +188,8 @@ def measure(
         for case in cases[1:]:
             found = answer["difference"][str(case)]
             what = f"aloha inference: {case.variant}, largest difference of an action from stock's"
-            rows.append(Row(what, f"{found:.1e}", f"≤ {DIFFERENCE:.0e}", found <= DIFFERENCE))
+            strict = " in strict fp32" if has_tf32(device) else ""
+            rows.append(Row(what, f"{found:.1e}{strict}", f"≤ {DIFFERENCE:.0e}", found <= DIFFERENCE))
     return rows, kept, about
 
 
@@ -195,10 +197,17 @@ def described(environment: dict[str, Any], launches: int, device: str) -> str:
     """What belongs beside every figure: machine, versions, subject, how often."""
     return (
         f"{environment['threads']} threads, {environment['cpu']}, torch {environment['torch']}, "
-        f"LeRobot {environment['lerobot']}, Python {environment['python']}, {device}, fp32; inference and "
-        f"rollout batch 1, training batch 8; {subject_as_of(ROOT)}. Medians over {launches} "
+        f"LeRobot {environment['lerobot']}, Python {environment['python']}, {device}, fp32"
+        f"{flags_of(environment)}; inference and rollout batch 1, training batch 8; "
+        f"{subject_as_of(ROOT)}. Medians over {launches} "
         f"fresh launches of {SECONDS} s of steps or one cold compile, in brackets the least and the most."
     )
+
+
+def flags_of(environment: Mapping[str, Any]) -> str:
+    """In brackets what a launch was timed with; nothing on a CPU, which has no such flags."""
+    flags = environment.get("flags", "fp32")
+    return "" if flags == "fp32" else f" ({flags})"
 
 
 def subject_as_of(root: Path) -> str:

@@ -1,7 +1,9 @@
 """How much faster does torch.compile make ACT on this machine?
 
 One command, one table: stock LeRobot eager, the same policy made compile-friendly, and compiled, by
-turns in one process. Nothing is downloaded. Compiling takes from ten seconds to some minutes.
+turns in one process. Nothing is downloaded. Compiling takes from ten seconds to some minutes. On CUDA
+steps are timed with the flags that lerobot-train sets, which means TF32, and actions are compared
+without TF32, for which the compiled one is compiled once more.
 
     python examples/benchmark_act_compile.py                        # aloha, inference, CPU
     python examples/benchmark_act_compile.py --device cuda --precision bf16
@@ -30,6 +32,7 @@ from rich.table import Table
 
 from benchmarks.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
 from benchmarks.launch import environment
+from benchmarks.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from benchmarks.workloads import PRECISIONS, WORKLOADS
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "frozen", "auto")
@@ -199,6 +202,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         f"torch {here['torch']}, LeRobot {here['lerobot']}, Python {here['python']}, {here['threads']} "
         f"threads, {here['cpu']}; {args.num_runs} steps each, by turns in one process"
     )
+    if has_tf32(args.device):
+        about += f"; timed {AS_LEROBOT_TRAIN}; differences in {STRICT}"
     if found[0].ticks:
         about += f"; a step is {found[0].per_step} ticks: a chunk is predicted and its actions are taken"
     heading, lines = rows(found, args.hz, batch_size)
@@ -211,7 +216,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         (args.output / "result.md").write_text(markdown(title, about, heading, lines), encoding="utf-8")
         document: dict[str, Any] = {
             "title": title,
-            "about": here,
+            "about": here | ({"flags": [AS_LEROBOT_TRAIN, STRICT]} if has_tf32(args.device) else {}),
             "variants": [asdict(timed) for timed in found],
         }
         (args.output / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

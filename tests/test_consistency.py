@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.precision import strict_fp32
 from lerobot_policy_act_compiled import ACTCompiledPolicy, patch_policy
 
 pytestmark = [pytest.mark.consistency, pytest.mark.usefixtures("fresh_dynamo")]
@@ -23,12 +24,8 @@ Batch = dict[str, Any]
 
 @pytest.fixture(autouse=True, scope="module")
 def _strict_fp32() -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    yield
-    torch.backends.cudnn.allow_tf32 = before[0]
-    torch.set_float32_matmul_precision(before[1])
+    with strict_fp32():
+        yield
 
 
 def loss_of(policy: Any, batch: Batch, seed: int = 0) -> Any:

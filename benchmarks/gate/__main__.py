@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from ..repository import ROOT, MeasurementError
 from . import cases as gate_cases
 from .channel import WORKER, Worker
@@ -145,6 +146,10 @@ def _about(
         [f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads", *hello["head"]["devices"]]
     )
     about["precision and batch"] = "fp32; inference and rollout batch 1, training batch 8"
+    if has_tf32(args.device):
+        about["flags"] = (
+            f"results in {STRICT}; times {AS_LEROBOT_TRAIN}; counters likewise, the benchmark off"
+        )
     about["seeds"] = f"weights and batch 0, order {args.seed}"
     how = (
         f"in slices of {SLICE * 1e3:.0f} ms, processor time"

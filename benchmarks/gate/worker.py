@@ -17,24 +17,29 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ..collect import eager_counts, graph_counts
 from ..launch import fixed_compile_seconds, timed, warmed_up
+from ..precision import in_force, lerobot_train_flags, strict_fp32
 from ..workloads import Case, Step, make_batch, prepare
 from . import cores, slices
 from .identity import hello
 
-_steps: dict[Case, Step] = {}
+# By the case and by what was in force when it was made: compiled code, and a CUDA graph's more so, holds
+# what it was compiled or recorded with, so no step that is compared is timed. One and the same on a CPU.
+_steps: dict[tuple[Case, str], Step] = {}
 
 
 def ready(case: Case, again: bool = True) -> Step:
-    """The case's step, made once a process; ``again`` as in ``warmed_up``."""
-    if case not in _steps:
+    """The case's step with the flags in force, made once a process; ``again`` as in ``warmed_up``."""
+    key = case, in_force(case.device)
+    if key not in _steps:
         _begin(case)
-        _steps[case] = warmed_up(case, again=again)
-    return _steps[case]
+        _steps[key] = warmed_up(case, again=again)
+    return _steps[key]
 
 
 def _begin(case: Case) -> None:
@@ -49,7 +54,7 @@ def _begin(case: Case) -> None:
     cores.free()
     if case.compiles:
         torch.compiler.reset()
-        for other in [other for other in _steps if other.compiles]:
+        for other in [other for other in _steps if other[0].compiles]:
             del _steps[other]
 
 
@@ -75,7 +80,7 @@ def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
     if compilation.cache_hits:
         raise RuntimeError(f"{compilation.cache_hits} graphs of {case} came from a cache; nothing was timed")
     step()
-    _steps[case] = step
+    _steps[case, in_force(case.device)] = step
     return {"seconds": seconds, "kernels": compilation.kernels}
 
 
@@ -249,6 +254,14 @@ ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+COMPARED, COUNTED = ("outputs", "learning"), ("graph", "counts")
+
+
+def flags_for(do: str, device: str) -> AbstractContextManager[None]:
+    """Strict fp32 for what is compared, else what ``lerobot-train`` sets; what is counted without chance."""
+    return strict_fp32(device) if do in COMPARED else lerobot_train_flags(device, benchmark=do not in COUNTED)
+
+
 # What an exception says when it is the machine's doing and not the code's, in whatever it is wrapped.
 _MACHINE = (
     "No space left",
@@ -282,7 +295,9 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             return cores.share(**request)
         if do == "ballast":
             return ballast(**request)
-        return ANSWERS[do](Case(**request.pop("case")), **request)
+        case = Case(**request.pop("case"))
+        with flags_for(do, case.device):
+            return ANSWERS[do](case, **request)
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

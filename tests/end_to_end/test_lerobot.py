@@ -1,16 +1,20 @@
 """LeRobot from end to end: recorded, trained, evaluated and run in gym-aloha, stock against ours.
 
 ``nox -s lerobot_e2e``. Weights are random, and so is what the arms do; what is asked is whether ours does
-the same as LeRobot's.
+the same as LeRobot's. On a CPU, in strict fp32: the flags that LeRobot's commands set for CUDA mean nothing
+there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from benchmarks.precision import strict_fp32
 
 from .commands import EPISODE, EVALUATED, evaluate, train
 
@@ -22,6 +26,12 @@ WITHOUT_CHANCE = ("--policy.use_vae=false", "--policy.dropout=0")
 LOSS = 3e-5  # of the loss; 4e-6 seen: six steps of AdamW, which divides rounding errors by small gradients
 ACTION = 3e-5  # rad, along an episode, as the simulator's state follows the actions; 1e-5 seen
 FIRST_ACTION = 1e-6  # rad, of the same observation; 3e-8 seen
+
+
+@pytest.fixture(autouse=True)
+def _strict_fp32() -> Iterator[None]:
+    with strict_fp32("cpu"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import counters, launch
+from benchmarks import counters, launch, precision
 from benchmarks.counters import count_compilation
 from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import StepError, Worker
-from benchmarks.gate.exact import COUNTERS, compare_counts, compare_learning
+from benchmarks.gate.exact import COUNTERS, compare_actions, compare_counts, compare_learning
 from benchmarks.gate.mutants import MUTANTS
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.gate.slices import CAN_SLICE
@@ -97,7 +97,7 @@ def test_busy_is_what_the_processor_does_and_not_the_clock() -> None:
 
 def test_a_sample_is_of_the_clock_unless_busy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Step(TINY, None, {}, lambda _: None, partial(time.sleep, 0.2))
-    monkeypatch.setattr(side_worker, "_steps", {TINY: step})
+    monkeypatch.setattr(side_worker, "_steps", {(TINY, "fp32"): step})
     assert min(side_worker.sample(TINY, 1)["seconds"]) >= 0.2
     assert max(side_worker.sample(TINY, 1, busy=True)["seconds"]) < 0.05
 
@@ -144,8 +144,77 @@ def test_a_compiled_step_knows_nothing_of_the_one_before(monkeypatch: pytest.Mon
     with count_compilation() as compilation:
         side_worker.ready(second)
     assert (compilation.graphs, compilation.recompiles) == (1, 0), compilation.recompile_reasons
-    assert set(side_worker._steps) == {TINY, second}, "the first is made again if it is asked for again"
+    assert set(side_worker._steps) == {(TINY, "fp32"), (second, "fp32")}, (
+        "the first is made again if it is asked for again"
+    )
     assert side_worker.ready(TINY) is eager
+
+
+def answered(do: str, case: Case, **options: Any) -> dict[str, Any]:
+    """What this process answers to one request."""
+    answer = side_worker.answer({"do": do, "case": asdict(case), **options})
+    assert "error" not in answer, answer
+    return answer
+
+
+@pytest.fixture
+def steps_see(monkeypatch: pytest.MonkeyPatch, fresh_dynamo: None) -> list[tuple[str, str]]:  # noqa: ARG001
+    """The variant and the flags that each call of a worker's step sees; compiled without Inductor."""
+    seen: list[tuple[str, str]] = []
+
+    def recorded(case: Case, **options: Any) -> Step:
+        step = prepare(case, backend="eager", **options)
+
+        def work() -> Any:
+            seen.append((case.variant, precision.in_force(case.device)))
+            return step.work()
+
+        return replace(step, work=work)
+
+    monkeypatch.setattr(side_worker, "_steps", {})
+    for module in (launch, side_worker):
+        monkeypatch.setattr(module, "prepare", recorded)
+    return seen
+
+
+def test_what_is_compared_is_strict_and_what_is_timed_never_was(
+    steps_see: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a CPU taken for a device that has TF32: the flags are there, and Dynamo guards on them."""
+    monkeypatch.setattr(precision, "WITH_TF32", ("cuda", "cpu"))
+    compiled = TINY.as_variant("compiled")
+    answered("counts", TINY)
+    assert {flags for _, flags in steps_see} == {"TF32 products and convolutions, cudnn.benchmark off"}
+    for _ in range(2):
+        steps_see.clear()
+        answered("outputs", TINY)
+        assert set(steps_see) == {("eager", precision.STRICT), ("compiled", precision.STRICT)}
+        steps_see.clear()
+        answered("warm", compiled)
+        with count_compilation() as again:
+            answered("sample", compiled, samples=2)
+        assert (again.graphs, again.recompiles) == (0, 0)
+        assert set(steps_see) == {("compiled", precision.AS_LEROBOT_TRAIN)}
+    assert [key for key in side_worker._steps if key[0].compiles] == [(compiled, precision.AS_LEROBOT_TRAIN)]
+
+
+def test_a_cpus_step_is_compiled_once_for_all_requests(steps_see: list[tuple[str, str]]) -> None:
+    compiled = TINY.as_variant("compiled")
+    with count_compilation() as compilation:
+        answered("warm", compiled)
+        for do, options in (("outputs", {}), ("sample", {"samples": 1}), ("outputs", {})):
+            answered(do, compiled, **options)
+    assert (compilation.graphs, compilation.recompiles) == (1, 0)
+    assert {flags for _, flags in steps_see} == {"fp32"}
+
+
+@pytest.mark.gpu
+def test_results_agree_on_cuda(worker: Worker) -> None:
+    case = replace(TINY, device="cuda")
+    first, second = (ask(worker, "outputs", case) for _ in range(2))
+    assert compare_actions("tiny-inference", first, second) == []
+    ask(worker, "sample", case.as_variant("compiled"), samples=1)
+    assert compare_actions("tiny-inference", first, ask(worker, "outputs", case)) == []
 
 
 def test_a_failing_request_is_the_sides_error_and_the_worker_lives(worker: Worker) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.counters import first_compiled_call
+from benchmarks.precision import has_tf32, in_force, lerobot_train_flags
 from benchmarks.workloads import VARIANTS, Case, prepare
 
 pytestmark = pytest.mark.performance
@@ -25,15 +26,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_step(case: Case, benchmark: Any) -> None:
-    benchmark.group = f"{case.workload} {case.phase} {case.precision} {case.device}"
     benchmark.name = case.variant
-    step = prepare(case)
-    if case.compiles:
-        first_compiled_call(step)
-    step()
-
-    def work() -> None:
+    with lerobot_train_flags(case.device):
+        flags = f", {in_force(case.device)}" if has_tf32(case.device) else ""
+        benchmark.group = f"{case.workload} {case.phase} {case.precision} {case.device}{flags}"
+        step = prepare(case)
+        if case.compiles:
+            first_compiled_call(step)
         step()
-        step.wait()
 
-    benchmark.pedantic(work, rounds=10, iterations=1)
+        def work() -> None:
+            step()
+            step.wait()
+
+        benchmark.pedantic(work, rounds=10, iterations=1)

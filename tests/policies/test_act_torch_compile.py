@@ -13,6 +13,7 @@ from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 
 from benchmarks.counters import count_compilation
+from benchmarks.precision import strict_fp32
 from lerobot_policy_act_compiled import patch_lerobot
 
 CAMERA = "observation.images.top"
@@ -157,13 +158,10 @@ def test_act_torch_compile_cuda(use_vae: bool) -> None:
     policy = make_policy(use_vae, "cuda")
     compiled = copy.deepcopy(policy)
     compiled.model = torch.compile(compiled.model)
-    torch.backends.cudnn.allow_tf32 = False
-    try:
+    with strict_fp32("cuda"):
         expected = run(policy, batch)
         with torch._inductor.config.patch(fallback_random=True):
             actual = run(compiled, batch)
-    finally:
-        torch.backends.cudnn.allow_tf32 = True
-    assert (expected.actions - actual.actions).abs().max() < 1e-4
-    assert (expected.loss - actual.loss).abs() < 1e-4
-    assert compiled.select_action(batch).device.type == "cuda"
+        assert compiled.select_action(batch).device.type == "cuda"
+    assert (expected.actions - actual.actions).abs().max() < 1e-5
+    assert (expected.loss - actual.loss).abs() < 1e-5
