@@ -31,6 +31,7 @@ from .eval_mode import policy_eval
 from .frozen import constant_position_table, fixed_position_table, in_frozen_graph
 from .layers import LAYERS, decoder_input, first_token
 from .loss import Batch, LossParts, Posterior, policy_forward, policy_loss, with_image_list
+from .refused import refuse
 
 STOCK_ACT_FORWARD = ACT.forward
 
@@ -281,10 +282,15 @@ class ACTCompiledPolicy(CompileFriendlyACTPolicy):
         made = self.__dict__.setdefault("_compiled", {})
         key = function, mode, self.config.compile_artifact
         if key not in made:
+            refuse(self)
             made[key] = compiled(*key, inference=function is action_chunk)
         fallback = self.config.compile_fallback
         with short_numbers(self.config.compile_mode == "auto"):
-            return call(made[key], function, fallback, self, batch, *args, **kwargs)
+            try:
+                return call(made[key], function, fallback, self, batch, *args, **kwargs)
+            except Exception:
+                refuse(self)  # what was wrapped since it was compiled first
+                raise
 
     def __getstate__(self) -> dict[str, Any]:
         """State without the compiled functions: a copy makes its own at its first call."""
