@@ -84,7 +84,7 @@ def test_there_are_files_to_check() -> None:
 def test_the_subject_imports_no_ruler(file: Path) -> None:
     allowed = {"torch", "torchvision", "lerobot", "packaging"}
     standard = {"__future__", "collections", "contextlib", "dataclasses", "functools", "hashlib", "importlib"}
-    standard |= {"json", "logging", "pathlib", "re", "tempfile", "types", "typing"}
+    standard |= {"json", "logging", "pathlib", "re", "sys", "tempfile", "types", "typing"}
     assert top(imports(file)) <= allowed | standard
 
 

@@ -32,7 +32,9 @@ def in_another_thread(call: Callable[[], Any]) -> Any:
 
 @each_mode
 @pytest.mark.usefixtures("without_inductor")
-def test_compiled_in_one_thread_it_is_called_in_another(mode: str, without_cameras: tuple[Any, Batch]) -> None:
+def test_compiled_in_one_thread_it_is_called_in_another(
+    mode: str, without_cameras: tuple[Any, Batch]
+) -> None:
     stock, batch = without_cameras
     policy = as_compiled(stock, mode)
     expected = stock.predict_action_chunk(batch)

@@ -21,6 +21,7 @@ from .configuration_act_compiled import ACTCompiledConfig
 from .gradients import keep_gradients
 from .inductor import CUDA_GRAPHS, inside_torch_compile
 from .loss import Batch, LossParts, policy_forward, policy_loss, with_image_list
+from .refused import refuse
 from .warm_start import WarmStart
 
 log = logging.getLogger(__name__)
@@ -165,9 +166,14 @@ def _run(
     key = function, asked, mode_for(asked.mode, _device(self))
     made = self.__dict__.get("_compiled", {}).get(key)
     if made is None:
+        refuse(self)
         with _making:
             made = self.__dict__.setdefault("_compiled", {}).setdefault(key, _compiled(*key))
-    return made(self, batch, *args, **kwargs)
+    try:
+        return made(self, batch, *args, **kwargs)
+    except Exception:
+        refuse(self)  # what was wrapped since it was compiled first
+        raise
 
 
 def _compiled(function: Callable[..., Any], asked: Asked, mode: str) -> Callable[..., Any]:

@@ -26,7 +26,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .inductor import CUDA_GRAPHS, copy_of, cuda_graphs_work_here, freezing, lacks_compiler, settings
+from .inductor import (
+    CUDA_GRAPHS,
+    copy_of,
+    cuda_graphs_work_here,
+    freezing,
+    keep_device_guard,
+    lacks_compiler,
+    settings,
+)
 from .tracing import traced
 from .weights import Weights
 
@@ -77,6 +85,7 @@ class Compiled:
         if made is not None and kind in made.kinds and made.holds_weights_of(policy):
             with self._flags():
                 return made.run(policy, batch, *args, **kwargs)
+        keep_device_guard()
         with self._lock:
             made = self._made
             if made is None or not made.holds_weights_of(policy):

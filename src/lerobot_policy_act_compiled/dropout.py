@@ -134,4 +134,6 @@ def attend(
     if batch_size is not None:
         scores, weights = (each.expand(batch_size, -1, -1, -1) for each in (scores, weights))
     weights = _drop(weights, attention.dropout, scores)
-    return attention.out_proj((weights @ v).permute(2, 0, 1, 3).flatten(2))
+    # Its weights, as torch does: what wraps out_proj as a module, like peft's LoRA, is not called.
+    out = attention.out_proj
+    return F.linear((weights @ v).permute(2, 0, 1, 3).flatten(2), out.weight, out.bias)

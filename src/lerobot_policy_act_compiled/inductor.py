@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -56,6 +57,25 @@ def cuda_graphs_work_here() -> bool:
     import torch._inductor.cudagraph_trees  # slow, and nobody's on a CPU
 
     return torch._C._is_key_in_tls("tree_manager_containers")
+
+
+@cache
+def keep_device_guard() -> None:
+    """Let a thread that compiles first end, where torch is built for CUDA and there is no GPU.
+
+    torch then replaces CUDA's device guard by an object of the thread that compiles first, and the process
+    dies at the next compile once that thread has ended (to torch 2.11; pytorch pull request 178950). Here it
+    belongs to a thread that does not end.
+    """
+    ready = threading.Event()
+
+    def hold() -> None:
+        getattr(torch._C, "_ensureCUDADeviceGuardSet", lambda: None)()
+        ready.set()
+        threading.Event().wait()
+
+    threading.Thread(target=hold, name="holds torch's device guard", daemon=True).start()
+    ready.wait()
 
 
 def lacks_compiler(error: BaseException | None) -> bool:

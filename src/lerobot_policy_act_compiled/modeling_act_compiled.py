@@ -180,6 +180,9 @@ COMPILE_FRIENDLY: dict[type[nn.Module], type[nn.Module]] = {
     ACT: CompileFriendlyACT,
     ACTPolicy: CompileFriendlyACTPolicy,
 }
+for _stock, _friendly in COMPILE_FRIENDLY.items():
+    # FSDP's wrapping in accelerate looks layers up by LeRobot's names. Pickles go by ``__qualname__``.
+    _friendly.__name__ = _stock.__name__
 
 
 @cache
