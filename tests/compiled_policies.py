@@ -17,7 +17,8 @@ def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
     config.compile_model, config.compile_mode = True, mode
     for name, value in fields.items():
         setattr(config, name, value)
-    policy = ACTCompiledPolicy(config).to(next(stock.parameters()).device).eval()
+    weight = next(stock.parameters())
+    policy = ACTCompiledPolicy(config).to(weight.device, weight.dtype).eval()
     policy.load_state_dict(stock.state_dict())
     return policy
 

@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 
 from benchmarks.launch import TRUST_THE_PROCESSOR
 from benchmarks.workloads import WORKLOADS, make_batch, make_config
-from lerobot_policy_act_compiled import patch_lerobot
+from lerobot_policy_act_compiled import patch_lerobot, patch_policy, save_artifact
+
+from .holding_constants import holding_constants
 
 Make = Callable[..., Any]
 os.environ.update(TRUST_THE_PROCESSOR)  # 10 s less in every process that compiles
@@ -59,6 +62,19 @@ def fresh_dynamo() -> Iterator[None]:
 def without_inductor(monkeypatch: pytest.MonkeyPatch, fresh_dynamo: None) -> None:  # noqa: ARG001
     """Make torch.compile stop before Inductor, for code that names no backend: a fifth of the time."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+
+
+@pytest.fixture
+def with_constants(monkeypatch: pytest.MonkeyPatch, fresh_dynamo: None) -> None:  # noqa: ARG001
+    """Make torch.compile stop before Inductor, with graphs whose constants go stale as Inductor's do."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=holding_constants))
+
+
+@pytest.fixture(scope="session")
+def artifact_of_four(camera_free_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact of ``camera_free_policy`` for batches of four; nobody writes into it."""
+    policy = patch_policy(copy.deepcopy(camera_free_policy))
+    return save_artifact(policy, tmp_path_factory.mktemp("act") / "artifact", batch_size=4)
 
 
 @pytest.fixture

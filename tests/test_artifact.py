@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from lerobot_policy_act_compiled import load_artifact, patch_policy, save_artifact
+from lerobot_policy_act_compiled import artifact, load_artifact, patch_policy, save_artifact
 
 Make = Callable[..., Any]
 Batch = dict[str, Any]
@@ -23,8 +28,8 @@ def policy(camera_free_policy: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def saved(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_artifact(policy, tmp_path_factory.mktemp("act") / "artifact", batch_size=4)
+def saved(artifact_of_four: Path) -> Path:
+    return artifact_of_four
 
 
 @pytest.fixture
@@ -113,3 +118,109 @@ def test_what_is_no_artifact_is_said(policy: Any, tmp_path: Path, copied: Path) 
 def test_a_batch_size_below_one_is_refused(policy: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
         save_artifact(policy, tmp_path, batch_size=0)
+
+
+def test_its_file_lies_in_its_directory_and_nowhere_else(
+    policy: Any, saved: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a path in ``about.json`` only the last part was looked at, and code was run from there."""
+    monkeypatch.setattr(artifact, "load_ahead", lambda path: pytest.fail(f"{path} was loaded"))
+    (package,) = saved.glob("*.pt2")
+    elsewhere = copied / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / package.name).write_bytes(package.read_bytes())
+    for name in (f"elsewhere/{package.name}", str(elsewhere / package.name), f"../{package.name}", ""):
+        edit(copied, "package", name)
+        with pytest.raises(ValueError, match="holds no complete artifact"):
+            load_artifact(policy, copied)
+
+
+def test_a_file_with_another_hash_is_not_loaded(
+    policy: Any, saved: Path, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "load_ahead", lambda path: pytest.fail(f"{path} was loaded"))
+    (package,) = saved.glob("*.pt2")
+    (copied / package.name).write_bytes(package.read_bytes() + b"x")
+    with pytest.raises(ValueError, match=r"\.pt2 is damaged: it has another SHA-256; make it anew"):
+        load_artifact(policy, copied)
+
+
+def test_what_torch_cannot_load_is_one_line(policy: Any, copied: Path) -> None:
+    content = b"PK\x03\x04 and no more"
+    digest = hashlib.sha256(content).hexdigest()
+    (copied / f"{digest[:16]}.pt2").write_bytes(content)
+    edit(copied, "package", f"{digest[:16]}.pt2")
+    edit(copied, "sha256", digest)
+    with pytest.raises(ValueError, match=r"torch cannot load \S+ \(.*\); make it anew by") as raised:
+        load_artifact(policy, copied)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_pickled_policy_has_its_artifact(saved: Path, without_cameras: tuple[Any, Batch]) -> None:
+    stock, batch = without_cameras
+    made = pickle.loads(pickle.dumps(load_artifact(copy.deepcopy(stock), saved)))
+    assert (made.predict_action_chunk(batch) - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+    assert made.predict_action_chunk._holds_the_policys_weights()
+
+
+def test_one_that_is_replaced_while_it_is_read_is_read_again(
+    policy: Any, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Path(shutil.copytree(saved, tmp_path / "artifact"))
+    (package,) = directory.glob("*.pt2")
+    replaced: list[Path] = []
+
+    def hash_of(file: Path) -> str:
+        if not replaced:  # another process moves its own in, between this one's two reads
+            replaced.append(file)
+            content = file.read_bytes()
+            digest = hashlib.sha256(content + b"\0").hexdigest()
+            (directory / f"{digest[:16]}.pt2").write_bytes(content + b"\0")
+            edit(directory, "package", f"{digest[:16]}.pt2")
+            edit(directory, "sha256", digest)
+            file.unlink()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(artifact, "_sha256", hash_of)
+    monkeypatch.setattr(artifact, "load_ahead", lambda path: lambda: path)
+    run, _ = artifact.opened(policy, directory)
+    assert replaced == [package]
+    assert run().exists()
+
+
+MAKE_AND_READ = """
+import sys, time, torch
+from pathlib import Path
+from lerobot_policy_act_compiled import artifact, warm_start
+from lerobot_policy_act_compiled.warm_start import WarmStart
+
+directory, policy, batch = Path(sys.argv[1]), *torch.load(sys.argv[2], weights_only=False)
+made = []
+
+def compile_ahead(module, arguments, path):
+    made.append(path)
+    time.sleep(1)
+    path.write_bytes(f"of process {sys.argv[3]}".encode())
+
+artifact.compile_ahead = compile_ahead
+artifact.load_ahead = lambda path: lambda *_: path.read_text()
+start = WarmStart(str(directory), lambda *_: "compiled in this process")
+Path(f"{directory}.{sys.argv[3]}").write_text("")
+while len(list(directory.parent.glob(f"{directory.name}.*"))) < 2:
+    time.sleep(0.01)
+print(len(made), start(policy, batch), len(made))
+"""
+
+
+def test_two_processes_that_start_at_once_make_one(
+    policy: Any, without_cameras: tuple[Any, Batch], tmp_path: Path
+) -> None:
+    """Compiling and loading are stood in for; the locks, the hashes and the files are the real ones."""
+    torch.save((policy, without_cameras[1]), tmp_path / "policy.pt")
+    command = [sys.executable, "-c", MAKE_AND_READ, str(tmp_path / "artifact"), str(tmp_path / "policy.pt")]
+    running = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(2)]
+    said = sorted(process.communicate(timeout=300)[0].strip() for process in running)
+    assert [process.returncode for process in running] == [0, 0]
+    assert {line.split()[-1] for line in said} == {"0", "1"}, "one makes it, the other waits and loads it"
+    assert len({line[2:-2] for line in said}) == 1, said
+    assert len(list((tmp_path / "artifact").glob("*.pt2"))) == 1

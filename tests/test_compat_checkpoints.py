@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lerobot.configs.parser import get_cli_overrides
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from safetensors.torch import load_file
 
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, patch_lerobot, patch_policy
+
+from .compiled_policies import as_compiled, each_mode
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("fresh_dynamo")]
 
@@ -36,6 +42,28 @@ VARIANTS: dict[str, Callable[[Any], Any]] = {
     "act_compiled": act_compiled,
     "act_compiled-compiled": lambda policy: compiled_model(act_compiled(policy)),
 }
+
+
+@each_mode
+@pytest.mark.usefixtures("without_inductor")
+def test_checkpoints_are_stocks_before_and_after_compiling(
+    mode: str, without_cameras: tuple[Any, dict[str, Any]], tmp_path: Path
+) -> None:
+    stock, batch = without_cameras
+    ours = as_compiled(stock, mode)
+    with torch.no_grad():
+        ours.model.action_head.bias.add_(1.0)
+    ours.predict_action_chunk(batch)
+    ours.load_state_dict(stock.state_dict(), strict=True)
+    expected = stock.predict_action_chunk(batch)
+    assert (ours.predict_action_chunk(batch) - expected).abs().max() < 1e-5
+    assert list(layout(ours).items()) == list(layout(stock).items())
+    ours.save_pretrained(tmp_path)
+    back = ACTPolicy.from_pretrained(tmp_path, config=stock.config, strict=True)
+    assert torch.equal(back.predict_action_chunk(batch), expected)
+    loaded = ACTCompiledPolicy.from_pretrained(tmp_path, strict=True)
+    assert (loaded.config.compile_model, loaded.config.compile_mode) == (True, mode)
+    assert (loaded.predict_action_chunk(batch) - expected).abs().max() < 1e-5
 
 
 @pytest.fixture(params=VARIANTS)
@@ -116,6 +144,75 @@ def test_our_own_checkpoint_keeps_our_fields(tiny_policy: Make, tmp_path: Path) 
     assert loaded.type == "act_compiled"
     assert (loaded.compile_model, loaded.compile_mode) == (True, "max-autotune")
     assert ACTCompiledPolicy.from_pretrained(tmp_path, strict=True).config.compile_mode == "max-autotune"
+
+
+@pytest.fixture
+def naming_an_artifact(tiny_policy: Make, tmp_path: Path) -> Path:
+    """A checkpoint that somebody else has made: its config.json names a folder of theirs."""
+    as_compiled(tiny_policy(), "auto").save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    stored = json.loads(file.read_text())
+    assert stored["compile_artifact"] is None
+    file.write_text(json.dumps({**stored, "compile_artifact": "/tmp/theirs"}))  # noqa: S108 - never opened
+    return tmp_path
+
+
+def test_no_artifact_comes_from_a_checkpoint(
+    naming_an_artifact: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An artifact is native code: who downloads a checkpoint has not asked for it."""
+    for load in (PreTrainedConfig.from_pretrained, ACTCompiledConfig.from_pretrained):
+        caplog.clear()
+        config = load(naming_an_artifact)
+        assert (config.compile_model, config.compile_mode, config.compile_artifact) == (True, "auto", None)
+        (said,) = [r.getMessage() for r in caplog.records if "compile_artifact" in r.getMessage()]
+        assert "compile_artifact=/tmp/theirs of a configuration file is ignored" in said
+        assert "\n" not in said
+    assert ACTCompiledPolicy.from_pretrained(naming_an_artifact).config.compile_artifact is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--policy.compile_artifact=mine"], ["--policy.compile_artifact", "mine"]]
+)
+def test_the_command_line_names_an_artifact(
+    arguments: list[str], naming_an_artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As LeRobot's commands read it: the checkpoint's configuration, then what the command line says."""
+    monkeypatch.setattr(sys, "argv", ["lerobot-eval", *arguments])
+    config = PreTrainedConfig.from_pretrained(
+        naming_an_artifact, cli_overrides=get_cli_overrides("policy") or []
+    )
+    assert config.compile_artifact == "mine"
+    monkeypatch.setattr(sys, "argv", ["lerobot-eval", "--policy.device=cpu"])
+    assert PreTrainedConfig.from_pretrained(naming_an_artifact).compile_artifact is None
+
+
+def test_what_an_argument_names_is_used_and_not_stored(tiny_policy: Make, tmp_path: Path) -> None:
+    policy = as_compiled(tiny_policy(), "auto", compile_artifact="mine")
+    policy.save_pretrained(tmp_path)
+    assert policy.config.compile_artifact == "mine"
+    assert json.loads((tmp_path / "config.json").read_text())["compile_artifact"] is None
+    assert ACTCompiledConfig(compile_model=True, compile_artifact="mine").compile_artifact == "mine"
+
+
+def test_lerobots_rollout_does_not_switch_compiling_off(
+    tiny_policy: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``build_rollout_context`` sets ``compile_model`` to its ``--use_torch_compile``, false by default."""
+    caplog.set_level(logging.INFO, "lerobot_policy_act_compiled")
+    assign = compile("config.compile_model = value", "context.py", "exec")
+
+    def assigned(config: ACTCompiledConfig, value: bool, module: str) -> bool:
+        exec(assign, {"__name__": module, "config": config, "value": value})  # noqa: S102
+        return config.compile_model
+
+    config = as_compiled(tiny_policy(), "auto").config
+    assert assigned(config, False, "lerobot.rollout.context") is True
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("compile_model=true stays: lerobot-rollout would set it to its")
+    assert assigned(config, False, "somebody.else") is False
+    assert assigned(config, False, "lerobot.rollout.context") is False, "it asks for nothing"
+    assert assigned(config, True, "lerobot.rollout.context") is True, "the command line asks for it"
 
 
 def test_setting_the_model_again_leaves_no_trace_of_the_compiled_one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from lerobot.policies.act.modeling_act import ACT, ACTPolicy
 
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy
+from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 
 from .compiled_policies import as_compiled
 
@@ -56,7 +58,7 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "patched-subclass": lambda policy: patch_policy(HalvingPolicy(policy.config)),
     "compiled-model": lambda policy: compiled_model(patch_policy(policy)),
     "compiled-subclass": lambda policy: compiled_model(patch_policy(HalvingPolicy(policy.config))),
-    "act_compiled": as_compiled,
+    **{f"act_compiled-{mode}": partial(as_compiled, mode=mode) for mode in COMPILE_MODES},
 }
 
 
@@ -79,7 +81,7 @@ def test_a_copy_acts_and_trains_and_is_another(
     assert torch.equal(made.select_action(batch), policy.select_action(batch)), "the copied queue goes on"
     made.reset()
     assert (made.select_action(batch) - action).abs().max() < 1e-6
-    if kind.startswith("compiled") or kind == "act_compiled":
+    if kind.startswith(("compiled", "act_compiled")):
         return  # a training step would be one compile more for each
 
     losses = []

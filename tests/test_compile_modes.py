@@ -49,7 +49,7 @@ def another_parameter(policy: Any, _: Batch | None = None) -> None:
 def test_frozen_follows_every_change_of_weights(without_cameras: tuple[Any, Batch]) -> None:
     stock, batch = without_cameras
     stock = copy.deepcopy(stock)
-    policy = as_compiled(stock, "frozen")
+    policy = as_compiled(stock, "auto")
 
     def check(graphs: int) -> None:
         with count_compilation() as compilation:
@@ -68,7 +68,7 @@ def test_frozen_follows_every_change_of_weights(without_cameras: tuple[Any, Batc
 
 def test_frozen_is_stocks_with_cameras(tiny_policy: Make, tiny_batch: Make) -> None:
     stock, batch = tiny_policy(), tiny_batch(1)
-    policy = as_compiled(stock, "frozen")
+    policy = as_compiled(stock, "auto")
     with count_compilation() as compilation:
         actions = policy.predict_action_chunk(batch)
     assert compilation.graphs == 1
@@ -83,7 +83,7 @@ def test_frozen_in_bf16_is_as_near_as_eager_bf16(tiny_policy: Make, tiny_batch: 
             value.copy_(0.5 + torch.rand(value.shape, generator=generator))
         elif name.endswith("running_mean"):
             value.copy_(0.1 * torch.randn(value.shape, generator=generator))
-    policy, expected = as_compiled(stock, "frozen"), stock.predict_action_chunk(batch)
+    policy, expected = as_compiled(stock, "auto"), stock.predict_action_chunk(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         eager, actions = stock.predict_action_chunk(batch), policy.predict_action_chunk(batch)
     assert actions.dtype == eager.dtype
@@ -108,7 +108,7 @@ def captured(policy: Any, batch: Batch, *, frozen: bool, autocast: bool = False)
 
 
 def test_a_frozen_graph_has_the_position_table_as_a_constant(tiny_policy: Make, tiny_batch: Make) -> None:
-    policy, batch = as_compiled(tiny_policy(), "frozen"), tiny_batch(1)
+    policy, batch = as_compiled(tiny_policy(), "auto"), tiny_batch(1)
     usual, frozen = (captured(policy, batch, frozen=frozen) for frozen in (False, True))
     for name in ("cumsum", "sin"):
         assert any(name in str(node.target) for node in usual)
@@ -117,7 +117,7 @@ def test_a_frozen_graph_has_the_position_table_as_a_constant(tiny_policy: Make, 
 
 
 def test_a_frozen_graph_keeps_bf16_between_convolutions(tiny_policy: Make, tiny_batch: Make) -> None:
-    policy, batch = as_compiled(tiny_policy(), "frozen"), tiny_batch(1)
+    policy, batch = as_compiled(tiny_policy(), "auto"), tiny_batch(1)
 
     def batch_norms(**how: bool) -> int:
         return sum("batch_norm" in str(node.target) for node in captured(policy, batch, **how))
@@ -198,7 +198,16 @@ import sys, torch
 from benchmarks.workloads import Case, prepare
 step = prepare(Case("tiny", "inference", "auto"))
 step.policy.config.compile_fallback = sys.argv[1] == "fallback"
-print(step().shape)
+tried = []
+for _ in range(3):
+    try:
+        print(step().shape)
+    except RuntimeError as error:
+        last = error
+    tried.append(torch._dynamo.utils.counters["frames"]["total"])
+print("tried", tried)
+if sys.argv[1] == "none":
+    raise last
 """
 
 
@@ -216,8 +225,11 @@ def test_no_compiler_is_one_line_and_eager_only_where_asked(asked: str, tmp_path
     )
     if asked == "fallback":
         assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() == "torch.Size([1, 8, 3])"
-        assert "no compiler on this machine: action_chunk runs eager" in done.stderr
+        assert done.stdout.splitlines()[:-1] == ["torch.Size([1, 8, 3])"] * 3
+        assert done.stderr.count("no compiler on this machine: action_chunk runs eager") == 1
     else:
         assert done.returncode == 1
         assert "RuntimeError: compile_model=True needs a compiler" in done.stderr.strip().splitlines()[-1]
+    first, *later = eval(done.stdout.splitlines()[-1].removeprefix("tried "))  # noqa: S307 - a list of numbers
+    assert first > 0
+    assert later == [first, first], "what takes half a minute to fail is not tried again"

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.precision import strict_fp32
-from lerobot_policy_act_compiled import ACTCompiledPolicy, patch_policy
+from lerobot_policy_act_compiled import patch_policy
+
+from .compiled_policies import as_compiled, each_mode
 
 pytestmark = [pytest.mark.consistency, pytest.mark.usefixtures("fresh_dynamo")]
 
@@ -47,6 +50,21 @@ def in_float64(policy: Any) -> Any:
 
     policy.double().model.encoder_latent_input_proj.register_forward_pre_hook(cast)
     return policy
+
+
+def without_dropout(policy: Any) -> Any:
+    for module in policy.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, torch.nn.MultiheadAttention):
+            module.dropout = 0.0
+    policy.config.dropout = 0.0
+    return policy
+
+
+def aot_eager(graph: Any, inputs: Any, **_: Any) -> Any:
+    """torch's backend of that name, which takes no mode; constants go stale as Inductor's do."""
+    return torch._dynamo.lookup_backend("aot_eager")(copy.deepcopy(graph), inputs)
 
 
 def assert_same_training(policy: Any, stock: Any, batch: Batch) -> None:
@@ -108,6 +126,38 @@ def test_compiled_trains_as_stock_with_the_vae_under_dropout(tiny_policy: Make, 
     assert_same_training(compiled, stock, tiny_batch(dtype=torch.float64))
 
 
+@each_mode
+def test_every_mode_acts_and_trains_as_stock(
+    mode: str, without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the policy's own methods, with LeRobot's own optimizer, evaluated after every step."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=aot_eager))
+    stock, batch = without_cameras
+    stock = in_float64(without_dropout(stock))
+    policy = in_float64(as_compiled(stock, mode))
+    batch = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
+    for _ in range(2):
+        assert_same_training(policy, stock, batch)
+        expected = stock.predict_action_chunk(batch)
+        assert (policy.predict_action_chunk(batch) - expected).abs().max() < 1e-9
+
+
+@each_mode
+@pytest.mark.usefixtures("with_constants")
+@pytest.mark.parametrize("ensemble", [False, True], ids=["queue", "ensemble"])
+def test_an_episode_in_every_mode(ensemble: bool, mode: str, tiny_policy: Make, tiny_batch: Make) -> None:
+    act = {} if ensemble else {"n_action_steps": 3}
+    stock = tiny_policy(phase="rollout_ensemble" if ensemble else "rollout", **act)
+    policy = as_compiled(stock, mode)
+    with torch.inference_mode():  # as LeRobot's loops act
+        for tick in range(7):
+            if tick == 5:  # in the middle of a queue
+                stock.reset()
+                policy.reset()
+            batch = tiny_batch(1, seed=tick)
+            assert (policy.select_action(batch) - stock.select_action(batch)).abs().max() < 1e-5
+
+
 def test_dropout_draws_stocks_numbers(tiny_policy: Make, tiny_batch: Make) -> None:
     stock, batch = tiny_policy(dropout=0.1), tiny_batch()
     policy = patch_policy(copy.deepcopy(stock))
@@ -129,9 +179,7 @@ def test_inductor_has_stocks_actions_and_stocks_mean_loss_under_dropout(
     within a factor of 1.6. Dropout of twice the strength is rejected by it, as the last line shows.
     """
     stock, batch = without_cameras
-    policy = ACTCompiledPolicy(copy.deepcopy(stock.config))
-    policy.load_state_dict(stock.state_dict())
-    policy.config.compile_model = True
+    policy = as_compiled(stock, "auto")
     assert (policy.predict_action_chunk(batch) - stock.predict_action_chunk(batch)).abs().max() < 1e-5
 
     def sample(of: Any) -> torch.Tensor:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, patch_policy
+from lerobot_policy_act_compiled import patch_policy
+
+from .compiled_policies import as_compiled, each_mode
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("fresh_dynamo")]
 
@@ -61,16 +63,17 @@ def test_patched(call: str, spoil: Callable[[Batch], Batch], stock: Any, tiny_ba
     assert str(error) == str(expected)
 
 
+@each_mode
 @pytest.mark.usefixtures("without_inductor")
-@pytest.mark.parametrize(("call", "spoil"), CASES)
-def test_act_compiled(call: str, spoil: Callable[[Batch], Batch], stock: Any, tiny_batch: Make) -> None:
-    bad = spoil(tiny_batch())
-    expected = error_of(stock, call, bad)
-    config = ACTCompiledConfig.from_act(stock.config)
-    config.compile_model = True
-    error = error_of(ACTCompiledPolicy(config), call, bad)
-    assert type(error) is type(expected)
-    assert str(error) == str(expected)
+def test_act_compiled(mode: str, stock: Any, tiny_batch: Make) -> None:
+    policy, wrong = as_compiled(stock, mode), []
+    for name, (calls, spoil) in BAD.items():
+        bad = spoil(tiny_batch())
+        for call in calls:
+            expected, error = (error_of(each, call, bad) for each in (stock, policy))
+            if (type(error), str(error)) != (type(expected), str(expected)):
+                wrong.append(f"{name} in {call}: {error!r}, and LeRobot says {expected!r}")
+    assert not wrong
 
 
 @pytest.mark.parametrize(("call", "spoil"), CASES)

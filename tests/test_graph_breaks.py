@@ -13,7 +13,9 @@ from torch import nn
 
 from benchmarks.counters import count_compilation, trace
 from benchmarks.workloads import Case, prepare
-from lerobot_policy_act_compiled import ACTCompiledPolicy, patch_policy
+from lerobot_policy_act_compiled import patch_policy
+
+from .compiled_policies import as_compiled, each_mode
 
 pytestmark = [pytest.mark.graph_breaks, pytest.mark.usefixtures("fresh_dynamo")]
 
@@ -107,11 +109,13 @@ def test_switching_between_train_and_eval_compiles_each_once(tiny_policy: Make, 
     assert later.graphs == 0, later.recompile_reasons
 
 
+@each_mode
 @pytest.mark.usefixtures("without_inductor")
-def test_the_compiled_policy_ignores_what_it_does_not_read(tiny_policy: Make, tiny_batch: Make) -> None:
-    policy = ACTCompiledPolicy(tiny_policy().config)
-    policy.config.compile_model = True
-    batch = tiny_batch()
+def test_the_compiled_policy_ignores_what_it_does_not_read(
+    mode: str, without_cameras: tuple[Any, dict[str, Any]]
+) -> None:
+    stock, batch = without_cameras
+    policy = as_compiled(stock, mode)
     reordered = dict(reversed(batch.items()))
     with_others = {"task": ["fold the shirt"] * 2, **batch, "index": torch.arange(2)}
     others_changed = {**with_others, "task": ["pour tea"] * 2, "timestamp": torch.rand(2)}
@@ -128,6 +132,32 @@ def test_the_compiled_policy_ignores_what_it_does_not_read(tiny_policy: Make, ti
         for same in (reordered, with_others, others_changed):
             use(same)
     assert later.graphs == 0, later.recompile_reasons
+
+
+@each_mode
+@pytest.mark.usefixtures("without_inductor")
+def test_in_every_mode_training_and_acting_are_one_graph_each(
+    mode: str, without_cameras: tuple[Any, dict[str, Any]]
+) -> None:
+    """By turns, in and out of inference mode, in new episodes; another batch size is one graph more."""
+    stock, whole = without_cameras
+    policy = as_compiled(stock, mode)
+
+    def use(batch: dict[str, Any]) -> None:
+        policy.train()
+        policy.forward(batch)[0].backward()
+        policy.reset()
+        policy.select_action(batch)
+        with torch.inference_mode():
+            policy.predict_action_chunk({name: value.clone() for name, value in batch.items()})
+
+    counted = []
+    for size in (2, 2, 3, 3, 4):
+        with count_compilation() as compilation:
+            use({name: value[:size] for name, value in whole.items()})
+        assert not compilation.graph_breaks
+        counted.append(compilation.graphs)
+    assert counted == [2, 0, 2, 0, 0], "the graph of the second size takes any other"
 
 
 class WithItsOwnTrain(nn.Linear):

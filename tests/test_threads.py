@@ -1,4 +1,4 @@
-"""Compiled in one thread and called in another; two policies in two threads; what a thread asks of its graphs."""
+"""Compiled in one thread, called in another; two policies in two threads; a thread's own kind of graph."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -55,8 +56,9 @@ def test_threads_that_come_at_once_compile_once(without_cameras: tuple[Any, Batc
     assert all((chunk - expected).abs().max() < 1e-5 for chunk in chunks)
 
 
+@pytest.mark.usefixtures("with_constants")
 def test_two_policies_compile_in_two_threads(without_cameras: tuple[Any, Batch]) -> None:
-    """By Inductor itself: one holds its weights as constants, the other must not, and trains meanwhile."""
+    """One holds its weights as constants and watches them; the other does not, and they may change."""
     stock, batch = without_cameras
     frozen, default = as_compiled(stock, "auto"), as_compiled(stock, "default")
     expected = stock.predict_action_chunk(batch)
@@ -125,4 +127,4 @@ def test_cuda_graphs_are_the_main_threads() -> None:
     assert not in_another_thread(cuda_graphs_work_here)
     modes = {"auto": "default", "reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
     for mode, without in modes.items():
-        assert in_another_thread(lambda mode=mode: mode_for(mode, "cuda")) == without
+        assert in_another_thread(partial(mode_for, mode, "cuda")) == without

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ def in_a_new_process(stock: Any, directory: Path) -> Any:
     return as_compiled(stock, "auto", compile_artifact=str(directory))
 
 
-@pytest.fixture(scope="module")
-def kept(camera_free_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def kept(artifact_of_four: Path, tmp_path: Path) -> Path:
     """A directory with the artifact of ``policy``, for batches of four."""
-    directory = tmp_path_factory.mktemp("kept") / "artifact"
-    return artifact.save_artifact(in_a_new_process(camera_free_policy, directory), directory, batch_size=4)
+    return Path(shutil.copytree(artifact_of_four, tmp_path / "kept"))
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """A policy acts with its own weights, whoever wrote them, in every mode and with an artifact.
 
-Graphs hold copies of their constants here (``holding_constants``), as Inductor's do, and take a tenth of the
-time to make; ``test_compile_modes`` and ``test_artifact`` ask the same of Inductor's own.
+Graphs are those of ``holding_constants``; ``test_compile_modes`` and ``test_artifact`` ask the same of
+Inductor's own.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from lerobot_policy_act_compiled import load_artifact, patch_policy, save_artifact
+from lerobot_policy_act_compiled import load_artifact
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 from lerobot_policy_act_compiled.weights import SAMPLES, WHOLE, Weights, tensors_of
 
 from .compiled_policies import as_compiled
 from .weight_writes import WRITES, Batch
+
+pytestmark = pytest.mark.usefixtures("with_constants")
 
 Make = Callable[..., Any]
 ARTIFACT = "auto, with an artifact"
@@ -31,31 +32,13 @@ LOADED = "loaded by load_artifact"
 KINDS = (*COMPILE_MODES, ARTIFACT, LOADED)
 
 
-def holding_constants(graph: torch.fx.GraphModule, _: Any, **__: Any) -> Callable[..., Any]:
-    """A backend: what the graph holds beside its inputs stays as it was when it was compiled."""
-    return copy.deepcopy(graph).forward
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _holding_constants() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch, "compile", partial(torch.compile, backend=holding_constants))
-        yield
-
-
 @pytest.fixture(scope="module")
-def artifact(camera_free_policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    policy = patch_policy(copy.deepcopy(camera_free_policy))
-    return save_artifact(policy, tmp_path_factory.mktemp("act") / "artifact", batch_size=4)
-
-
-@pytest.fixture(scope="module")
-def make(camera_free_policy: Any, artifact: Path) -> Make:
+def make(camera_free_policy: Any, artifact_of_four: Path) -> Make:
     def made(kind: str) -> Any:
         if kind == LOADED:
-            return load_artifact(copy.deepcopy(camera_free_policy), artifact)
+            return load_artifact(copy.deepcopy(camera_free_policy), artifact_of_four)
         if kind == ARTIFACT:
-            return as_compiled(camera_free_policy, "auto", compile_artifact=str(artifact))
+            return as_compiled(camera_free_policy, "auto", compile_artifact=str(artifact_of_four))
         return as_compiled(camera_free_policy, kind)
 
     return made

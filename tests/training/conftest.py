@@ -1,4 +1,4 @@
-"""A small policy that trains as exactly as stock does, and graphs whose constant weights can go stale."""
+"""A small policy that trains as exactly as stock does."""
 
 from __future__ import annotations
 
@@ -9,28 +9,11 @@ from typing import Any
 import pytest
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
-from torch._inductor import config
 
-from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
+from ..compiled_policies import as_compiled
 
 Make = Callable[..., Any]
 Batch = dict[str, Any]
-
-
-def with_constant_weights(graph: Any, _: Any) -> Callable[..., Any]:
-    """torch.compile's backend: ``graph`` by torch's kernels; under ``freezing`` with copied weights."""
-    return copy.deepcopy(graph).forward if config.freezing else graph.forward
-
-
-@pytest.fixture
-def constant_weights(monkeypatch: pytest.MonkeyPatch, fresh_dynamo: None) -> None:  # noqa: ARG001
-    """Make torch.compile stop before Inductor; weights that Inductor would make constants are constants."""
-    real = torch.compile
-
-    def compile_(function: Any, *, fullgraph: bool = False, **_: Any) -> Any:
-        return real(function, fullgraph=fullgraph, backend=with_constant_weights)
-
-    monkeypatch.setattr(torch, "compile", compile_)
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +38,7 @@ def with_latent_in(policy: Any) -> Any:
 
 def both(stock: Any, mode: str) -> tuple[Any, Any]:
     """A copy of ``stock``, and the same as the policy type act_compiled."""
-    config = ACTCompiledConfig.from_act(copy.deepcopy(stock.config))
-    config.compile_model, config.compile_mode = True, mode
-    ours = ACTCompiledPolicy(config).to(next(stock.parameters()).dtype).eval()
-    ours.load_state_dict(stock.state_dict())
-    return with_latent_in(copy.deepcopy(stock)), with_latent_in(ours)
+    return with_latent_in(copy.deepcopy(stock)), with_latent_in(as_compiled(stock, mode))
 
 
 def make_batches(tiny_batch: Make, *sizes: int, dtype: torch.dtype = torch.float64) -> list[Batch]:

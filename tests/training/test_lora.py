@@ -30,7 +30,7 @@ pytest.importorskip("peft", reason="LoRA needs peft, and it is not installed")
 
 pytestmark = [
     pytest.mark.consistency,
-    pytest.mark.usefixtures("constant_weights"),
+    pytest.mark.usefixtures("with_constants"),
     pytest.mark.skipif(not hasattr(ACTPolicy, "wrap_with_peft"), reason="this LeRobot knows no peft"),
 ]
 

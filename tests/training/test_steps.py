@@ -20,7 +20,7 @@ lerobot_train = pytest.importorskip(
     "lerobot.scripts.lerobot_train", reason="LeRobot's training needs lerobot[training]", exc_type=ImportError
 )
 
-pytestmark = [pytest.mark.consistency, pytest.mark.usefixtures("constant_weights")]
+pytestmark = [pytest.mark.consistency, pytest.mark.usefixtures("with_constants")]
 
 MODES = ("default", "frozen", "auto")
 
