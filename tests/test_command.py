@@ -6,8 +6,12 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lerobot.policies.act.modeling_act import ACTPolicy
+
+from lerobot_policy_act_compiled import command
 
 pytestmark = pytest.mark.compat
 
@@ -47,40 +51,62 @@ def act_compiled(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "connected"), [("policy_server.py", 1), ("lerobot_rollout.py", 1), ("lerobot_train.py", 0)]
-)
-def test_a_robots_command_is_warm_before_it_connects(
-    name: str, connected: int, checkpoint: Path, tmp_path: Path
-) -> None:
-    script = tmp_path / name
+def test_a_robots_command_is_warm_before_it_connects(checkpoint: Path, tmp_path: Path) -> None:
+    script = tmp_path / "policy_server.py"
     script.write_text(ROBOT)
     before = sorted((file.name, file.read_bytes()) for file in checkpoint.iterdir())
     done = act_compiled("python", str(script), str(checkpoint), "--its=own")
     assert done.returncode == 0, done.stderr[-2000:]
     said = done.stdout.strip().splitlines()[-2:]
-    assert said == [f"connected with {connected} graphs", "acted with 1 graphs, type act --its=own"]
+    assert said == ["connected with 1 graphs", "acted with 1 graphs, type act --its=own"]
     assert "act-compiled: compiled action_chunk: mode auto (frozen), cpu" in done.stderr
     assert sorted((file.name, file.read_bytes()) for file in checkpoint.iterdir()) == before
 
 
-def test_options_are_the_patchs(checkpoint: Path, tmp_path: Path) -> None:
-    script = tmp_path / "policy_server.py"
+def test_training_is_not_warmed_up_and_options_are_the_patchs(checkpoint: Path, tmp_path: Path) -> None:
+    script = tmp_path / "lerobot_train.py"
     script.write_text(ROBOT)
-    done = act_compiled("--compile_mode=default", "--no-warm-up", "python", str(script), str(checkpoint))
+    done = act_compiled("--compile_mode=default", "python", str(script), str(checkpoint))
     assert done.returncode == 0, done.stderr[-2000:]
     said = done.stdout.strip().splitlines()[-2:]
     assert said == ["connected with 0 graphs", "acted with 1 graphs, type act"]
     assert "mode default, cpu" in done.stderr
 
 
-def test_a_module_and_a_console_script_run_with_their_arguments() -> None:
-    done = act_compiled("python", "-m", "json.tool", "--help")
-    assert done.returncode == 0
-    assert "json" in done.stdout
-    done = act_compiled("lerobot-info")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "LeRobot version" in done.stdout
+@pytest.mark.parametrize(
+    "name", ["lerobot_rollout", "lerobot_record", "lerobot.async_inference.policy_server"]
+)
+def test_these_are_warmed_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(command, "_command", lambda _: (lambda: asked.append("ran"), name))
+    for wanted in ("patch_lerobot", "_log_to_stderr", "_let_the_server_take", "_warm_up_when_placed"):
+        monkeypatch.setattr(command, wanted, lambda *_, wanted=wanted, **__: asked.append(wanted))
+    command.main(["it"])
+    assert asked[-2:] == ["_warm_up_when_placed", "ran"]
+    asked.clear()
+    command.main(["--no-warm-up", "it"])
+    assert "_warm_up_when_placed" not in asked
+
+
+def test_a_module_runs_with_its_arguments(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    run, name = command._command(["python", "-m", "json.tool", "--help"])
+    assert name == "json.tool"
+    with pytest.raises(SystemExit) as exit_:
+        run()
+    assert exit_.value.code == 0
+    assert "json" in capsys.readouterr().out
+
+
+def test_a_console_script_is_found_wherever_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setenv("PATH", "")
+    run, name = command._command(["/somewhere/lerobot-info"])
+    assert name == "lerobot.scripts.lerobot_info"
+    run()
+    assert "LeRobot version" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -89,13 +115,24 @@ def test_a_module_and_a_console_script_run_with_their_arguments() -> None:
         ((), "name the command to run"),
         (("lerobot-nonesuch",), "there is no command lerobot-nonesuch"),
         (("python",), "after python comes -m MODULE or a file"),
+        (("python", "-c", "1"), "after python comes -m MODULE or a file"),
         (("--compile_mode=fast", "lerobot-info"), "invalid choice: 'fast'"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_one_line(arguments: tuple[str, ...], says: str) -> None:
-    done = act_compiled(*arguments)
-    assert done.returncode == 2
-    assert says in done.stderr.strip().splitlines()[-1]
+def test_what_cannot_be_run_is_said_in_one_line(arguments: tuple[str, ...], says: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        command.main(arguments)
+    assert exit_.value.code == 2
+    assert says in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not hasattr(ACTPolicy, "warm_up"), "nothing was patched"
+
+
+def test_the_server_takes_our_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("lerobot.async_inference.constants")
+    monkeypatch.setattr(constants, "SUPPORTED_POLICIES", ["act"])
+    for _ in range(2):
+        command._let_the_server_take("act_compiled")
+        assert constants.SUPPORTED_POLICIES == ["act", "act_compiled"]
 
 
 def test_it_is_installed_as_a_command() -> None:

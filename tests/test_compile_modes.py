@@ -160,6 +160,25 @@ def test_auto_is_the_devices_mode(mode: str, device: str, expected: str) -> None
     assert mode_for(mode, device) == expected
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.backends, "fp32_precision"), reason="this torch has one interface to TF32 only"
+)
+@pytest.mark.usefixtures("without_inductor")
+def test_tf32_may_be_asked_for_by_torchs_newer_interface(without_cameras: tuple[Any, Batch]) -> None:
+    """Reading the older one then raises in torch."""
+    stock, batch = without_cameras
+    products: Any = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    try:
+        products.fp32_precision = "tf32"
+        with pytest.raises(RuntimeError, match="mix of the legacy and new"):
+            torch.get_float32_matmul_precision()
+        actions = as_compiled(stock, "auto").predict_action_chunk(batch)
+    finally:
+        products.fp32_precision = before
+    assert (actions - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+
+
 @pytest.mark.usefixtures("without_inductor")
 def test_auto_trains_with_the_fused_optimizer_as_stock_with_its_own(
     tiny_policy: Make, tiny_batch: Make

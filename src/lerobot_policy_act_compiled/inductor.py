@@ -117,4 +117,12 @@ def load_ahead(path: Path) -> Callable[..., Any]:
 def settings(device: str) -> Mapping[str, Any]:
     """Of this thread and process that change what a compiled graph computes on a device of this type."""
     autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "off"
-    return {"precision": f"{torch.get_float32_matmul_precision()}, autocast {autocast}"}
+    return {"precision": f"{_precision_of_products()}, autocast {autocast}"}
+
+
+def _precision_of_products() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # asked for by torch's newer interface (2.9), after which reading the older raises
+        backends: Any = torch.backends
+        return f"cuda {backends.cuda.matmul.fp32_precision}, oneDNN {backends.mkldnn.matmul.fp32_precision}"
