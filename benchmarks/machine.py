@@ -11,6 +11,8 @@ from .workloads import Case, prepare
 
 SIZE = 2048  # of the square matrices whose product's rate is the machine's
 COPY = 1 << 28  # bytes, far beyond any cache
+FEW = 256  # of small ones, to begin with
+SLOW = 3e9  # FLOP/s; with instructions for it every processor is faster
 ROUNDS = 12
 # Passes over all weights. Inference reads them once. A training step reads them forward and backward and
 # writes gradients; AdamW reads weight, gradient and two moments and writes three of them.
@@ -34,8 +36,14 @@ def matrix_rate(device: str, precision: str = "fp32") -> float:
     import torch
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    a = torch.randn(SIZE, SIZE, device=device).to(dtype)
-    return 2 * SIZE**3 / _best(partial(torch.mm, a, a), device)
+
+    def reached(size: int) -> float:
+        a = torch.randn(size, size, device=device).to(dtype)
+        return 2 * size**3 / _best(partial(torch.mm, a, a), device)
+
+    at_first = reached(FEW)
+    # Without instructions for it (bf16 with AVX2) the large product takes a minute, and is no faster.
+    return at_first if at_first < SLOW else reached(SIZE)
 
 
 def _best(work: Callable[[], Any], device: str) -> float:
