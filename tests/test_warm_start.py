@@ -12,6 +12,7 @@ import torch
 from benchmarks.counters import count_compilation
 from lerobot_policy_act_compiled import ACTCompiledConfig, artifact, warm_start
 from lerobot_policy_act_compiled.compiled_policy import action_chunk
+from lerobot_policy_act_compiled.compiling import FirstCompiler
 from lerobot_policy_act_compiled.warm_start import WarmStart
 
 from .compiled_policies import as_compiled
@@ -42,15 +43,16 @@ def batch(without_cameras: tuple[Any, Batch]) -> Batch:
     return without_cameras[1]
 
 
-class Otherwise:
+class Otherwise(FirstCompiler):
     """What runs instead of an artifact, and how often it has."""
 
     def __init__(self) -> None:
+        super().__init__(action_chunk, action_chunk, fallback=True)
         self.calls = 0
 
-    def __call__(self, policy: Any, batch: Batch) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
-        return action_chunk(policy, batch)
+        return super().__call__(*args, **kwargs)
 
 
 def packages(directory: Path) -> list[Path]:
@@ -156,6 +158,26 @@ def test_a_save_that_fails_leaves_the_earlier_artifact(
         artifact.save_artifact(policy, kept, batch_size=2)
     assert sorted(kept.iterdir()) == before
     assert artifact.opened(policy, kept)[1]["observation.state"] == [4, 4]
+
+
+def test_without_a_compiler_it_is_tried_once(
+    policy: Any, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+
+    def save(_: Any, directory: Path, **__: Any) -> None:
+        tried.append(directory)
+        raise RuntimeError("no compiler") from RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(warm_start, "save_artifact", save)
+    otherwise = Otherwise()
+    otherwise._compiled = lambda *_: pytest.fail("that there is none is known already")
+    start = WarmStart(str(tmp_path / "empty"), otherwise)
+    with torch.no_grad():
+        expected = action_chunk(policy, batch)
+        for _ in range(3):
+            assert torch.equal(start(policy, batch), expected)
+    assert len(tried) == 1
 
 
 def test_a_directory_that_cannot_be_written_is_one_line(policy: Any, batch: Batch, tmp_path: Path) -> None:

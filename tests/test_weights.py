@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from lerobot_policy_act_compiled import load_artifact
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
-from lerobot_policy_act_compiled.weights import SAMPLES, WHOLE, Weights, tensors_of
+from lerobot_policy_act_compiled.weights import SAMPLES, WHOLE, Weights, can_be_watched, tensors_of
 
 from .compiled_policies import as_compiled
 from .weight_writes import WRITES, Batch
@@ -164,6 +164,24 @@ def test_tensors_of_every_kind_are_watched(made: str) -> None:
     else:
         module.buffer.data.copy_(changed)
     assert not weights.are_those_of(module)
+
+
+class Sharded(torch.nn.Parameter):
+    """As FSDP's: what it says of itself is not where the values are."""
+
+
+def test_weights_that_are_no_plain_tensors_become_no_constants(
+    make: Make, without_cameras: tuple[Any, Batch]
+) -> None:
+    stock, batch = without_cameras
+    policy = make("auto")
+    assert can_be_watched(policy)
+    policy.model.action_head.bias = Sharded(policy.model.action_head.bias.detach())
+    assert not can_be_watched(policy)
+    assert (act(policy, batch) - act(stock, batch)).abs().max() < 1e-5
+    for each in (stock, policy):
+        each.model.action_head.bias.data.add_(1.0)
+    assert (act(policy, batch) - act(stock, batch)).abs().max() < 1e-5
 
 
 def test_nan_is_no_change() -> None:

@@ -36,7 +36,7 @@ from .inductor import (
     settings,
 )
 from .tracing import traced
-from .weights import Weights
+from .weights import Weights, can_be_watched
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,8 @@ class Compiled:
         function: takes the policy and a batch.
         asked: its mode as the configuration names it, for the log.
         mode: what that is here: torch.compile's, or ``frozen``.
-        constants: whether the graph holds the weights as constants, and is made anew when they change.
+        constants: whether the graph holds the weights as constants, and is made anew when they change;
+            it does not where they are no plain tensors, as FSDP's.
     """
 
     def __init__(self, function: Callable[..., Any], asked: str, mode: str, *, constants: bool) -> None:
@@ -92,10 +93,10 @@ class Compiled:
                 made = self._make(policy, anew=made is not None)
             start = time.perf_counter()
             # A kind that it has seen needs no freezing: what compiled without it would be slower, and right.
-            with freezing() if self._constants else nullcontext(), self._flags():
+            with freezing() if made.weights else nullcontext(), self._flags():
                 result = made.run(policy, batch, *args, **kwargs)
             if not made.kinds:
-                log_ready(self._function.__name__, self._named(), policy, "no artifact", start=start)
+                log_ready(self._function.__name__, self._named(made), policy, "no artifact", start=start)
             made.kinds.add(kind)
             self._made = made
         return result
@@ -105,10 +106,12 @@ class Compiled:
             log.info("the weights have changed: %s is compiled anew", self._function.__name__)
         mode = None if self._mode in ("default", "frozen") else self._mode
         run = torch.compile(copy_of(self._function), fullgraph=True, mode=mode)
-        return _Made(run, Weights(policy) if self._constants else None, set())
+        constants = self._constants and can_be_watched(policy)
+        return _Made(run, Weights(policy) if constants else None, set())
 
-    def _named(self) -> str:
-        return self._asked if self._asked == self._mode else f"{self._asked} ({self._mode})"
+    def _named(self, made: _Made) -> str:
+        mode = "default" if self._constants and made.weights is None else self._mode
+        return self._asked if self._asked == mode else f"{self._asked} ({mode})"
 
     def _flags(self) -> AbstractContextManager[None]:
         return traced(short_numbers=self._asked == "auto")
@@ -167,18 +170,18 @@ class FirstCompiler:
 
     def __init__(self, compiled: Callable[..., Any], eager: Callable[..., Any], *, fallback: bool) -> None:
         self._compiled, self._eager, self._fallback = compiled, eager, fallback
-        self._no_compiler: BaseException | None = None  # not looked for again: 23 to 33 s a call
+        self.no_compiler: BaseException | None = None  # not looked for again: 23 to 33 s a call
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise RuntimeError where the machine has no compiler and no fallback is wanted."""
-        if self._no_compiler is None:
+        if self.no_compiler is None:
             try:
                 return self._compiled(*args, **kwargs)
             except Exception as error:
                 result = self._eager(*args, **kwargs)
                 if not lacks_compiler(error):
                     raise
-                self._no_compiler = error
+                self.no_compiler = error
                 if self._fallback:
                     log.warning(
                         "no compiler on this machine: %s runs eager, as compile_fallback=True asks",
@@ -186,5 +189,5 @@ class FirstCompiler:
                     )
                     return result
         if not self._fallback:
-            raise RuntimeError(NO_COMPILER) from self._no_compiler
+            raise RuntimeError(NO_COMPILER) from self.no_compiler
         return self._eager(*args, **kwargs)

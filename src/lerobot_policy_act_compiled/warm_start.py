@@ -19,7 +19,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
 from .artifact import being_made, opened, save_artifact
-from .compiling import log_ready
+from .compiling import FirstCompiler, log_ready
 from .inductor import lacks_compiler, settings
 from .loss import Batch
 from .weights import Weights
@@ -37,11 +37,10 @@ class WarmStart:
             and as soon as the weights have changed.
     """
 
-    def __init__(self, directory: str, otherwise: Callable[..., Any]) -> None:
+    def __init__(self, directory: str, otherwise: FirstCompiler) -> None:
         self._directory, self._otherwise = Path(directory), otherwise
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
-        self._no_compiler = False
 
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
         """Actions ``(B, S, action_dim)``.
@@ -53,7 +52,11 @@ class WarmStart:
         observations: Batch = {name: batch.get(name) for name in policy.config.input_features}
         kind = (settings(_device(policy)), _shapes(observations))
         with self._lock:  # two threads that come at once open one
-            if self._opened is None and not self._no_compiler and _as_configured(policy, observations):
+            if (
+                self._opened is None
+                and not self._otherwise.no_compiler
+                and _as_configured(policy, observations)
+            ):
                 self._opened = self._open(policy, observations, kind)
         opened = self._opened
         if opened is not None and opened.kind == kind and opened.weights.are_those_of(policy):
@@ -70,7 +73,7 @@ class WarmStart:
         except RuntimeError as error:
             if not lacks_compiler(error):
                 raise
-            self._no_compiler = True
+            self._otherwise.no_compiler = error
             return None
         log_ready("action_chunk", "ahead of time", policy, f"artifact {self._directory} {how}", start=start)
         return _Opened(run, kind, weights)

@@ -60,6 +60,11 @@ class Weights:
         self._written = self._written or not self._ids.isdisjoint(stepped)
 
 
+def can_be_watched(module: nn.Module) -> bool:
+    """Whether they are plain tensors: of a subclass, as FSDP's shards, the values may lie elsewhere."""
+    return all(type(tensor) in (Tensor, nn.Parameter, nn.Buffer) for tensor in tensors_of(module))
+
+
 def tensors_of(module: nn.Module) -> list[Tensor]:
     """Parameters and buffers, module by module, in a tenth of the time that torch's generators take."""
     found: list[Tensor | None] = []
