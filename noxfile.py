@@ -117,9 +117,9 @@ def pins(session: nox.Session) -> None:
 
 @nox.session(default=False, python=NEWEST_LEROBOT)
 def lerobot_e2e(session: nox.Session) -> None:
-    """LeRobot's commands, stock against ours: in gym-aloha, on a robot, as a server (20 minutes; -- FILE).
+    """LeRobot's commands, stock against ours: in gym-aloha, on a robot, as a server (half an hour; -- FILE).
 
-    tests/end_to_end/test_rollout.py and test_server.py need no rendering, and 10 minutes of them.
+    tests/end_to_end/test_rollout.py and test_server.py need no rendering, and half of that.
     """
     groups = nox.project.dependency_groups(PYPROJECT, "test")
     lerobot = "lerobot[aloha,async,training,evaluation]>=0.6.1"

@@ -192,6 +192,7 @@ MAKE_AND_READ = """
 import sys, time, torch
 from pathlib import Path
 from lerobot_policy_act_compiled import artifact, warm_start
+from lerobot_policy_act_compiled.compiling import FirstCompiler
 from lerobot_policy_act_compiled.warm_start import WarmStart
 
 directory, policy, batch = Path(sys.argv[1]), *torch.load(sys.argv[2], weights_only=False)
@@ -204,7 +205,7 @@ def compile_ahead(module, arguments, path):
 
 artifact.compile_ahead = compile_ahead
 artifact.load_ahead = lambda path: lambda *_: path.read_text()
-start = WarmStart(str(directory), lambda *_: "compiled in this process")
+start = WarmStart(str(directory), FirstCompiler(None, None, fallback=True))
 Path(f"{directory}.{sys.argv[3]}").write_text("")
 while len(list(directory.parent.glob(f"{directory.name}.*"))) < 2:
     time.sleep(0.01)

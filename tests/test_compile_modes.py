@@ -215,16 +215,17 @@ def test_loss_parts_are_read_when_asked_for(tiny_policy: Make, tiny_batch: Make)
 WITHOUT_COMPILER = """
 import sys, torch
 from benchmarks.workloads import Case, prepare
+from lerobot_policy_act_compiled import compiling
 step = prepare(Case("tiny", "inference", "auto"))
 step.policy.config.compile_fallback = sys.argv[1] == "fallback"
-tried = []
+compile_, tried = compiling.Compiled.__call__, []
+compiling.Compiled.__call__ = lambda *args: tried.append(1) or compile_(*args)
 for _ in range(3):
     try:
         print(step().shape)
     except RuntimeError as error:
         last = error
-    tried.append(torch._dynamo.utils.counters["frames"]["total"])
-print("tried", tried)
+print("tried", len(tried))
 if sys.argv[1] == "none":
     raise last
 """
@@ -249,6 +250,4 @@ def test_no_compiler_is_one_line_and_eager_only_where_asked(asked: str, tmp_path
     else:
         assert done.returncode == 1
         assert "RuntimeError: compile_model=True needs a compiler" in done.stderr.strip().splitlines()[-1]
-    first, *later = eval(done.stdout.splitlines()[-1].removeprefix("tried "))  # noqa: S307 - a list of numbers
-    assert first > 0
-    assert later == [first, first], "what takes half a minute to fail is not tried again"
+    assert done.stdout.splitlines()[-1] == "tried 1", "what takes half a minute to fail is not tried again"

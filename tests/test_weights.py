@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +84,14 @@ def test_every_write_is_seen_by_a_loaded_artifact(
 class Writes(RuleBasedStateMachine):
     """Random sequences of writes, copies, modes and batch sizes; after each the actions are stock's."""
 
-    make: Make
+    make: Callable[[], Any]
     stock_and_batch: tuple[Any, Batch]
 
-    @initialize(kind=st.sampled_from(KINDS))
-    def begin(self, kind: str) -> None:
+    @initialize()
+    def begin(self) -> None:
         torch.compiler.reset()
         stock, self.batch = self.stock_and_batch
-        self.stock, self.policy, self.size = copy.deepcopy(stock), self.make(kind), 4
+        self.stock, self.policy, self.size = copy.deepcopy(stock), self.make(), 4
 
     @rule(write=st.sampled_from(sorted(WRITES)))
     def write(self, write: str) -> None:
@@ -98,15 +99,13 @@ class Writes(RuleBasedStateMachine):
             WRITES[write](each, self.batch) or each for each in (self.stock, self.policy)
         )
 
-    @rule(size=st.integers(2, 4))
-    def other_batch_size(self, size: int) -> None:
-        if "predict_action_chunk" not in vars(self.policy):  # an artifact that was loaded refuses others
-            self.size = size
-
-    @rule(training=st.booleans())
-    def mode(self, training: bool) -> None:
+    @rule(size=st.integers(2, 4), training=st.booleans(), write=st.sampled_from(sorted(WRITES)))
+    def write_and_act_otherwise(self, size: int, training: bool, write: str) -> None:
+        self.write(write)
         for each in (self.stock, self.policy):
             each.train(training)
+        if "predict_action_chunk" not in vars(self.policy):  # an artifact that was loaded refuses others
+            self.size = size
 
     @invariant()
     def acts_as_stock(self) -> None:
@@ -115,13 +114,17 @@ class Writes(RuleBasedStateMachine):
         assert difference < 1e-5 * max(1.0, float(expected.abs().max()))
 
 
-def test_sequences_of_writes(make: Make, without_cameras: tuple[Any, Batch]) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_sequences_of_writes(kind: str, make: Make, without_cameras: tuple[Any, Batch]) -> None:
     machine: Any = type(
-        "Machine", (Writes,), {"make": staticmethod(make), "stock_and_batch": without_cameras}
+        "Machine",
+        (Writes,),
+        {"make": staticmethod(partial(make, kind)), "stock_and_batch": without_cameras},
     )
+    holds_constants = kind in ("auto", ARTIFACT)
     machine.TestCase.settings = settings(
-        max_examples=12,
-        stateful_step_count=6,
+        max_examples=3 if holds_constants else 1,
+        stateful_step_count=10 if holds_constants else 5,
         deadline=None,
         derandomize=True,  # the same sequences for everybody; another number of them is others
         suppress_health_check=list(HealthCheck),
