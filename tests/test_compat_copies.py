@@ -13,9 +13,8 @@ import torch
 from lerobot.policies.act.modeling_act import ACT, ACTPolicy
 
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy
-from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 
-from .compiled_policies import as_compiled
+from .compiled_policies import MODES, as_compiled
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("fresh_dynamo")]
 
@@ -58,7 +57,7 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
     "patched-subclass": lambda policy: patch_policy(HalvingPolicy(policy.config)),
     "compiled-model": lambda policy: compiled_model(patch_policy(policy)),
     "compiled-subclass": lambda policy: compiled_model(patch_policy(HalvingPolicy(policy.config))),
-    **{f"act_compiled-{mode}": partial(as_compiled, mode=mode) for mode in COMPILE_MODES},
+    **{f"act_compiled-{mode}": partial(as_compiled, mode=mode) for mode in MODES},
 }
 
 

@@ -102,9 +102,12 @@ def test_nobody_else_compiles_while_weights_become_constants() -> None:
         settings.append(torch._inductor.config.freezing)
         return graph.forward
 
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
     def other() -> None:
         with torch.no_grad():
-            torch.compile(lambda x: x + 1, backend=backend)(torch.ones(1))
+            torch.compile(copy_of(function), backend=backend)(torch.ones(1))
 
     other()
     settings.clear()
