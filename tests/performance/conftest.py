@@ -8,7 +8,8 @@ import pytest
 
 from benchmarks.workloads import DEVICES, PHASES, PRECISIONS, WORKLOADS
 
-collect_ignore = [] if importlib.util.find_spec("pytest_benchmark") else ["test_step_time.py"]
+NEEDS_IT = ["test_check_of_weights.py", "test_step_time.py"]
+collect_ignore = [] if importlib.util.find_spec("pytest_benchmark") else NEEDS_IT
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
