@@ -122,7 +122,7 @@ def test_sequences_of_writes(kind: str, make: Make, without_cameras: tuple[Any, 
     )
     holds_constants = kind in ("auto", ARTIFACT)
     machine.TestCase.settings = settings(
-        max_examples=2 if holds_constants else 1,
+        max_examples=3 if holds_constants else 1,
         stateful_step_count=10 if holds_constants else 5,
         deadline=None,
         derandomize=True,  # the same sequences for everybody; another number of them is others
