@@ -7,6 +7,7 @@ Inductor's own.
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,12 +34,15 @@ KINDS = (*MODES, ARTIFACT, LOADED)
 
 
 @pytest.fixture(scope="module")
-def make(camera_free_policy: Any, artifact_of_four: Path) -> Make:
+def make(camera_free_policy: Any, artifact_of_four: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
     def made(kind: str) -> Any:
+        # Its own: a copy of the policy with other weights replaces what it finds there.
+        directory = tmp_path_factory.mktemp("of_one_policy") / "artifact"
+        shutil.copytree(artifact_of_four, directory)
         if kind == LOADED:
-            return load_artifact(copy.deepcopy(camera_free_policy), artifact_of_four)
+            return load_artifact(copy.deepcopy(camera_free_policy), directory)
         if kind == ARTIFACT:
-            return as_compiled(camera_free_policy, "auto", compile_artifact=str(artifact_of_four))
+            return as_compiled(camera_free_policy, "auto", compile_artifact=str(directory))
         return as_compiled(camera_free_policy, kind)
 
     return made
