@@ -95,7 +95,7 @@ def compat(session: nox.Session, lerobot: str, torch: str) -> None:
     groups = nox.project.dependency_groups(PYPROJECT, "test")
     options = ["--constraint", str(pins), *_overrides(session, torch)]
     session.install("-e", ".", *groups, *options, env=COMPILE_BYTECODE)
-    session.run("python", "-m", "benchmarks.compat", name, *session.posargs)
+    session.run("python", "-m", "benchmarks.releases.compat", name, *session.posargs)
 
 
 @nox.session(default=False)
@@ -165,35 +165,35 @@ def compare(session: nox.Session) -> None:
 def ratios(session: nox.Session) -> None:
     """Ratios to stock LeRobot, each taken in one run, written into README.md (about 45 minutes)."""
     _install(session, "history")
-    session.run("python", "-m", "benchmarks.ratios", *session.posargs)
+    session.run("python", "-m", "benchmarks.pages.ratios", *session.posargs)
 
 
 @nox.session(default=False)
 def limits(session: nox.Session) -> None:
     """How fast compile_mode="auto" is and how fast the machine lets it be, into TORCH_COMPILE_ACT.md."""
     _install(session, "history")
-    session.run("python", "-m", "benchmarks.limits", *session.posargs)
+    session.run("python", "-m", "benchmarks.pages.limits", *session.posargs)
 
 
 @nox.session(default=False)
 def breakdown(session: nox.Session) -> None:
     """Where the fastest mode's time goes, step by step and in compiling, into TORCH_COMPILE_ACT.md."""
     _install(session, "history")
-    session.run("python", "-m", "benchmarks.breakdown", *session.posargs)
+    session.run("python", "-m", "benchmarks.pages.breakdown", *session.posargs)
 
 
 @nox.session(default=False)
 def picture(session: nox.Session) -> None:
     """Draw README.md's picture from the figures that stand there and in TORCH_COMPILE_ACT.md."""
     _install(session, "history")
-    session.run("python", "-m", "benchmarks.picture", *session.posargs)
+    session.run("python", "-m", "benchmarks.pages.picture", *session.posargs)
 
 
 @nox.session(default=False)
 def effects(session: nox.Session) -> None:
     """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (45 minutes; --only WORDS)."""
     _install(session, "gate")
-    session.run("python", "-m", "benchmarks.effects", *session.posargs)
+    session.run("python", "-m", "benchmarks.pages.effects", *session.posargs)
 
 
 @nox.session(default=False)
@@ -208,14 +208,14 @@ def asv(session: nox.Session) -> None:
 def history(session: nox.Session) -> None:
     """Measure commits with asv and publish the graphs; -- A..B, or this commit and its parent."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
-    session.run("python", "-m", "benchmarks.history", *session.posargs)
+    session.run("python", "-m", "benchmarks.history.measure", *session.posargs)
 
 
 @nox.session(default=False)
 def publish(session: nox.Session) -> None:
     """Put together what shards of a history measured; -- DIRECTORY --push keeps it on its branch."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "publish"))
-    session.run("python", "-m", "benchmarks.publish", *session.posargs)
+    session.run("python", "-m", "benchmarks.history.publish", *session.posargs)
 
 
 @nox.session(default=False)
@@ -250,14 +250,14 @@ def upstream(session: nox.Session) -> None:
     # LeRobot's main names an index of torch's CUDA builds for itself: the runner's choice of builds counts.
     env = {**COMPILE_BYTECODE, "UV_NO_SOURCES": "1"}
     session.install("--upgrade", lerobot, "torch", "torchvision", "-e", ".", *groups, env=env)
-    session.run("python", "-m", "benchmarks.upstream", *arguments)
+    session.run("python", "-m", "benchmarks.releases.upstream", *arguments)
 
 
 @nox.session(default=False)
 def upstream_issue(session: nox.Session) -> None:
     """Make an issue of what upstream found; run by upstream.yml, -- DIRECTORY with the reports."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
-    session.run("python", "-m", "benchmarks.upstream_issue", *session.posargs)
+    session.run("python", "-m", "benchmarks.releases.upstream_issue", *session.posargs)
 
 
 @nox.session(default=False)
@@ -281,4 +281,4 @@ def workflows(session: nox.Session) -> None:
 def campaign(session: nox.Session) -> None:
     """The gate's own error rates, measured: -- record, pairing, mutants, runs, write (hours; it resumes)."""
     _install(session, "gate")
-    session.run("python", "-m", "benchmarks.gate.campaign", *session.posargs)
+    session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)

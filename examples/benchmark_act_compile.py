@@ -30,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is n
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
-from benchmarks.launch import environment
-from benchmarks.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
-from benchmarks.workloads import PRECISIONS, WORKLOADS
+from benchmarks.pages.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
+from benchmarks.suite.environment import environment
+from benchmarks.suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
+from benchmarks.suite.workloads import PRECISIONS, WORKLOADS
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "frozen", "auto")
 PHASES = ("inference", "training", "rollout")

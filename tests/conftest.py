@@ -13,11 +13,11 @@ import pytest
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 
-from benchmarks.launch import TRUST_THE_PROCESSOR
-from benchmarks.workloads import WORKLOADS, make_batch, make_config
+from benchmarks.suite.launch import TRUST_THE_PROCESSOR
+from benchmarks.suite.workloads import WORKLOADS, make_batch, make_config
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy, save_artifact
 
-from .holding_constants import holding_constants
+from .subject.holding_constants import holding_constants
 
 Make = Callable[..., Any]
 os.environ.update(TRUST_THE_PROCESSOR)  # 10 s less in every process that compiles
@@ -43,6 +43,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def one_thread() -> None:
     """Two threads of a 20 ms step wait for each other up to 40 times as long beside another process."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def git_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who commits in a test's own repositories."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # it may ask for signatures
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "t")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@example.org")
 
 
 @pytest.fixture(scope="module", autouse=True)

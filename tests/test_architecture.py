@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,29 @@ import lerobot_policy_act_compiled
 ROOT = Path(__file__).resolve().parents[1]
 SUBJECT = "lerobot_policy_act_compiled"
 SUBJECT_FILES = sorted((ROOT / "src" / SUBJECT).rglob("*.py"))
-RULER_FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
+RULER = ROOT / "benchmarks"
+RULER_FILES = sorted(RULER.rglob("*.py"))
+SUITE = RULER / "suite"
+# Rooms of the ruler stand beside each other on the suite and on the floor, the files of benchmarks/ itself.
+FLOOR = "floor"
+MAY_IMPORT = {
+    FLOOR: {FLOOR, "suite"},
+    "suite": {"suite"},
+    "pages": {"pages", "suite", FLOOR},
+    "history": {"history", "suite", FLOOR},
+    "releases": {"releases", "suite", FLOOR},
+    "gate": {"gate", "suite", FLOOR},
+    "gate/proof": {"gate/proof", "gate", "suite", FLOOR},
+}
+# Every other arrow, with its reason in docs/architecture.md.
+EXCEPTIONS = {
+    ("pages/effects.py", "gate"),
+    ("pages/effects.py", "gate/proof"),
+    ("pages/optimisations.py", "gate/proof"),
+    ("releases/upstream.py", "pages"),
+}
 # The adapters to torch's private API, one on either side.
-PRIVATE_TORCH = ROOT / "benchmarks" / "counters.py"
+PRIVATE_TORCH = SUITE / "counters.py"
 PRIVATE_TORCH_OF_THE_SUBJECT = ROOT / "src" / SUBJECT / "inductor.py"
 
 
@@ -65,8 +86,55 @@ def imported_at_once(file: Path) -> set[str]:
     return found - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("file", RULER_FILES, ids=lambda file: str(file.relative_to(ROOT / "benchmarks")))
-def test_asv_can_import_every_module_of_the_ruler(file: Path) -> None:
+def named(file: Path) -> str:
+    return file.relative_to(RULER).as_posix()
+
+
+def room_of(file: Path) -> str:
+    return file.parent.relative_to(RULER).as_posix().replace(".", FLOOR)
+
+
+def modules_of_the_ruler(file: Path) -> set[Path]:
+    """Files of the ruler that ``file`` imports, at any depth of it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            package = file.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            found.update([package, *(package / alias.name for alias in node.names)])
+    return {path for place in found if (path := place.with_suffix(".py")) in RULER_FILES}
+
+
+@pytest.mark.parametrize("file", RULER_FILES, ids=named)
+def test_rooms_of_the_ruler_import_the_floor_and_not_each_other(file: Path) -> None:
+    room = room_of(file)
+    others = {room_of(other) for other in modules_of_the_ruler(file)} - MAY_IMPORT[room]
+    assert {(named(file), other) for other in others} <= EXCEPTIONS
+
+
+def test_every_exception_is_one_and_has_its_reason() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for name, room in EXCEPTIONS:
+        assert room in {room_of(other) for other in modules_of_the_ruler(RULER / name)}
+        assert f"`{name}`" in page
+
+
+def test_there_are_no_circles() -> None:
+    arrows = {named(file): set(map(named, modules_of_the_ruler(file))) for file in RULER_FILES}
+    assert len(list(TopologicalSorter(arrows).static_order())) == len(RULER_FILES)
+
+
+@pytest.mark.parametrize("file", [*SUBJECT_FILES, *RULER_FILES], ids=lambda file: file.name)
+def test_no_file_is_long(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_the_ruler_stays_small() -> None:
+    """Without records and templates: more than this is more than nox or pyperf have."""
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in RULER_FILES) <= 7000
+
+
+@pytest.mark.parametrize("file", sorted(SUITE.glob("*.py")), ids=named)
+def test_asv_can_import_every_module_of_the_suite(file: Path) -> None:
     """Its environment has what asv.conf.json names, torch, LeRobot, and what these two need."""
     named = set(json.loads((ROOT / "asv.conf.json").read_text())["matrix"]["req"])
     of_torch_and_lerobot = {"torch", "numpy", "filelock", "jinja2", "packaging"}

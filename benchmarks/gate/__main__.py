@@ -13,14 +13,15 @@ from typing import Any
 
 from rich.console import Console
 
-from ..precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
+from ..markdown import cell
 from ..repository import ROOT, MeasurementError
+from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from . import cases as gate_cases
 from .channel import WORKER, Worker
 from .environments import python_for
 from .exact import Finding, moved
 from .kept import Kept
-from .report import cell, markdown, write
+from .report import markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Source, accepted, check_out, distance, resolve
 from .slices import IN_SLICES, SLICE, pairing_of

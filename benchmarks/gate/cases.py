@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..workloads import DEVICES, PHASES, WORKLOADS, Case
+from ..suite.workloads import DEVICES, PHASES, WORKLOADS, Case
 
 # What is decided on without being asked: each phase, eager and compiled. Training and rollout in the
 # cheapest workload that has every part of ACT at its real size; a tick with temporal ensembling

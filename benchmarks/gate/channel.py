@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..launch import TRUST_THE_PROCESSOR
 from ..repository import ROOT, MeasurementError
+from ..suite.launch import TRUST_THE_PROCESSOR
 from .sides import Side
 
 WORKER = ("-m", "benchmarks.gate.worker")

@@ -12,12 +12,12 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..github import gh
 from ..repository import MeasurementError
 from .exact import Finding
 from .report import markdown
@@ -106,22 +106,6 @@ def comment_text(directory: Path, run_url: str) -> str:
     if len(text) > LONGEST:
         text = text[:LONGEST].rsplit("\n", 1)[0] + "\n\n</details>\n\nThe rest is in the run's artifact."
     return f"{text}\n\n[The run and its artifacts]({run_url})\n\n{MARKER.format(name='gate')}\n"
-
-
-def gh(*args: str, body: Mapping[str, Any] | None = None) -> Any:
-    """The JSON that ``gh api ARGS`` answers.
-
-    Raises:
-        MeasurementError: gh failed; its last line is the message.
-    """
-    command, sent = ["gh", "api", *args], None
-    if body is not None:
-        command, sent = [*command, "--input", "-"], json.dumps(body)
-    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise MeasurementError(f"gh api {args[-1]}: {said}")
-    return json.loads(done.stdout) if done.stdout.strip() else None
 
 
 def pull_request(event: Mapping[str, Any]) -> int | None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..launch import environment
+from ..suite.environment import environment
 from . import cores
 from .sides import blob_hash
 

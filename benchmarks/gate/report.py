@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import json
 import math
-import re
-import unicodedata
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
+from ..markdown import cell, render
 from .exact import COUNTERS, Finding, describe
 from .result import CaseTime, Result
 from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER
@@ -22,28 +18,7 @@ ORDER = {SLOWER: 0, INCONCLUSIVE: 1, FASTER: 2, SAME: 3}
 # Contrast of at least 3:1 on GitHub's light (#ffffff) and dark (#0d1117) pages alike.
 COLOURS = {SLOWER: "#d1454d", FASTER: "#2f8f4e", SAME: "#7d8590", INCONCLUSIVE: "#b58407"}
 NEUTRAL = "#7d8590"
-ZERO_WIDTH_SPACE = "\u200b"
-
-
-def cell(text: str) -> str:
-    """Text that stays what it is in a Markdown table: commit messages and errors are anybody's."""
-    text = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf"))
-    text = re.sub(r"([\\|`*_\[\]~])", r"\\\1", html.escape(text, quote=False))
-    # GitHub finds mentions, references and addresses in what is rendered, where no backslash is left.
-    return re.sub(
-        r"(@|#|GH-|https?://|ftp://|mailto:|www\.)", r"\1" + ZERO_WIDTH_SPACE, text, flags=re.IGNORECASE
-    )
-
-
-def render(template: str, **fields: Any) -> str:
-    """Markdown of a file in ``templates``, which escapes with ``cell`` what is not ours."""
-    environment = jinja2.Environment(  # noqa: S701  # it would escape for HTML
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template(template).render(cell=cell, **fields)
+TEMPLATE = Path(__file__).parent / "templates" / "report.md.jinja"
 
 
 def milliseconds(seconds: float) -> str:
@@ -108,7 +83,7 @@ def finding_rows(result: Result) -> list[dict[str, str]]:
 
 def markdown(result: Result) -> str:
     """The report as a comment on a pull request; the verdict is its first line."""
-    return render("report.md.jinja", result=result, rows=rows(result), findings=finding_rows(result))
+    return render(TEMPLATE, result=result, rows=rows(result), findings=finding_rows(result))
 
 
 def as_json(result: Result) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..repository import MeasurementError
-from ..workloads import Case
+from ..suite.workloads import Case
 from .channel import StepError, Worker
 from .exact import Finding, compare_actions, compare_counts, compare_learning
 from .kept import Answers, Kept

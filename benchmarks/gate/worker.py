@@ -21,10 +21,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ..collect import eager_counts, graph_counts
-from ..launch import fixed_compile_seconds, timed, warmed_up
-from ..precision import in_force, lerobot_train_flags, strict_fp32
-from ..workloads import Case, Step, make_batch, prepare
+from ..suite.counts import eager_counts, graph_counts
+from ..suite.precision import in_force, lerobot_train_flags, strict_fp32
+from ..suite.steps import prepare
+from ..suite.timer import fixed_compile_seconds, timed, warmed_up
+from ..suite.workloads import Case, Step, make_batch
 from . import cores, slices
 from .identity import hello
 
@@ -68,7 +69,7 @@ def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
 
     Of this thread, which does all of it: another guest of the machine takes none of them.
     """
-    from ..counters import first_compiled_call, without_graph_caches
+    from ..suite.counters import first_compiled_call, without_graph_caches
 
     _begin(case)
     fixed_compile_seconds()
@@ -128,7 +129,7 @@ def graph(case: Case) -> dict[str, Any]:
     step()
     found = eager_counts(step)
     if case.device == "cpu" and slices.CAN_SLICE:  # the processor's time, which is compared, has no waits
-        from ..counters import waits
+        from ..suite.counters import waits
 
         found["waits"] = waits(step)
     return {**found, **_graph_and_recompiles(step)}
@@ -136,7 +137,7 @@ def graph(case: Case) -> dict[str, Any]:
 
 def counts(case: Case) -> dict[str, Any]:
     """All counts of a case: those of ``graph``, and those of its compiled code."""
-    from .. import counters
+    from ..suite import counters
 
     found = graph(case)
     if found["graph_breaks"]:
@@ -167,8 +168,8 @@ def _graph_and_recompiles(step: Step) -> dict[str, Any]:
     """
     import torch
 
-    from .. import counters
-    from ..workloads import WORKLOADS
+    from ..suite import counters
+    from ..suite.workloads import WORKLOADS
 
     case, backend = step.case, counters.CapturingBackend()
     torch.compiler.reset()

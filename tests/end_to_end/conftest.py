@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.workloads import WORKLOADS, make_config
+from benchmarks.suite.workloads import WORKLOADS, make_config
 
 from .commands import ENVIRONMENT, EPISODE, REPOSITORY, TASK
 

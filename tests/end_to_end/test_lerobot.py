@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.precision import strict_fp32
+from benchmarks.suite.precision import strict_fp32
 
 from .commands import EPISODE, EVALUATED, evaluate, train
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.workloads import WORKLOADS
+from benchmarks.suite.workloads import WORKLOADS
 
 from .commands import ENVIRONMENT, compiled_line, compiled_lines, python_path
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import comparison
-from benchmarks.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
+from benchmarks.pages import comparison
+from benchmarks.pages.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
 
 pytestmark = pytest.mark.usefixtures("without_inductor")
 

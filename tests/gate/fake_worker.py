@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gate.proof.slowdown import key
 from benchmarks.gate.sides import blob_hash
-from benchmarks.gate.slowdown import key
-from benchmarks.workloads import Case
+from benchmarks.suite.workloads import Case
 
 UNIT = 1e-5  # s, of extra work by itself
 IN_PLACE = 1.3  # times as long between a step's own work

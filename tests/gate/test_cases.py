@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.gate.cases import DEFAULT, CompileTime, choose, named, timed
-from benchmarks.workloads import Case
+from benchmarks.suite.workloads import Case
 
 
 @pytest.mark.parametrize("device", list(DEFAULT))

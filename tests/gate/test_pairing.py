@@ -24,7 +24,7 @@ from benchmarks.gate.sides import Side, Source
 from benchmarks.gate.slices import CAN_SLICE, IN_SLICES, SLICE, answers_in_slices, pairing_of, slices
 from benchmarks.gate.timing import measure_launch
 from benchmarks.repository import ROOT, MeasurementError
-from benchmarks.workloads import Case
+from benchmarks.suite.workloads import Case
 
 EAGER = StepTime(Case("pusht", "inference", "eager"))
 COMPILING = CompileTime(Case("pusht", "inference", "compiled"))

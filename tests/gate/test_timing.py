@@ -13,10 +13,10 @@ import pytest
 from benchmarks.gate import timing
 from benchmarks.gate.cases import CompileTime, StepTime
 from benchmarks.gate.pairing import Samples
-from benchmarks.gate.replay import replay
+from benchmarks.gate.proof.replay import replay
 from benchmarks.gate.timing import Budget, Timing, run
 from benchmarks.gate.verdict import INCONCLUSIVE, SAME, SLOWER, Plan
-from benchmarks.workloads import Case
+from benchmarks.suite.workloads import Case
 
 EAGER, COMPILED = (StepTime(Case("pusht", "inference", variant)) for variant in ("eager", "compiled"))
 COMPILING = CompileTime(COMPILED.case)

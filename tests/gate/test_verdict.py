@@ -24,7 +24,7 @@ from benchmarks.gate.verdict import (
     fit_prior,
     launch_ratio,
 )
-from benchmarks.workloads import Case
+from benchmarks.suite.workloads import Case
 
 PLAN = Plan()
 STEP = 0.1  # s

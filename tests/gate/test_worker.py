@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import counters, launch, precision
-from benchmarks.counters import count_compilation
 from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import StepError, Worker
 from benchmarks.gate.exact import COUNTERS, compare_actions, compare_counts, compare_learning
-from benchmarks.gate.mutants import MUTANTS
+from benchmarks.gate.proof.mutants import MUTANTS
+from benchmarks.gate.proof.slowdown import key, slowed
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.gate.slices import CAN_SLICE
-from benchmarks.gate.slowdown import key, slowed
 from benchmarks.repository import PACKAGE, ROOT
-from benchmarks.workloads import Case, Step, prepare
+from benchmarks.suite import counters, precision, timer
+from benchmarks.suite.counters import count_compilation
+from benchmarks.suite.steps import prepare
+from benchmarks.suite.workloads import Case, Step
 
 TINY = Case("tiny", "inference", "eager")
 TRAINING = Case("tiny", "training", "eager")
@@ -136,7 +137,7 @@ def test_compiling_is_timed_by_what_its_thread_does(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_a_compiled_step_knows_nothing_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "prepare", partial(prepare, backend="eager"))
+    monkeypatch.setattr(timer, "prepare", partial(prepare, backend="eager"))
     monkeypatch.setattr(side_worker, "_steps", {})
     first, second = (Case("tiny", phase, "compiled") for phase in ("inference", "rollout_ensemble"))
     eager = side_worker.ready(TINY)
@@ -172,7 +173,7 @@ def steps_see(monkeypatch: pytest.MonkeyPatch, fresh_dynamo: None) -> list[tuple
         return replace(step, work=work)
 
     monkeypatch.setattr(side_worker, "_steps", {})
-    for module in (launch, side_worker):
+    for module in (timer, side_worker):
         monkeypatch.setattr(module, "prepare", recorded)
     return seen
 

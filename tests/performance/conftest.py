@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from benchmarks.workloads import DEVICES, PHASES, PRECISIONS, WORKLOADS
+from benchmarks.suite.workloads import DEVICES, PHASES, PRECISIONS, WORKLOADS
 
 NEEDS_IT = ["test_check_of_weights.py", "test_step_time.py"]
 collect_ignore = [] if importlib.util.find_spec("pytest_benchmark") else NEEDS_IT

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.workloads import Case, prepare
+from benchmarks.suite.steps import prepare
+from benchmarks.suite.workloads import Case
 from lerobot_policy_act_compiled.weights import Weights
 
 pytestmark = pytest.mark.performance

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.counters import first_compiled_call
-from benchmarks.precision import has_tf32, in_force, lerobot_train_flags
-from benchmarks.workloads import VARIANTS, Case, prepare
+from benchmarks.suite.counters import first_compiled_call
+from benchmarks.suite.precision import has_tf32, in_force, lerobot_train_flags
+from benchmarks.suite.steps import prepare
+from benchmarks.suite.workloads import VARIANTS, Case
 
 pytestmark = pytest.mark.performance
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import overview
+from benchmarks.history import overview
 from benchmarks.repository import git
 
 ROOT = Path(__file__).resolve().parents[2]

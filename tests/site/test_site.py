@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.overview import PAGE, TIMES
+from benchmarks.history.overview import PAGE, TIMES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

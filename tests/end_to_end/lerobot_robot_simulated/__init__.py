@@ -16,7 +16,7 @@ import numpy as np
 from lerobot.robots import Robot, RobotConfig
 from torch._dynamo.utils import counters
 
-from benchmarks.workloads import WORKLOADS
+from benchmarks.suite.workloads import WORKLOADS
 
 WORKLOAD = WORKLOADS["tiny"]
 CAMERAS = [name.removeprefix("observation.images.") for name in WORKLOAD.camera_names]

@@ -1,0 +1,1 @@
+"""How often the gate is wrong, measured; nothing of the gate imports this."""

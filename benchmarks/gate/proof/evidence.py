@@ -1,0 +1,162 @@
+"""The figures in docs/gate.md, drawn from what the campaign recorded; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ...markdown import table
+from ..cases import CompileTime, named
+from ..verdict import Plan
+from .mutants import HARMLESS
+from .records import KINDS, lines, log_ratios
+from .replay import Rates, Recorded, replay
+from .tables import Line, mutant_table, noise_table, pairing_table, runs_table, verdict
+
+BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
+EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
+# What a slowdown must be caught in at least, as a share of runs.
+CAUGHT = {0.03: 0.80, 0.05: 0.95, 0.10: 1.0}
+ALARMS = 0.01
+LAUNCHES = 40  # of each kind: fewer say too little
+RUNS = {"same": len(HARMLESS), "slower": 5}  # real ones; each head that is base has one harmless edit
+
+
+HEADER = ("every step slower by", "runs that are red", "target", "", "single cases", "undecided", "launches")
+
+
+def false_alarm_row(rates: Rates) -> list[str]:
+    return [
+        "none (A/A)",
+        f"{rates.alarms:.2%}, below {rates.upper():.2%} with 95% confidence",
+        f"≤ {ALARMS:.0%}",
+        verdict(rates.alarms <= ALARMS),
+        "",
+        f"{rates.undecided:.1%}",
+        f"{rates.launches:.1f}",
+    ]
+
+
+def power_row(rates: Rates) -> list[str]:
+    """What is caught of a slowdown: by the run, and of each case where so small a one is worth a verdict."""
+    worth = {name: share for name, share in rates.caught.items() if named(name).least < rates.effect}
+    least, case = min((share, name) for name, share in worth.items())
+    wanted = CAUGHT.get(rates.effect)
+    return [
+        f"{rates.effect:.0%}",
+        f"{rates.alarms:.1%}",
+        f"≥ {wanted:.0%}" if wanted else "",
+        _by_run_and_case(rates.alarms >= wanted, least >= wanted) if wanted else "",
+        f"{least:.1%} ({case}) to {max(worth.values()):.1%}",
+        f"{rates.undecided:.1%}",
+        f"{rates.launches:.1f}",
+    ]
+
+
+def _by_run_and_case(run: bool, case: bool) -> str:
+    return verdict(run) if run == case else f"by the run {verdict(run)}, by the least case {verdict(case)}"
+
+
+def replay_table(
+    recorded: Recorded, plan: Plan, most: int, runs: int, progress: Callable[[str], None] = lambda _: None
+) -> str:
+    """False alarms, and what is caught of each slowdown, over ``runs`` replayed gates."""
+    rows = [false_alarm_row(replay(recorded, plan, runs=runs, most=most))]
+    for effect in EFFECTS:
+        progress(f"replay of {effect:.0%}, {most} launches at most")
+        rows.append(power_row(replay(recorded, plan, effect=effect, runs=runs, most=most)))
+    return table(HEADER, rows)
+
+
+NOT_YET = "Not recorded yet."
+LEAST_REPLAYED = 10  # the mean of fewer is no bias of the pairing, and counts as one in a replay
+TOO_FEW = f"Not every case has {LEAST_REPLAYED} A/A launches yet, the least to draw from."
+
+
+def fewest(kind: str) -> int:
+    """Launches of the case that has the fewest of them."""
+    return min(map(len, log_ratios(kind).values()), default=0)
+
+
+def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
+    """Everything that docs/gate.md says of the gate's own errors, as Markdown.
+
+    Args:
+        replays: gate runs to replay.
+
+    Raises:
+        ValueError: nothing at all is recorded.
+    """
+    launches, pairings, mutants, runs = (lines(name) for name in ("launches", "pairing", "mutants", "runs"))
+    if not (launches or pairings):
+        raise ValueError("nothing is recorded; run nox -s campaign -- record first")
+    parts = [recorded_where([*launches, *pairings])]
+    if not complete(runs):
+        parts.append(
+            "**Neither false alarms nor what is caught are measured to the end: do not rely on times yet.**"
+        )
+    sections = {
+        "Ways to pair": pairing_table(pairings) if pairings else NOT_YET,
+        "Noise of a launch": noise_table(launches) if launches else NOT_YET,
+        "Replayed": replayed(runs, replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
+        "Mutants": mutant_table(mutants) if mutants else NOT_YET,
+        "Real runs": runs_table(runs) if runs else NOT_YET,
+    }
+    return "\n\n".join([*parts, *(f"### {title}\n\n{text}" for title, text in sections.items())])
+
+
+def complete(runs: Sequence[Line]) -> bool:
+    """Whether every case has LAUNCHES of each kind, and there are as many real runs as RUNS asks for."""
+    found = [log_ratios(kind) for kind in KINDS]
+    steps = [
+        case for case in found[0] if not isinstance(case, CompileTime)
+    ]  # nothing is injected into compiling
+    enough = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
+    return (
+        bool(steps) and enough and all(sum(r["kind"] == kind for r in runs) >= RUNS[kind] for kind in KINDS)
+    )
+
+
+def recorded_where(recorded: Sequence[Line]) -> str:
+    """When and on what; lines from before that was kept say nothing of it."""
+    dates = sorted({line["date"] for line in recorded if "date" in line})
+    machines = sorted({line["about"] for line in recorded if "about" in line})
+    when = f"Recorded {dates[0]} to {dates[-1]} on {'; '.join(machines)}." if dates else ""
+    return f"{when} One line a launch in benchmarks/gate/recorded.".strip()
+
+
+USED_UP = 0.9  # of its time: one more launch would not have fitted
+
+
+def shipped_launches(runs: Sequence[Line]) -> list[int]:
+    """Launches that the default time has room for, the fewest and the most; [] where nothing was timed.
+
+    A run that ended early, every case decided, had room for more than it took.
+    """
+    taken = [
+        (max(launches for _, _, launches in run["verdicts"].values()), used_up(run["minutes"]))
+        for run in runs
+        if run["verdicts"]
+    ]
+    most = max((launches for launches, _ in taken), default=0)
+    fewest = min((launches for launches, used in taken if used), default=most)
+    return sorted({fewest, most} - {0})
+
+
+def used_up(minutes: str) -> bool:
+    """Whether a run that took ``9.4 of 9.5`` minutes had no time left."""
+    used, _, whole = minutes.partition(" of ")
+    return float(used) >= USED_UP * float(whole)
+
+
+def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]) -> str:
+    """False alarms and power over the recorded A/A launches: in the default time, and with all launches."""
+    plan = Plan()
+    parts = [
+        f"{replays:,} gate runs replayed over the A/A launches, drawn by launch. A run is red when any "
+        "case is called slower; a change that slows one case alone is caught as the single cases are."
+    ]
+    rooms = dict.fromkeys(shipped_launches(runs), "what the default time had room for in a real run")
+    for most, why in {**rooms, plan.most: "however long they take"}.items():
+        rows = replay_table(log_ratios("same"), plan, most, replays, progress)
+        parts.append(f"With {most} launches at most, {why}:\n\n{rows}")
+    return "\n\n".join(parts)

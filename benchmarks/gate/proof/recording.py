@@ -1,0 +1,185 @@
+"""What the campaign records: launches of equal and of slowed sides, and every way to pair them."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+
+from ...repository import ROOT, MeasurementError
+from ...suite.workloads import Case
+from ..cases import CompileTime, StepTime, choose, timed
+from ..channel import STEP_TIMEOUT, Worker
+from ..pairing import BY_TURNS, abab, abba, blocks, duet
+from ..sides import check_out, resolve
+from ..slices import CAN_SLICE, IN_SLICES, pairing_of
+from ..timing import Budget, StartWorker, measure_launch, pair
+from ..verdict import launch_ratio
+from ..workplace import workplace
+from .records import KINDS, append, lines, log_ratios
+from .slowdown import key, slowed
+
+SLOWDOWN = 0.05
+FIRST = 0.20  # slower, about, to begin the calibration with
+CALIBRATION = 3  # times the seconds of a launch
+PAIRING_CASES = ("pusht-inference", "aloha-inference", "pusht-training")
+DESIGNS = {
+    **{design.__name__: replace(BY_TURNS, steps=design) for design in (abba, abab, blocks, duet)},
+    **({"slices": IN_SLICES} if CAN_SLICE else {}),
+}
+
+
+def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> dict[str, int]:
+    """Units of extra work that make each case's step SLOWDOWN slower, measured here and now.
+
+    In place, as steps are timed, and at FIRST, of which the noise of one launch is little: what a unit
+    takes between a step's own work is up to 1.4 times what it takes by itself.
+
+    Args:
+        start: starts a side's worker; head's can do extra work and does none yet.
+
+    Raises:
+        MeasurementError: the extra work has no effect.
+    """
+    units = {}
+    pairing = pairing_of(cases[0].device)
+    with pair(start, rng, pairing.environment) as (workers, _):
+        head = workers["head"]
+        unit = head.ask("ballast", timeout=STEP_TIMEOUT)["seconds"]
+        for case in cases:
+            step = StepTime(case)
+            head.resume()
+            seconds = head.ask("sample", timeout=STEP_TIMEOUT, samples=5, busy=True, **step.request)[
+                "seconds"
+            ]
+            first = max(1, round(FIRST * median(seconds) / unit))
+            head.ask("ballast", timeout=STEP_TIMEOUT, units={key(case): first})
+            workers["base"].resume()
+            pairing.warm(workers, step)
+            samples = pairing.steps(workers, step, CALIBRATION * step.seconds)
+            effect = math.expm1(launch_ratio(samples.base, samples.head))
+            if effect < FIRST / 4:
+                raise MeasurementError(
+                    f"{case}: extra work for {FIRST:.0%} made it {effect:.1%} slower; run it again"
+                )
+            units[key(case)] = max(1, round(first * SLOWDOWN / effect))
+    return units
+
+
+def record(launches: int, minutes: float, device: str, console: Console, root: Path = ROOT) -> None:
+    """Record until there are ``launches`` of each kind and case, or the time is up.
+
+    Raises:
+        MeasurementError: a side could not be run.
+    """
+    budget, cases = Budget(minutes), choose(None, device)
+    rng = random.Random()  # noqa: S311  # another order each time it goes on
+    source, _ = resolve("HEAD", "HEAD", root)
+    with workplace(root) as place:
+        base = check_out(source, place / "base", root)
+        unloaded = slowed(base, place / "unloaded", {})
+        sides = {"base": base, "head": unloaded}
+
+        def start(name: str, environment: Mapping[str, str]) -> Worker:
+            return Worker(sides[name], root / ".gate" / "inductor", environment=environment)
+
+        units = calibrate(start, cases, rng)
+        with pair(start, rng) as (_, hello):
+            about = described(hello["base"])
+        heads = {"same": base, "slower": slowed(base, place / "slowed", units)}
+        while (missing := _missing(launches, cases)) and budget.left > 0:
+            kind = rng.choice(sorted(missing))
+            sides["head"] = heads[kind]
+            todo = missing[kind]
+            console.print(f"{kind}: {len(todo)} cases to go, {budget.left / 60:.0f} min left")
+            for case, samples in measure_launch(todo, start, rng):
+                append(
+                    "launches",
+                    {
+                        "kind": kind,
+                        "case": str(case),
+                        "log_ratio": launch_ratio(samples.base, samples.head),
+                        "base_seconds": median(samples.base),
+                        "samples": [
+                            [round(second, 5) for second in side] for side in (samples.base, samples.head)
+                        ],
+                        "units": units.get(key(case.case), 0) if kind == "slower" else 0,
+                        "about": about,
+                        "commit": source.commit,
+                        "date": today(),
+                    },
+                )
+
+
+def today() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
+def described(hello: dict[str, Any]) -> str:
+    """What belongs beside every figure."""
+    found = hello["environment"]
+    return (
+        f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads, torch {found['torch']}, "
+        f"LeRobot {found['lerobot']}, Python {found['python']}"
+    )
+
+
+def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[StepTime]]:
+    """What is timed and has fewer launches of a kind than asked for; no work is injected into compiling."""
+    found = {}
+    for kind in KINDS:
+        have = log_ratios(kind)
+        todo = [
+            case
+            for case in timed(cases)
+            if len(have.get(case, ())) < launches and not (kind == "slower" and isinstance(case, CompileTime))
+        ]
+        if todo:
+            found[kind] = todo
+    return found
+
+
+def compare_designs(launches: int, minutes: float, console: Console, root: Path = ROOT) -> None:
+    """Record A/A launches of every way to pair, by turns.
+
+    Raises:
+        MeasurementError: a side could not be run.
+    """
+    budget, rng = Budget(minutes), random.Random()  # noqa: S311
+    cases = [StepTime(case) for case in choose(PAIRING_CASES, "cpu") if case.variant == "eager"]
+    with workplace(root) as place:
+        side = check_out(resolve("HEAD", "HEAD", root)[0], place / "base", root)
+        head = replace(side, source=replace(side.source, side="head"))
+        sides = {"base": side, "head": head}
+
+        def start(name: str, environment: Mapping[str, str]) -> Worker:
+            return Worker(sides[name], root / ".gate" / "inductor", environment=environment)
+
+        with pair(start, rng) as (_, hello):
+            about = described(hello["base"])
+        have = Counter(line["design"] for line in lines("pairing"))
+        while budget.left > 0:
+            design = min(DESIGNS, key=lambda name: have[name])
+            if have[design] >= launches * len(cases):
+                break
+            console.print(f"pairing: {design}, {budget.left / 60:.0f} min left")
+            for case, samples in measure_launch(cases, start, rng, pairing=DESIGNS[design]):
+                line = {
+                    "design": design,
+                    "case": str(case),
+                    "log_ratio": launch_ratio(samples.base, samples.head),
+                    "seconds": samples.took,
+                    "about": about,
+                    "date": today(),
+                }
+                append("pairing", line)
+                have[design] += 1

@@ -1,0 +1,111 @@
+"""The whole sequential procedure over launches drawn from recorded ones: how often it is wrong. No torch.
+
+Drawn by launch, never by sample: a launch is what replicates. One run draws, for every case, as
+many launches as it could get, with replacement; then ``Timing.look`` decides as it does in a gate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ..cases import StepTime
+from ..timing import Timing, look_at
+from ..verdict import INCONCLUSIVE, SLOWER, Plan
+
+STEP_SECONDS = 1.0  # far above the absolute floor, which is not what is measured here
+Recorded = Mapping[StepTime, Sequence[float]]  # log ratios of A/A launches
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a replay found.
+
+    Attributes:
+        runs: how many gate runs were replayed.
+        alarms: share of runs with any case called slower.
+        caught: share of cases called slower, by case.
+        undecided: share of cases left inconclusive.
+        launches: mean number of launches that a run took.
+    """
+
+    effect: float
+    runs: int
+    alarms: float
+    caught: Mapping[str, float]
+    undecided: float
+    launches: float
+
+    def upper(self, confidence: float = 0.95) -> float:
+        """Upper limit of the share of runs with an alarm (Clopper and Pearson, Biometrika 26, 1934)."""
+        count = round(self.alarms * self.runs)
+        return float(stats.beta.ppf(confidence, count + 1, self.runs - count)) if count < self.runs else 1.0
+
+
+def replay(
+    recorded: Recorded,
+    plan: Plan,
+    *,
+    effect: float = 0.0,
+    runs: int = 10_000,
+    most: int | None = None,
+    explained: bool = False,
+    seed: int = 0,
+) -> Rates:
+    """Replay ``runs`` gates with every case ``effect`` slower than recorded.
+
+    Args:
+        recorded: A/A launches; each case's mean is left as it is, so a bias of the pairing counts.
+        most: launches that fit into a run's time; the plan's last look by default.
+        explained: whether a counter moved with the effect.
+
+    Raises:
+        ValueError: nothing is recorded, or a case has fewer than two launches.
+    """
+    if not recorded or min(map(len, recorded.values())) < 2:
+        raise ValueError(
+            "a replay needs at least two recorded launches of every case; run nox -s campaign -- record"
+        )
+    most = min(most or plan.most, plan.most)
+    generator = np.random.default_rng(seed)
+    shift = math.log1p(effect)
+    draws = {
+        case: np.asarray(values)[generator.integers(len(values), size=(runs, most))] + shift
+        for case, values in recorded.items()
+    }
+    alarms = launches = undecided = 0
+    caught = dict.fromkeys(recorded, 0)
+    for run in range(runs):
+        timings = [Timing(case, explained=explained, base_seconds=[STEP_SECONDS]) for case in recorded]
+        launches += _one_run(timings, {case: draws[case][run] for case in recorded}, plan, most)
+        kinds = {timing.case: timing.verdict.kind for timing in timings if timing.verdict is not None}
+        for case, kind in kinds.items():
+            caught[case] += kind == SLOWER
+            undecided += kind == INCONCLUSIVE
+        alarms += SLOWER in kinds.values()
+    return Rates(
+        effect=effect,
+        runs=runs,
+        alarms=alarms / runs,
+        caught={str(case): count / runs for case, count in caught.items()},
+        undecided=undecided / (runs * len(recorded)),
+        launches=launches / runs,
+    )
+
+
+def _one_run(timings: Sequence[Timing], draws: Recorded, plan: Plan, most: int) -> int:
+    """Give undecided cases one launch after another, as ``timing.run`` does; the number of launches."""
+    for launch in range(most):
+        undecided = [timing for timing in timings if not timing.decided]
+        if not undecided:
+            return launch
+        for timing in undecided:
+            timing.log_ratios.append(float(draws[timing.case][launch]))
+        if launch + 1 in plan.looks:
+            look_at(timings, plan)
+    look_at(timings, plan, last=True)
+    return most

@@ -1,0 +1,1 @@
+"""asv over commits: measured, published, watched."""

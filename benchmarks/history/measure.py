@@ -1,0 +1,241 @@
+"""Measure commits with asv and publish the graphs: ``nox -s history -- [RANGE] [--quick]``.
+
+Many commits are spread over machines by ``--shard K/N``; ``nox -s publish`` puts the shares together.
+
+Exit codes: 0 measured and published, 2 could not (an unknown commit, none with the subject, a
+benchmark that failed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..repository import PACKAGE, ROOT, MeasurementError, git
+from . import overview, result_files, torch_releases
+
+SUBJECT = f"{PACKAGE}/__init__.py"
+PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
+BRANCH = "benchmark-results"  # of the repository on GitHub: results of all machines
+QUICK_SHARE = 0.5  # asv counts two processes a benchmark; with --quick it starts one and ends at half
+
+
+def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]:
+    """Those commits of ``commit_range`` that have the subject, oldest first.
+
+    Args:
+        commit_range: as git names it, or a number: that many of the newest. Default: HEAD and its parent.
+
+    Raises:
+        MeasurementError: the range is unknown or empty, or no commit of it has the subject.
+    """
+    if commit_range is None or re.fullmatch(r"\d{1,3}", commit_range):  # git takes four digits for a commit
+        found = git("rev-list", "--first-parent", "-n", commit_range or "2", "HEAD", root=root).split()
+    else:
+        if ".." not in commit_range and not commit_range.endswith("^!"):
+            commit_range += "^!"  # one commit, not all before it
+        try:
+            found = git("rev-list", "--first-parent", commit_range, "--", root=root).split()
+        except MeasurementError as error:
+            raise MeasurementError(f"{error}; `git log --oneline` shows the commits there are") from None
+        if not found:
+            raise MeasurementError(f"no commit in {commit_range}; give a range as in HEAD~3..HEAD")
+    with_subject = [commit for commit in reversed(found) if _has_subject(commit, root)]
+    if not with_subject:
+        raise MeasurementError(f"none of the {len(found)} commits asked for has {SUBJECT}; choose later ones")
+    return with_subject
+
+
+def _has_subject(commit: str, root: Path) -> bool:
+    command = ["git", "cat-file", "-e", f"{commit}:{SUBJECT}"]
+    return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0
+
+
+def shard(text: str) -> tuple[int, int]:
+    """``2/5``: the second of five shares."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    share, of = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= share <= of:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write 2/5 for the second of five")
+    return share, of
+
+
+def share_of(commits: Sequence[str], share: int, of: int) -> list[str]:
+    """Every ``of``-th commit: where one runner is slower, that is noise in the graphs and no step."""
+    return list(commits[share - 1 :: of])
+
+
+def describe_machine(name: str | None, root: Path) -> None:
+    """Tell asv what this machine is.
+
+    A runner that is another one each day needs a ``name``: under it processor and kernel are left
+    out, which asv would draw as graphs of their own.
+
+    Raises:
+        MeasurementError: asv refused it.
+    """
+    known = () if name is None else ("--machine", name, "--os", "any", "--cpu", "any", "--ram", "any")
+    for _ in asv_lines(["machine", "--yes", *known], root):
+        pass
+
+
+def record_versions(commits: Sequence[str], machine: str, root: Path) -> None:
+    """Write down what is installed beside ``commits``, so that a step can be told from an upgrade.
+
+    asv resolves the dependencies once for all commits that declare the same.
+
+    Raises:
+        MeasurementError: uv cannot list the packages.
+    """
+    found: dict[str, str] = {}
+    for python in sorted((root / ".asv" / "env").glob("*/bin/python")):
+        found |= result_files.installed(python)
+    place = root / ".asv" / result_files.VERSIONS / machine
+    place.mkdir(parents=True, exist_ok=True)
+    for commit in commits:
+        (place / f"{commit[:8]}.json").write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def asv_lines(args: Sequence[str], root: Path) -> Iterator[str]:
+    """Lines that ``asv ARGS`` prints, as it prints them.
+
+    Raises:
+        MeasurementError: asv's exit code is not 0; its last lines are the message.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asv", *args],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    last: list[str] = []
+    try:
+        for line in process.stdout:
+            last = [*last[-30:], line.rstrip()]
+            yield line.rstrip()
+    finally:
+        if process.poll() is None and sys.exc_info()[0] is not None:
+            process.terminate()
+        process.wait()
+    if process.returncode != 0:
+        failed = [line for line in last if "failed" in line.lower()] or last[-3:]
+        raise MeasurementError(
+            f"asv {args[0]} ended with exit code {process.returncode}: {' | '.join(failed)}"
+        )
+
+
+def measure(commits: Sequence[str], extra: Sequence[str], console: Console, root: Path = ROOT) -> None:
+    """Run asv over ``commits``, rounds interleaved, and show how far it is.
+
+    Raises:
+        MeasurementError: asv or one of its benchmarks failed.
+    """
+    listed = root / ".asv" / "commits.txt"
+    listed.parent.mkdir(exist_ok=True)
+    listed.write_text("\n".join(commits) + "\n")
+    quick = "--quick" in extra
+    rounds = [] if quick else ["--interleave-rounds"]
+    share = QUICK_SHARE if quick else 1.0
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task(f"{len(commits)} commits", total=100)
+        for line in asv_lines(["run", f"HASHFILE:{listed}", *rounds, *extra], root):
+            found = PERCENT.match(line)
+            if found:
+                progress.update(task, completed=min(100.0, float(found[1]) / share))
+            if line.strip():
+                progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        progress.update(task, completed=100)
+
+
+def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(
+        prog="nox -s history --",
+        description=__doc__,
+        epilog="Other arguments go to `asv run`, after the range.",
+    )
+    parser.add_argument(
+        "range", nargs="?", help="commits as git names them, HEAD~3..HEAD, v1.0..main; 5: the newest five"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one sample of each benchmark: minutes, and noisy"
+    )
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="the K-th of N shares")
+    parser.add_argument(
+        "--bench", action="append", default=[], metavar="REGEX", help="benchmarks to run (default: all)"
+    )
+    parser.add_argument(
+        "--torch",
+        type=torch_releases.releases,
+        default=[],
+        metavar="A,B",
+        help="these torch releases, a graph each, in place of the newest that LeRobot allows",
+    )
+    parser.add_argument("--machine", help="what to call this machine (default: its host name)")
+    parser.add_argument(
+        "--missing",
+        action="store_true",
+        help=f"leave out what branch {BRANCH} has results of, and draw nothing",
+    )
+    args, extra = parser.parse_known_args(argv)
+    if args.torch and args.missing:
+        parser.error("--missing knows no torch releases; leave out one of --torch and --missing")
+    console = Console()
+    try:
+        # A share is the same whatever is measured already, so one that failed can be run again alone.
+        commits = share_of(commits_to_measure(args.range, root), *args.shard)
+        machine = args.machine or platform.node()
+        if args.missing:
+            remote = git("remote", "get-url", "origin", root=root)
+            with result_files.checked_out(BRANCH, remote) as (place, _):
+                result_files.merge(place, root / ".asv")
+            home = root / ".asv"
+            commits = [commit for commit in commits if not result_files.is_measured(commit, machine, home)]
+        if not commits:
+            console.print("nothing to measure: every commit of this share has its results")
+            return 0
+        if git("status", "--porcelain", "--", "src", root=root):
+            console.print("note: asv measures commits; uncommitted changes in src/ are not in them")
+        console.print(
+            f"measuring {', '.join(commit[:8] for commit in commits)}; the first run installs torch"
+        )
+        describe_machine(args.machine, root)
+        named = ["--machine", args.machine] if args.machine else []
+        chosen = [f"--bench={regex}" for regex in args.bench]
+        options = [*(["--quick"] if args.quick else []), *named, *chosen, *extra]
+        for release in args.torch:
+            config = torch_releases.configuration(release, root)
+            measure(commits, [*options, "--config", str(config)], console, root)
+            torch_releases.assert_installed(release, root)
+        if not args.torch:
+            measure(commits, options, console, root)
+            record_versions(commits, machine, root)
+        if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
+            console.print(f"measured: {root / '.asv' / 'results'}; nox -s publish puts the shares together")
+            return 0
+        for _ in asv_lines(["publish"], root):
+            pass
+        page = overview.write(root / ".asv", root / ".asv" / "html")
+    except MeasurementError as error:
+        Console(stderr=True).print(f"history: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    # As an address that a terminal opens, on one line however long it is.
+    console.print(f"published: {page.resolve().as_uri()}", markup=False, soft_wrap=True)
+    console.print("every graph of asv's: nox -s asv -- preview")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Markdown that is written by a program: tables, templates, and text of strangers made harmless. No torch."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+ZERO_WIDTH_SPACE = "\u200b"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def cell(text: str) -> str:
+    """Text that stays what it is in a Markdown table: commit messages and errors are anybody's."""
+    text = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf"))
+    text = re.sub(r"([\\|`*_\[\]~])", r"\\\1", html.escape(text, quote=False))
+    # GitHub finds mentions, references and addresses in what is rendered, where no backslash is left.
+    return re.sub(
+        r"(@|#|GH-|https?://|ftp://|mailto:|www\.)", r"\1" + ZERO_WIDTH_SPACE, text, flags=re.IGNORECASE
+    )
+
+
+def render(template: Path, **fields: Any) -> str:
+    """Markdown of a template, which escapes with ``cell`` what is not ours."""
+    environment = jinja2.Environment(  # noqa: S701  # it would escape for HTML
+        loader=jinja2.FileSystemLoader(template.parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(template.name).render(cell=cell, **fields)
+
+
+def between_markers(path: Path, begin: str, end: str) -> str:
+    """What stands between ``begin`` and ``end`` in ``path``.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    return _split(path, begin, end)[1].strip()
+
+
+def write_between_markers(text: str, path: Path, begin: str, end: str) -> None:
+    """Replace what stands between ``begin`` and ``end`` in ``path``.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    before, _, after = _split(path, begin, end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def _split(path: Path, begin: str, end: str) -> tuple[str, str, str]:
+    before, opened, rest = path.read_text(encoding="utf-8").partition(begin)
+    inside, closed, after = rest.partition(end)
+    if not opened or not closed:
+        raise ValueError(f"{path.name} has no place for these figures; put {begin} and {end} into it")
+    return before, inside, after

@@ -1,0 +1,1 @@
+"""One module for each document, table or picture of measured figures."""

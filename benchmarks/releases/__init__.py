@@ -1,0 +1,1 @@
+"""Other releases of LeRobot and torch."""

@@ -1,0 +1,183 @@
+"""Is all well with the LeRobot and torch that are installed: ``nox -s upstream [-- --lerobot main]``.
+
+Three questions, weekly, of the newest releases or of LeRobot's main: do our tests pass; do LeRobot's
+own tests of ACT that pass without the patch pass with it; is the gain over stock what it was. The
+answers lie in upstream.json, which ``upstream_issue`` makes an issue of, and the whole table of ratios in
+ratios.md, which ``nox -s ratios -- --from`` takes. Exit codes: 0 all is well, 1
+something broke or the gain shrank, 2 could not tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from ..pages import ratios
+from ..repository import ROOT, MeasurementError, git
+from . import upstream_issue
+
+REPOSITORY = "https://github.com/huggingface/lerobot"
+NAME, TABLE = upstream_issue.NAME, "ratios.md"
+ACT = r"ACTPolicy|ACTConfig|\bact\b"  # what a file of LeRobot's tests that is about ACT says
+FOLDERS = ("tests/policies", "tests/processor")
+# No weights, no data sets: what needs them fails without the patch too.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+TIMEOUT = 3600  # s for one run of tests
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One answer.
+
+    Attributes:
+        what: the question, as the issue's heading says it.
+        asked: how many tests or figures it is about.
+        wrong: names of those that are not well.
+    """
+
+    what: str
+    asked: int
+    wrong: tuple[str, ...]
+
+
+def run_tests(
+    paths: Sequence[str], root: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """``passed``, ``failed``, ``error`` or ``skipped`` of every test in ``paths``.
+
+    Raises:
+        MeasurementError: pytest did not get as far as a report, or took longer than TIMEOUT s.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *paths]
+        try:
+            done = subprocess.run(
+                [*command, f"--junitxml={report}"],
+                cwd=root,
+                env={**os.environ, **(environment or {})},
+                stdout=sys.stderr,
+                timeout=TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise MeasurementError(f"the tests of {root.name} took longer than {TIMEOUT} s") from None
+        if done.returncode not in (0, 1) or not report.exists():
+            raise MeasurementError(
+                f"pytest ended with exit code {done.returncode} on the tests of {root.name}"
+            )
+        return outcomes(report)
+
+
+def outcomes(report: Path) -> dict[str, str]:
+    """Outcome of each test in a JUnit report."""
+    found = {}
+    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  # pytest has just written it
+        kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
+        outcome = {"failure": "failed"}.get(kinds[0], kinds[0]) if kinds else "passed"
+        found[f"{case.get('classname')}::{case.get('name')}"] = outcome
+    return found
+
+
+def our_tests() -> Finding:
+    """Every test of this repository that the machine can run."""
+    found = run_tests(["tests"], ROOT)
+    wrong = tuple(name for name, outcome in found.items() if outcome in ("failed", "error"))
+    return Finding("tests of this repository", len(found), wrong)
+
+
+def lerobots_tests(source: Path) -> Finding:
+    """LeRobot's tests of ACT, without the patch and with it: what passed must pass.
+
+    Args:
+        source: a checkout of the LeRobot that is installed.
+
+    Raises:
+        MeasurementError: there are no such tests, or none passes without the patch.
+    """
+    files = git("grep", "-lE", ACT, "--", *(f"{folder}/*.py" for folder in FOLDERS), root=source).splitlines()
+    options = ("-o", "addopts=", "-p", "no:randomly")
+    stock = run_tests(files, source, *options, environment=OFFLINE)
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    with_patch = (*options, "-p", "benchmarks.releases.patched")
+    patched = run_tests(files, source, *with_patch, environment={**OFFLINE, "PYTHONPATH": path})
+    passed = [name for name, outcome in stock.items() if outcome == "passed"]
+    if not passed:
+        raise MeasurementError(
+            "none of LeRobot's tests of ACT passes without the patch: nothing to compare with"
+        )
+    wrong = tuple(name for name in passed if patched.get(name) != "passed")
+    return Finding("LeRobot's own tests of ACT, patched", len(passed), wrong)
+
+
+def gains(launches: int, report: Path) -> Finding:
+    """The README's ratios to stock, measured anew and kept in ``report``; wrong is what misses its target."""
+    rows, kept, about = ratios.measure(launches, "cpu", "")
+    (report / TABLE).write_text(ratios.table(rows, kept, about), encoding="utf-8")
+    wrong = tuple(f"{row.what}: {row.figure} (target {row.target})" for row in rows if row.met is False)
+    return Finding("ratios to stock LeRobot", sum(row.met is not None for row in rows), wrong)
+
+
+def checkout(directory: Path) -> Path:
+    """A clone of the LeRobot release that is installed, without its large files."""
+    tag, clone = f"v{version('lerobot')}", directory / "lerobot"
+    command = ("clone", "-q", "--depth", "1", "--branch", tag, REPOSITORY, str(clone))
+    git(*command, root=directory, env={"GIT_LFS_SKIP_SMUDGE": "1"})
+    return clone
+
+
+def asked(source: Path | None, launches: int, report: Path) -> dict[str, Any]:
+    """What is installed and every finding; what could not be asked stands there as ``error``."""
+    findings: list[Any] = []
+    errors: list[Any] = []
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        for ask in (
+            our_tests,
+            lambda: lerobots_tests(source or checkout(place)),
+            lambda: gains(launches, report),
+        ):
+            finding = answer(ask)
+            (errors if isinstance(finding, str) else findings).append(finding)
+    answers = {"lerobot": version("lerobot"), "torch": version("torch"), "findings": findings}
+    return {**answers, "error": "; ".join(errors)} if errors else answers
+
+
+def answer(ask: Callable[[], Finding]) -> dict[str, Any] | str:
+    """The finding, or why there is none."""
+    try:
+        return asdict(ask())
+    except (MeasurementError, OSError, RuntimeError, ValueError) as error:
+        return str(error)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="nox -s upstream --", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--source", type=Path, help="a checkout of the installed LeRobot (the release's tag)")
+    parser.add_argument("--launches", type=int, default=3, help="fresh processes per ratio (3)")
+    parser.add_argument(
+        "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {TABLE}"
+    )
+    args = parser.parse_args(argv)
+    args.report.mkdir(parents=True, exist_ok=True)
+    report = asked(args.source, args.launches, args.report)
+    (args.report / NAME).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    print(upstream_issue.body([report]))
+    if "error" in report:
+        print(f"upstream: {report['error']}", file=sys.stderr)
+        return 2
+    return int(any(finding["wrong"] for finding in report["findings"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

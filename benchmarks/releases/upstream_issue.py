@@ -1,0 +1,97 @@
+"""Make an issue of what ``upstream`` found: ``nox -s upstream_issue -- DIRECTORY``.
+
+It runs in a job that may write issues, apart from the one that runs LeRobot's newest code: that one's
+reports are read as data, and every text in them is escaped. DIRECTORY holds them as NAME/upstream.json.
+Exit codes: 0 told or all is well, 2 could not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..github import close_issue, keep_issue
+from ..markdown import render
+from ..repository import MeasurementError
+
+NAME = "upstream.json"
+LABEL = "upstream"
+LARGEST = 1_000_000  # bytes
+MOST = 50  # tests or figures that the issue names
+TEMPLATE = Path(__file__).parent / "templates" / "upstream.md.jinja"
+
+Report = dict[str, Any]
+
+
+def read(path: Path) -> Report:
+    """A report of the shape that ``upstream`` writes; one that is not says so in its place."""
+    try:
+        found = json.loads(path.read_bytes()[:LARGEST])
+        report = {
+            "lerobot": str(found["lerobot"]),
+            "torch": str(found["torch"]),
+            "findings": [
+                {
+                    "what": str(f["what"]),
+                    "asked": int(f["asked"]),
+                    "wrong": [str(name) for name in f["wrong"]],
+                }
+                for f in found["findings"]
+            ],
+        }
+        return {**report, "error": str(found["error"])} if "error" in found else report
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"{path.parent.name} left no report that can be read ({type(error).__name__})"
+        return {"lerobot": "?", "torch": "?", "findings": [], "error": why}
+
+
+def is_well(report: Report) -> bool:
+    return "error" not in report and not any(finding["wrong"] for finding in report["findings"])
+
+
+def title(reports: Sequence[Report]) -> str:
+    """What is not well, in one line."""
+    parts = []
+    for report in reports:
+        said = [f"{len(f['wrong'])} of {f['asked']} {f['what']}" for f in report["findings"] if f["wrong"]]
+        said += ["not everything could be asked"] if "error" in report else []
+        if said:
+            parts.append(f"LeRobot {report['lerobot']} with torch {report['torch']}: {', '.join(said)}")
+    return "; ".join(parts)[:200]
+
+
+def body(reports: Sequence[Report]) -> str:
+    """Markdown of the issue."""
+    return render(TEMPLATE, reports=reports, most=MOST)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="nox -s upstream_issue --", description=__doc__.split("\n\n")[0])
+    parser.add_argument("directory", type=Path, help=f"holds the reports: NAME/{NAME}")
+    parser.add_argument("--expect", nargs="+", default=[], help="names of reports that must be there")
+    args = parser.parse_args(argv)
+    names = sorted({path.parent.name for path in args.directory.glob(f"*/{NAME}")} | set(args.expect))
+    reports = [read(args.directory / name / NAME) for name in names]
+    if not reports:
+        print(f"upstream_issue: there is no report in {args.directory}", file=sys.stderr)
+        return 2
+    print(body(reports))
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    try:
+        if repository and all(map(is_well, reports)):
+            print(close_issue(repository, LABEL, "all is well again") or "all is well")
+        elif repository:
+            print(keep_issue(repository, LABEL, title(reports), body(reports)))
+    except MeasurementError as error:
+        print(f"upstream_issue: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What asv imports, and all that measures with torch; imports nothing of the rest of the ruler."""

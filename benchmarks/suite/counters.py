@@ -1,0 +1,326 @@
+"""Exact counts of what a step does. The only file that touches private torch API.
+
+Every function measures one thing and has a canary test (tests/suite/test_counters.py)
+that proves on the installed torch that it still counts: a counter that a release renamed or
+switched off must fail a test, not report zero.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch._dynamo
+import torch._inductor.metrics as inductor_metrics
+from torch._dynamo.utils import (
+    clear_compilation_metrics,
+    compilation_time_metrics,
+    counters,
+    get_compilation_metrics,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+Work = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class GraphBreak:
+    """Where a graph ended before its time, in the user's code, and torch's reason."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What Dynamo makes of a function: ``ops`` are the operators and functions called in its graphs."""
+
+    graphs: int
+    ops: int
+    graph_breaks: tuple[GraphBreak, ...]
+
+
+def trace(function: Callable[..., Any], *args: Any) -> Trace:
+    """Trace ``function(*args)`` as torch.compile would, without a backend.
+
+    Source: torch._dynamo.explain. Its ``op_count`` leaves out tensor methods (``x.reshape``);
+    so do the figures of ours.
+    """
+    torch._dynamo.reset()
+    explained = torch._dynamo.explain(function)(*args)
+    torch._dynamo.reset()
+    breaks = tuple(
+        GraphBreak(frame.filename, frame.lineno or 0, " ".join(str(reason.reason).split()))
+        for reason in explained.break_reasons
+        if reason.graph_break and reason.user_stack
+        for frame in reason.user_stack[-1:]
+    )
+    if len(breaks) < explained.graph_break_count:  # a break without a place is still a break
+        missing = explained.graph_break_count - len(breaks)
+        breaks += (GraphBreak("unknown", 0, "torch reported no place for this break"),) * missing
+    return Trace(explained.graph_count, explained.op_count, breaks)
+
+
+class CapturingBackend:
+    """A backend for torch.compile that runs graphs as they are and keeps the ops of each.
+
+    Attributes:
+        ops: operators and functions called in each graph it got, counted as ``trace`` counts them.
+    """
+
+    def __init__(self) -> None:
+        self.ops: list[int] = []
+
+    def __call__(self, graph: torch.fx.GraphModule, _inputs: Sequence[Any]) -> Callable[..., Any]:
+        self.ops.append(sum(node.op == "call_function" for node in graph.graph.nodes))
+        return graph.forward
+
+
+@dataclass
+class Compilation:
+    """What was compiled inside ``count_compilation``; filled when the block ends."""
+
+    graphs: int = 0
+    graph_breaks: tuple[str, ...] = ()
+    recompiles: int = 0
+    recompile_reasons: tuple[str, ...] = ()
+    kernels: int = 0
+    cudagraph_skips: int = 0
+    cache_hits: int = 0
+    seconds: float = field(default=0.0)
+
+
+@contextmanager
+def count_compilation() -> Iterator[Compilation]:
+    """Count graphs, recompiles and Inductor kernels compiled in the block.
+
+    A graph counts when a backend got it; a recompile is a frame compiled again because a guard
+    failed; kernels count on a cache hit too (Inductor replays its metrics with the artifact).
+    ``graph_breaks`` are torch's reasons, or where it went on after a branch, for which it counts
+    none (torch 2.11); ``trace`` gives the places.
+    ``cache_hits`` are graphs whose code came from a cache; ``seconds`` is the time spent in frames' compiles.
+    """
+    result = Compilation()
+    hits = _cache_hits()
+    graphs = counters["stats"]["unique_graphs"]
+    breaks = counters["graph_break"].copy()
+    skips = counters["inductor"]["cudagraph_skips"]
+    kernels = inductor_metrics.generated_kernel_count
+    clear_compilation_metrics()
+    yield result
+    result.graphs = counters["stats"]["unique_graphs"] - graphs
+    result.kernels = inductor_metrics.generated_kernel_count - kernels
+    result.cache_hits = _cache_hits() - hits
+    result.cudagraph_skips = counters["inductor"]["cudagraph_skips"] - skips
+    frames = {
+        str(metric.compile_id): metric for metric in get_compilation_metrics() if metric.co_name is not None
+    }
+    resumed = {str(m.co_name) for m in frames.values() if str(m.co_name).startswith("torch_dynamo_resume")}
+    reasons = (counters["graph_break"] - breaks).elements()
+    result.graph_breaks = tuple(" ".join(str(reason).split()) for reason in reasons) or tuple(sorted(resumed))
+    again = [m for compile_id, m in frames.items() if not compile_id.partition("_")[0].endswith("/0")]
+    result.recompiles = len(again)
+    result.recompile_reasons = tuple(
+        # torch 2.6 counts them and does not keep why.
+        str(getattr(m, "recompile_reason", None) or f"{m.co_name} (this torch keeps no reason)")
+        for m in again
+    )
+    result.seconds = sum(m.entire_frame_compile_time_s or 0.0 for m in frames.values())
+
+
+def _cache_hits() -> int:
+    return int(counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"])
+
+
+def first_compiled_call(step: Work) -> Compilation:
+    """Run a compiled step's first call.
+
+    Raises:
+        RuntimeError: nothing was compiled; the step would be measured eager under a wrong name.
+    """
+    with count_compilation() as compilation:
+        step()
+    if compilation.graphs == 0:
+        raise RuntimeError(f"{step!r} compiled nothing; is TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE set?")
+    return compilation
+
+
+@contextmanager
+def compile_phases() -> Iterator[list[float]]:
+    """Seconds spent in the block, filled when it ends: Dynamo; AOTAutograd; Inductor; waiting for compilers.
+
+    A backward graph that is compiled when its gradient is asked for adds to the last two.
+
+    Raises:
+        RuntimeError: torch accounts for nothing under these names.
+    """
+    found: list[float] = []
+    compilation_time_metrics.clear()
+    yield found
+    frame, backend, inductor, waiting = (
+        compilation_time_metrics.get(name, [])
+        for name in (
+            "_compile.compile_inner",
+            "OutputGraph.call_user_compiler",
+            "compile_fx_inner",
+            "async_compile.wait",
+        )
+    )
+    if not (frame and backend):  # a graph that comes from a cache has no Inductor in it
+        raise RuntimeError("torch keeps no account of its compiling under the names of release 2.11")
+    within_backend = sum(inductor[: len(backend)])
+    found += [
+        sum(frame) - sum(backend),
+        sum(backend) - within_backend,
+        sum(inductor) - sum(waiting),
+        sum(waiting),
+    ]
+
+
+@contextmanager
+def without_graph_caches() -> Iterator[None]:
+    """Compile every graph anew, though its kernels may lie in the cache as libraries."""
+    import torch._functorch.config as aot_config
+    import torch._inductor.config as inductor_config
+
+    with (
+        inductor_config.patch(fx_graph_cache=False, fx_graph_remote_cache=False),
+        aot_config.patch(enable_autograd_cache=False),
+    ):
+        yield
+
+
+def _cpu_attention_flops(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
+    return int(sdpa_flop_count(query, key, value))
+
+
+# torch's counter has no entry for fused attention on a CPU: 6.9 of 107 GFLOP in aloha_3cam inference.
+_FLOPS_TORCH_LEAVES_OUT = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flops}
+
+
+class _CountOps(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """What eager mode sends to the device, the backward pass included.
+
+    Attributes:
+        ops: operators.
+        flops: floating-point operations of those that are matrix products, convolutions or attention.
+        flops_by_op: the same for each of these operators.
+    """
+
+    ops: int
+    flops: int
+    flops_by_op: Mapping[str, int]
+
+
+def dispatched(work: Work) -> Dispatched:
+    """Count the operators of one call of ``work``, and their floating-point operations."""
+    with (
+        FlopCounterMode(display=False, custom_mapping=_FLOPS_TORCH_LEAVES_OUT) as flop_counter,
+        _CountOps() as ops,  # entered last, so called first: the other mode takes composite operators apart
+    ):
+        work()
+    by_op = {str(op): int(count) for op, count in flop_counter.get_flop_counts().get("Global", {}).items()}
+    return Dispatched(ops.count, int(flop_counter.get_total_flops()), by_op)
+
+
+def waits(work: Work) -> int:
+    """How often a call gives up its core by itself: it sleeps, reads a disk, waits for a thread or a lock.
+
+    With one thread of torch's, or each end of a parallel region might wait; the least of up to three
+    calls, as a page that has to be read from disk is nobody's fault. 0 for ACT's eager steps.
+    """
+    import resource
+
+    def switches() -> int:
+        return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+    threads, found = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(3):
+            before = switches()
+            work()
+            found.append(switches() - before)
+            if not found[-1]:
+                break
+    finally:
+        torch.set_num_threads(threads)
+    return min(found)
+
+
+def peak_memory(work: Work, device: str) -> int:
+    """Most bytes of tensors that ``work`` holds at one time beyond those it began with.
+
+    On a CPU from the allocator's own events in the profiler (every allocation, Inductor's
+    buffers included; not memory that a library takes for itself); on CUDA from the caching
+    allocator's statistics. Both are exact for a given program.
+    """
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return int(torch.cuda.max_memory_allocated() - before)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with warnings.catch_warnings():
+        # Said at the start of any profile that is not to go on after its first cycle.
+        warnings.filterwarnings("ignore", message="Warning: Profiler clears events")
+        with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+            work()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    if not events:
+        raise RuntimeError("torch's profiler reported no allocation; peak memory cannot be counted")
+    held = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+def kernel_launches(work: Work) -> int:
+    """Kernels launched on the CUDA device by ``work``; a replayed CUDA graph counts as one launch.
+
+    Raises:
+        RuntimeError: there is no CUDA device, or the profiler saw no launch at all.
+    """
+    if not torch.cuda.is_available():
+        raise RuntimeError("kernel launches are counted on CUDA devices only, and torch sees none")
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=activities) as profile:
+        work()
+        torch.cuda.synchronize()
+    launches = {
+        "cudaLaunchKernel",
+        "cudaLaunchKernelExC",
+        "cuLaunchKernel",
+        "cuLaunchKernelEx",
+        "cudaGraphLaunch",
+    }
+    count = sum(event.name() in launches for event in profile.profiler.kineto_results.events())
+    if count == 0:
+        raise RuntimeError("the profiler saw no kernel launch; is CUPTI available to it?")
+    return count

@@ -1,0 +1,80 @@
+"""Where one step's, or one compile's, time goes, in the process that does it; ``breakdown`` asks for it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from .steps import prepare
+from .workloads import Case
+
+STEPS = 5  # profiled in a launch
+# By the names of torch's operators and of CUDA's kernels; the first that fits.
+KINDS: dict[str, re.Pattern[str]] = {
+    "optimizer": re.compile(r"adam|multi_tensor|foreach", re.IGNORECASE),
+    "random numbers": re.compile(r"keep_mask|bernoulli|random|dropout", re.IGNORECASE),
+    "convolutions": re.compile(r"conv(?!ert)|fprop|dgrad|wgrad|winograd|implicit_gemm", re.IGNORECASE),
+    "products": re.compile(r"::\w*mm\b|linear|attention|flash|fmha|gemm|cutlass|nvjet|matmul", re.IGNORECASE),
+}
+MATRIX_WORK = ("products", "convolutions")
+PHASES = ("Dynamo", "AOTAutograd", "Inductor's Python", "waiting for compilers")
+REST = "all else"
+
+
+def kind_of(name: str) -> str | None:
+    """Which of KINDS an operator or a kernel is of; None for what Inductor generated, and the rest."""
+    if name.startswith("triton_"):
+        return None
+    return next((kind for kind, pattern in KINDS.items() if pattern.search(name)), None)
+
+
+def step_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
+    """Seconds of one step of the first case by kind, over STEPS of them, and FLOPs by kind.
+
+    REST is what is left of the clock's time: Inductor's own kernels, Python, an idle device. FLOPs are
+    those of our eager step, as in ``limits``; a graph that computes less than it seems to run faster.
+    """
+    import torch
+
+    from .counters import dispatched
+    from .timer import timed, warmed_up
+
+    eager = prepare(cases[0].as_variant("eager"))
+    eager()
+    flops = dict.fromkeys(MATRIX_WORK, 0)
+    for name, count in dispatched(eager).flops_by_op.items():
+        flops["convolutions" if kind_of(name) == "convolutions" else "products"] += count
+    del eager
+    step, on_cuda = warmed_up(cases[0]), cases[0].device == "cuda"
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if on_cuda:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        clock = [timed(step) for _ in range(STEPS)]
+    times = dict.fromkeys(KINDS, 0.0)
+    for event in profile.key_averages():
+        kind = kind_of(event.key)
+        if kind is not None:
+            own = event.self_device_time_total if on_cuda else event.self_cpu_time_total
+            times[kind] += own / 1e6 / STEPS
+    takes = median(clock)
+    return {"takes": takes, "times": {**times, REST: takes - sum(times.values())}, "flops": flops}
+
+
+def compile_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
+    """Seconds of the first case's first call by phase of torch.compile, the process's first compile apart."""
+    from .counters import compile_phases, first_compiled_call
+    from .timer import fixed_compile_seconds
+
+    fixed_compile_seconds()
+    step = prepare(cases[0])
+    with compile_phases() as phases:
+        start = time.perf_counter()
+        first_compiled_call(step)
+        step.wait()
+        takes = time.perf_counter() - start
+    times = dict(zip(PHASES, phases, strict=True))
+    return {"takes": takes, "times": {**times, REST: takes - sum(phases)}}

@@ -1,0 +1,70 @@
+"""What the machine can do at best, and what a step asks of it at least: the limit beside a speed-up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from .steps import prepare
+from .workloads import Case
+
+SIZE = 2048  # of the square matrices whose product's rate is the machine's
+COPY = 1 << 28  # bytes, far beyond any cache
+FEW = 256  # of small ones, to begin with
+SLOW = 3e9  # FLOP/s; with instructions for it every processor is faster
+ROUNDS = 12
+# Passes over all weights. Inference reads them once. A training step reads them forward and backward and
+# writes gradients; AdamW reads weight, gradient and two moments and writes three of them.
+PASSES = {"inference": 1, "rollout_ensemble": 1, "training": 10}
+
+
+def rates(cases: Sequence[Case]) -> dict[str, Any]:
+    """Best of ROUNDS: ``torch.mm``'s FLOP/s in either precision, and bytes that a copy moves a second."""
+    import torch
+
+    device = cases[0].device
+    found = {precision: matrix_rate(device, precision) for precision in ("fp32", "bf16")}
+    source = torch.zeros(COPY, dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    found["bytes"] = 2 * COPY / _best(partial(target.copy_, source), device)
+    return {"rates": found}
+
+
+def matrix_rate(device: str, precision: str = "fp32") -> float:
+    """Best of ROUNDS: FLOP/s that ``torch.mm`` reaches."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+    def reached(size: int) -> float:
+        a = torch.randn(size, size, device=device).to(dtype)
+        return 2 * size**3 / _best(partial(torch.mm, a, a), device)
+
+    at_first = reached(FEW)
+    # Without instructions for it (bf16 with AVX2) the large product takes a minute, and is no faster.
+    return at_first if at_first < SLOW else reached(SIZE)
+
+
+def _best(work: Callable[[], Any], device: str) -> float:
+    import torch
+
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def work(cases: Sequence[Case]) -> dict[str, Any]:
+    """FLOPs of the first case's eager step, and the bytes that it moves of weights at least."""
+    from .counters import dispatched
+
+    step = prepare(cases[0])
+    step()
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in step.policy.parameters())
+    return {"work": {"flops": dispatched(step).flops, "bytes": PASSES[cases[0].phase] * weights}}

@@ -1,0 +1,146 @@
+"""``prepare(case) -> Step``: one unit of what a user does with a policy and a batch, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from .workloads import TRAINING_BATCH, WORKLOADS, Case, Step, check_device, make_batch, make_config
+
+Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
+Precision = Callable[[], AbstractContextManager[Any]]
+
+
+def prepare(
+    case: Case, *, batch_size: int | None = None, backend: str = "inductor", seed: int = 0, **act: Any
+) -> Step:
+    """Build the policy, its batch and its step; compiling happens in the step's first call.
+
+    Args:
+        case: what to prepare.
+        batch_size: 1 in every phase but training, where it is TRAINING_BATCH, unless given.
+        backend: torch.compile's backend, for the compiled variants.
+        seed: of weights, batch, dropout and latent.
+        act: fields of ACTConfig that differ from the workload's.
+
+    Raises:
+        ValueError: the case's device is not there.
+    """
+    import torch
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    check_device(case.device)
+    workload = WORKLOADS[case.workload]
+    training = case.phase == "training"
+    torch.manual_seed(seed)
+    policy = ACTPolicy(make_config(workload, case.phase, **act)).to(case.device)
+    batch = make_batch(
+        workload, batch_size or (TRAINING_BATCH if training else 1), device=case.device, seed=seed
+    )
+    return step_of(case, policy, batch, backend=backend)
+
+
+def step_of(
+    case: Case,
+    policy: Any,
+    batch: dict[str, Any],
+    *,
+    backend: str = "inductor",
+    mode: str = "auto",
+    ticks: int | None = None,
+) -> Step:
+    """The step of a stock policy and a batch that are on the case's device; the policy becomes the step's.
+
+    Args:
+        backend: torch.compile's backend, for the compiled variants but ``auto``.
+        mode: ``compile_mode`` of the variant ``auto``.
+        ticks: calls of ``select_action`` in a step of a rollout; default: as many as empty its queue.
+    """
+    import torch
+
+    from lerobot_policy_act_compiled import patch_policy
+
+    if case.variant == "auto":
+        policy = _act_compiled(policy, mode)
+    elif case.variant in ("eager", "compiled"):
+        patch_policy(policy)
+    policy.train(case.phase == "training")
+
+    def compile_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+        if case.variant == "auto" or not case.compiles:  # the policy itself compiles what it is asked for
+            return function
+        return torch.compile(function, fullgraph=True, backend=backend)
+
+    def precision() -> AbstractContextManager[Any]:
+        if case.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(case.device, dtype=torch.bfloat16)
+
+    if case.phase.startswith("rollout"):
+        return _rollout_step(
+            case, policy, batch, compile_graph, precision, ticks or policy.config.n_action_steps
+        )
+    maker = _training_step if case.phase == "training" else _inference_step
+    return maker(case, policy, batch, compile_graph, precision)
+
+
+def _act_compiled(policy: Any, mode: str) -> Any:
+    """A stock policy's weights as the policy type ``act_compiled``."""
+    from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
+
+    config = ACTCompiledConfig.from_act(policy.config)
+    config.compile_model, config.compile_mode = True, mode
+    compiled = ACTCompiledPolicy(config).to(next(policy.parameters()).device)
+    compiled.load_state_dict(policy.state_dict())
+    return compiled
+
+
+def _inference_step(
+    case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision
+) -> Step:
+    predict = compile_graph(policy.predict_action_chunk)
+
+    def work() -> Any:
+        with precision():
+            return predict(batch)
+
+    return Step(case, policy, batch, policy.predict_action_chunk, work)
+
+
+def _training_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision) -> Step:
+    optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
+    forward = policy.forward
+    if case.variant == "stock-compiled":
+        # Stock's forward reads its losses back, which no single graph can hold; its model can be one.
+        policy.model = compile_graph(policy.model)
+        loss_of = forward
+    else:
+        loss_of = compile_graph(forward)
+
+    def work() -> float:
+        with precision():
+            loss, parts = loss_of(batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(parts["l1_loss"])
+
+    return Step(case, policy, batch, forward, work)
+
+
+def _rollout_step(
+    case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision, ticks: int
+) -> Step:
+    """With a queue: one chunk predicted and all its actions taken. With ensembling: one action."""
+    forward = policy.predict_action_chunk
+    if case.compiles:
+        policy.predict_action_chunk = compile_graph(forward)
+
+    def work() -> Any:
+        with precision():
+            for _ in range(ticks):
+                action = policy.select_action(batch)
+        return action
+
+    return Step(case, policy, batch, forward, work)

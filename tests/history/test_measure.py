@@ -1,0 +1,120 @@
+"""Which commits are measured, and what is said when none can be; git is real, asv is not run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.history import measure
+from benchmarks.history.measure import PERCENT, SUBJECT, asv_lines, commits_to_measure, share_of
+from benchmarks.repository import MeasurementError, git
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Four commits on main; the subject comes with the second."""
+    git("init", "-q", "-b", "main", root=tmp_path)
+    commits = []
+    for number in range(4):
+        if number == 1:
+            (tmp_path / SUBJECT).parent.mkdir(parents=True)
+            (tmp_path / SUBJECT).touch()
+        (tmp_path / "number").write_text(str(number))
+        git("add", "-A", root=tmp_path)
+        git("commit", "-q", "-m", str(number), root=tmp_path)
+        commits.append(git("rev-parse", "HEAD", root=tmp_path))
+    return tmp_path, commits
+
+
+def test_default_is_head_and_its_parent(repository: tuple[Path, list[str]]) -> None:
+    root, commits = repository
+    assert commits_to_measure(None, root) == commits[2:]
+
+
+def test_a_range_is_oldest_first_and_leaves_out_commits_without_the_subject(
+    repository: tuple[Path, list[str]],
+) -> None:
+    root, commits = repository
+    assert commits_to_measure(f"{commits[0]}..HEAD", root) == commits[1:]
+    git("checkout", "-q", "-b", "before", commits[0], root=root)
+    with pytest.raises(MeasurementError, match="none of the 1 commits asked for has src/"):
+        commits_to_measure(None, root)
+
+
+def test_a_number_is_that_many_of_the_newest(repository: tuple[Path, list[str]]) -> None:
+    root, commits = repository
+    assert commits_to_measure("3", root) == commits[1:]
+    assert commits_to_measure("100", root) == commits[1:], "there are no more"
+
+
+def test_shares_are_disjoint_and_make_the_whole() -> None:
+    commits = list("abcdefg")
+    shares = [share_of(commits, share, 3) for share in (1, 2, 3)]
+    assert shares == [list("adg"), list("be"), list("cf")]
+    assert share_of(commits[:2], 3, 3) == []
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/0", "-1/3"])
+def test_a_share_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        measure.main([f"--shard={text}"])
+    assert ended.value.code == 2
+    assert "write 2/5 for the second of five" in capsys.readouterr().err
+
+
+def test_one_name_is_one_commit(repository: tuple[Path, list[str]]) -> None:
+    root, commits = repository
+    assert commits_to_measure("HEAD~1", root) == [commits[2]]
+
+
+@pytest.mark.parametrize(
+    ("commit_range", "message"),
+    [("nowhere", "bad revision.*git log"), ("HEAD..HEAD", r"no commit in HEAD\.\.HEAD")],
+)
+def test_bad_ranges_are_one_line_and_exit_code_2(
+    repository: tuple[Path, list[str]],
+    commit_range: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, _ = repository
+    with pytest.raises(MeasurementError, match=message):
+        commits_to_measure(commit_range, root)
+
+    assert measure.main([commit_range], root=root) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_percent_is_read_from_asv_lines() -> None:
+    found = PERCENT.match("[12.50%] ··· inference.Inference.time_predict_action_chunk   ok")
+    assert found
+    assert found[1] == "12.50"
+
+
+def test_a_failing_asv_is_an_error_with_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "asv.py"
+    fake.write_text("print('[50.00%] ··· time_x   failed'); raise SystemExit(2)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(MeasurementError, match=r"asv run ended with exit code 2: .*time_x   failed"):
+        list(asv_lines(["run"], tmp_path))
+
+
+def test_the_suite_is_well_formed_for_asv(tmp_path: Path) -> None:
+    """``asv check`` imports every benchmark and compares its arguments with its parameters."""
+    pytest.importorskip("asv")
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "asv", "check", "-E", f"existing:{sys.executable}"],
+        cwd=root,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

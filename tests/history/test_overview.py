@@ -1,0 +1,93 @@
+"""The overview page from asv's files; `nox -s site` looks at it in a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.history import overview
+from benchmarks.history.overview import LIMIT, RATIO, TIMES, read_machines, write
+
+PARAMS = [["'aloha'", "'pusht'"], ["'cpu'", "'cuda'"]]
+NAN = math.nan
+COMMITS = ("1" * 40, "2" * 40)
+
+
+def file(commit: str, day: int, ratios: list[Any], limits: list[Any] | None = None) -> dict[str, Any]:
+    counts = "inference.InferenceCounts"
+    timed = [["'aloha'"], ["'fp32'", "'bf16'"], ["'cpu'"], ["'eager'", "'compiled'"]]
+    return {
+        "commit_hash": commit,
+        "date": 86_400_000 * day,
+        "env_vars": {},
+        "results": {
+            f"{counts}.{RATIO}": [ratios, PARAMS],
+            f"{counts}.{LIMIT}": [limits, PARAMS],
+            TIMES["inference"]: [[0.25, 0.2, 0.1, 0.05], timed],
+            f"{counts}.track_graphs": [[1, NAN, 1, NAN], PARAMS],
+        },
+    }
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    place = tmp_path / "results" / "vm"
+    place.mkdir(parents=True)
+    (tmp_path / "html").mkdir()
+    (place / "machine.json").write_text(json.dumps({"machine": "vm", "cpu": "any", "num_cpu": "2"}))
+    newer = file(COMMITS[1], 2, [0.8, NAN, 0.5, NAN], [0.75, NAN, None, NAN])
+    older = file(COMMITS[0], 1, [0.9, NAN, None, NAN])
+    for found in (newer, older):
+        (place / f"{found['commit_hash'][:8]}-env.json").write_text(json.dumps(found))
+    versions = tmp_path / "versions" / "vm"
+    versions.mkdir(parents=True)
+    (versions / f"{COMMITS[1][:8]}.json").write_text('{"torch": "2.11.0", "lerobot": "0.6.1", "numpy": "2"}')
+    return tmp_path
+
+
+def test_speed_ups_are_read_by_case_oldest_first(home: Path) -> None:
+    (machine,) = read_machines(home)
+    assert (machine.name, machine.about) == ("vm", "2 cores, lerobot 0.6.1, torch 2.11.0")
+    aloha, pusht = machine.series
+    assert [each.name for each in machine.series] == ["aloha inference", "pusht inference"]
+    assert [point.commit for point in aloha.points] == [commit[:8] for commit in COMMITS]
+    assert [point.speed_up for point in aloha.points] == pytest.approx([1 / 0.9, 1.25])
+    assert aloha.latest.limit == pytest.approx(1 / 0.75)
+    assert (aloha.latest.eager, aloha.latest.compiled) == (0.25, 0.2), "of fp32, not bf16"
+    assert [point.speed_up for point in pusht.points] == [2.0], "a benchmark that failed is no point"
+    assert pusht.latest.limit is None
+    assert pusht.latest.eager is None
+
+
+def test_one_torch_release_is_no_history_and_half_a_file_is_none(home: Path) -> None:
+    place = home / "results" / "vm"
+    other = {**file("3" * 40, 3, [0.1, NAN, 0.1, NAN]), "env_vars": {"TORCH": "2.7.0"}}
+    (place / "33333333-env.json").write_text(json.dumps(other))
+    (place / "44444444-env.json").write_text((place / "11111111-env.json").read_text()[:90])
+    (machine,) = read_machines(home)
+    assert len(machine.series[0].points) == 2
+
+
+def test_the_page_says_what_there_is(home: Path) -> None:
+    text = write(home, home / "html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr><td>(.*?)</tr>", text, flags=re.DOTALL)
+    cells = [re.sub(r"<[^>]+>|\s+", " ", row).split() for row in rows]
+    assert cells[0] == ["aloha", "inference", "1.25x", "1.33x", "250.0", "200.0", "22222222"]
+    assert cells[1] == ["pusht", "inference", "2.00x", *"\u2013\u2013\u2013", "22222222"]
+    assert text.count("<svg") == 2
+    assert overview.FOREGROUND not in text, "drawn in the page's own colour"
+    assert text == write(home, home / "html").read_text(encoding="utf-8"), "the same results, the same page"
+
+
+def test_names_are_escaped(home: Path) -> None:
+    (home / "results" / "vm").rename(home / "results" / "<b>vm")
+    assert "<h2>&lt;b&gt;vm</h2>" in write(home, home / "html").read_text(encoding="utf-8")
+
+
+def test_no_results_are_said(tmp_path: Path) -> None:
+    assert "Nothing is measured yet" in write(tmp_path, tmp_path).read_text(encoding="utf-8")

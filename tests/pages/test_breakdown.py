@@ -1,0 +1,145 @@
+"""Where time goes: what is a product and what a convolution, and what the tables say of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.pages import breakdown, limits
+from benchmarks.suite import answers, profiling
+from benchmarks.suite.counters import compile_phases, without_graph_caches
+from benchmarks.suite.workloads import Case
+
+from .test_limits import ENVIRONMENT, RATES
+
+STEP = {
+    "takes": 0.1,
+    "times": {
+        "optimizer": 0.0,
+        "random numbers": 0.0,
+        "convolutions": 0.05,
+        "products": 0.03,
+        "all else": 0.02,
+    },
+    "flops": {"convolutions": 10e9, "products": 3e9},
+}
+COMPILE = {"takes": 10.0, "times": {**dict.fromkeys(profiling.PHASES, 2.0), profiling.REST: 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("mkldnn::_convolution_pointwise_", "convolutions"),
+        ("aten::convolution_backward", "convolutions"),
+        ("sm90_xmma_fprop_implicit_gemm_f32", "convolutions"),
+        ("mkl::_mkl_linear", "products"),
+        ("aten::baddbmm", "products"),
+        ("aten::addmm", "products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "products"),
+        ("nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTT", "products"),
+        ("aten::_fused_adamw_", "optimizer"),
+        ("act_compiled::keep_mask_of_short_numbers", "random numbers"),
+        ("triton_red_fused_addmm_convolution_3", None),
+        ("## Call CompiledFxGraph None ##", None),
+        ("aten::convert_element_type", None),
+        ("aten::add_", None),
+    ],
+)
+def test_operators_are_told_apart_by_name(name: str, kind: str | None) -> None:
+    assert profiling.kind_of(name) == kind
+
+
+def test_matrix_work_stands_beside_the_machine_s_rate() -> None:
+    line = breakdown.step_line(limits.SpeedUp("aloha", "inference", "fp32", 1.38), STEP, RATES)
+    assert line == (
+        "| aloha inference, fp32 | 100.0 ms |  |  | 50.0 ms: 10.0 GFLOP at 1.00 of torch.mm's rate "
+        "| 30.0 ms: 3.0 GFLOP at 0.50 of torch.mm's rate | 20.0 ms |"
+    )
+
+
+@pytest.fixture
+def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A page with places for both devices' tables; launches measure nothing."""
+    caches: list[str] = []
+
+    def answers(request: dict[str, Any], *, inductor_cache: Path) -> dict[str, Any]:
+        if request["do"] == "compile_breakdown":
+            caches.append(inductor_cache.name)
+            assert (inductor_cache.name in caches[:-1]) == (len(caches) == 2), "the second is the warm start"
+        found: dict[str, Any] = {
+            "rates": {"rates": RATES},
+            "step_breakdown": STEP,
+            "compile_breakdown": COMPILE,
+        }
+        return {"environment": ENVIRONMENT, **found[request["do"]]}
+
+    monkeypatch.setattr(breakdown, "launch", answers)
+    monkeypatch.setattr(breakdown, "subject_as_of", lambda _: "the subject as of abc")
+    for module in (breakdown, limits):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    marks = [
+        mark.format(machine=machine)
+        for machine in ("cpu AVX512", "cuda")
+        for mark in (breakdown.BEGIN, breakdown.END)
+    ]
+    (tmp_path / limits.PAGE).write_text("\n".join(marks))
+    return tmp_path / limits.PAGE
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_row_of_the_limits_is_taken_apart(page: Path, device: str) -> None:
+    assert breakdown.main(["--device", device]) == 0
+    begin, end = (
+        mark.format(machine={"cpu": "cpu AVX512"}.get(device, device))
+        for mark in (breakdown.BEGIN, breakdown.END)
+    )
+    table = page.read_text().partition(begin)[2].partition(end)[0]
+    for row in (*limits.SPEED_UPS[device], *limits.FIRST_CALLS):
+        assert (f"| {row} |" in table) != ("artifact" in str(row))
+    assert "the subject as of abc" in table
+    widths = [line.count("|") for line in table.splitlines() if line.startswith("|")]
+    assert set(widths[: len(limits.SPEED_UPS[device]) + 2]) == {8}
+    assert set(widths[len(limits.SPEED_UPS[device]) + 2 :]) == {8}
+
+
+def test_what_could_not_be_measured_is_exit_code_2_and_writes_nothing(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("launch ended with exit code 1")
+
+    monkeypatch.setattr(breakdown, "launch", fails)
+    before = page.read_text()
+    assert breakdown.main([]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "breakdown: launch ended with exit code 1"
+    assert page.read_text() == before
+
+
+def test_a_step_is_taken_apart_without_remainder() -> None:
+    found = answers.ANSWERS["step_breakdown"]([Case("tiny", "training", "eager")])
+    assert sum(found["times"].values()) == pytest.approx(found["takes"])
+    assert found["takes"] > found["times"]["convolutions"] > 0
+    assert found["times"]["products"] > 0
+    assert found["times"]["optimizer"] > 0
+    assert found["flops"]["convolutions"] > found["flops"]["products"] > 0
+
+
+def test_a_compile_is_taken_apart() -> None:
+    torch.compiler.reset()
+    start = time.perf_counter()
+    with without_graph_caches(), compile_phases() as phases:
+        torch.compile(lambda x: (x * 3).relu().softmax(-1))(torch.ones(64, 7))
+    takes = time.perf_counter() - start
+    dynamo, aot, inductor, waiting = phases
+    assert min(dynamo, aot, inductor) > 0
+    assert waiting >= 0
+    assert takes > sum(phases) > 0.5 * takes
+
+
+def test_a_compile_that_torch_says_nothing_of_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="torch keeps no account"), compile_phases():
+        torch.ones(1)

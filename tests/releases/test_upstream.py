@@ -1,0 +1,165 @@
+"""What is asked of a new LeRobot, on small test suites of its kind, and the issue that is made of it."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.pages import ratios
+from benchmarks.releases import upstream, upstream_issue
+from benchmarks.repository import MeasurementError, git
+
+from ..github_issues import GitHubIssues
+
+TESTS = """
+import pytest
+from lerobot.policies.act.modeling_act import ACTPolicy
+
+def patched():
+    return ACTPolicy.forward.__module__.startswith("lerobot_policy_act_compiled")
+
+def test_that_passes():
+    pass
+
+def test_that_the_patch_breaks():
+    assert not patched()
+
+def test_that_never_passed():
+    assert False
+
+def test_that_needs_the_hub():
+    pytest.skip("offline")
+"""
+
+
+@pytest.fixture
+def lerobot(tmp_path: Path) -> Path:
+    """A repository with tests of ACT, and one file that is about something else."""
+    folder = tmp_path / "lerobot" / "tests" / "policies"
+    folder.mkdir(parents=True)
+    (folder / "test_policies.py").write_text(TESTS)
+    (folder / "test_others.py").write_text("def test_of_diffusion():\n    raise SystemExit('not asked')\n")
+    git("init", "-q", root=tmp_path / "lerobot")
+    git("add", "-A", root=tmp_path / "lerobot")
+    return tmp_path / "lerobot"
+
+
+def test_what_passes_without_the_patch_must_pass_with_it(lerobot: Path) -> None:
+    finding = upstream.lerobots_tests(lerobot)
+    assert finding.asked == 2
+    assert finding.wrong == ("tests.policies.test_policies::test_that_the_patch_breaks",)
+
+
+def test_nothing_that_passes_is_nothing_to_compare_with(
+    lerobot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "run_tests", lambda *_args, **_options: {"test_act": "failed"})
+    with pytest.raises(MeasurementError, match="none of LeRobot's tests of ACT passes without the patch"):
+        upstream.lerobots_tests(lerobot)
+
+
+def test_the_tests_are_those_of_the_release_that_is_installed(
+    lerobot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git("commit", "-q", "-m", "release", root=lerobot)
+    git("tag", f"v{version('lerobot')}", root=lerobot)
+    (lerobot / "later").touch()
+    git("add", "-A", root=lerobot)
+    git("commit", "-q", "-m", "later", root=lerobot)
+    monkeypatch.setattr(upstream, "REPOSITORY", lerobot.as_uri())
+    (tmp_path / "place").mkdir()
+    clone = upstream.checkout(tmp_path / "place")
+    assert (clone / "tests").is_dir()
+    assert not (clone / "later").exists()
+
+
+def test_tests_that_cannot_be_collected_are_no_answer(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("import no_such_module\n")
+    with pytest.raises(MeasurementError, match="pytest ended with exit code 2"):
+        upstream.run_tests(["test_it.py"], tmp_path)
+
+
+def test_a_gain_that_shrank_is_named_with_its_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = [ratios.Row("compiled", "1.10x", "≥ 1.25x", False), ratios.Row("eager", "1.04x", "≥ 0.98x", True)]
+    rows.append(ratios.Row("no target", "1.00x", "", None))
+    monkeypatch.setattr(ratios, "measure", lambda *_: (rows, [], "about"))
+    assert upstream.gains(1, tmp_path) == upstream.Finding(
+        "ratios to stock LeRobot", 2, ("compiled: 1.10x (target ≥ 1.25x)",)
+    )
+    assert "| compiled | 1.10x | ≥ 1.25x | **not met** |" in (tmp_path / upstream.TABLE).read_text()
+
+
+@pytest.mark.parametrize(("wrong", "code"), [((), 0), (("x",), 1), (None, 2)])
+def test_the_exit_code_says_how_it_went(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: tuple[str, ...] | None, code: int
+) -> None:
+    def ask(*_: Any) -> upstream.Finding:
+        if wrong is None:
+            raise MeasurementError("no such tag")
+        return upstream.Finding("tests", 3, wrong)
+
+    for name in ("our_tests", "lerobots_tests", "gains"):
+        monkeypatch.setattr(upstream, name, ask)
+    report = tmp_path / "release"
+    assert upstream.main(["--report", str(report), "--source", str(tmp_path)]) == code
+    found = upstream_issue.read(report / upstream_issue.NAME)
+    assert upstream_issue.is_well(found) == (code == 0)
+    assert len(found["findings"]) == (0 if wrong is None else 3)
+    assert ("error" in found) == (code == 2)
+
+
+@pytest.fixture(autouse=True)
+def _on_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
+
+
+def write(directory: Path, name: str, **fields: Any) -> None:
+    (directory / name).mkdir(parents=True)
+    report = {"lerobot": "0.7.0", "torch": "2.12.0", "findings": [], **fields}
+    (directory / name / upstream_issue.NAME).write_text(json.dumps(report))
+
+
+BROKEN = [{"what": "tests of this repository", "asked": 800, "wrong": ["tests::test_<b> @you"]}]
+
+
+def test_what_broke_is_told_and_a_strangers_text_is_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gh = GitHubIssues(monkeypatch, [])
+    write(tmp_path, "upstream-release")
+    write(tmp_path, "upstream-main", findings=BROKEN)
+    assert upstream_issue.main([str(tmp_path)]) == 0
+    ((method, where, body),) = gh.sent
+    assert (method, where) == ("POST", "repos/o/r/issues")
+    assert body["title"] == "LeRobot 0.7.0 with torch 2.12.0: 1 of 800 tests of this repository"
+    assert "799 of 800 well" in body["body"]
+    assert "<b>" not in body["body"]
+    assert "@you" not in body["body"]
+
+
+def test_a_report_that_is_missing_or_broken_is_not_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+    write(tmp_path, "upstream-main", findings=[{"what": "x"}])
+    assert upstream_issue.main([str(tmp_path), "--expect", "upstream-release", "upstream-main"]) == 0
+    ((method, where, body),) = gh.sent
+    assert (method, where) == ("PATCH", "repos/o/r/issues/3")
+    assert "upstream-release left no report" in body["body"]
+    assert "upstream-main left no report that can be read" in body["body"]
+
+
+def test_all_well_closes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+    write(tmp_path, "upstream-release", findings=[{**BROKEN[0], "wrong": []}])
+    assert upstream_issue.main([str(tmp_path)]) == 0
+    assert gh.sent[-1][2] == {"state": "closed"}
+
+
+def test_no_report_at_all_is_no_good_news(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert upstream_issue.main([str(tmp_path)]) == 2
+    assert "there is no report" in capsys.readouterr().err
