@@ -69,7 +69,8 @@ def _pytest(session: nox.Session, *args: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Every test that this machine can run (15 minutes on two cores; GPU tests where there is one)."""
-    _pytest(session)
+    # A file stays in one process: what its tests compile they share.
+    _pytest(session, "--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 @nox.session(default=False)

@@ -31,7 +31,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# Files of a minute and more begin first: with several workers (nox -s tests) the last to end is waited for.
+LONG = (
+    "test_act_torch_compile",
+    "test_worker",
+    "test_compile_modes",
+    "test_weights",
+    "test_consistency",
+    "test_artifact",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
     if torch.cuda.is_available():
         return
     for item in items:
