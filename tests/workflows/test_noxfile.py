@@ -18,14 +18,15 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def noxfile(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(ROOT)  # the noxfile reads pyproject.toml where nox runs it
+@pytest.fixture(scope="module")  # nox refuses to register a session twice in one process
+def noxfile() -> Any:
     spec = importlib.util.spec_from_file_location("noxfile_under_test", ROOT / "noxfile.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the noxfile reads pyproject.toml where nox runs it
+        spec.loader.exec_module(module)
     return module
 
 
