@@ -1,7 +1,18 @@
 # /// script
 # dependencies = ["nox>=2025.2.9"]
 # ///
-"""Everything that is run in this project: ``nox -l`` is the manual, ``nox -s NAME -- ...`` passes on."""
+"""Every task of this project is a nox session: ``nox -s NAME`` runs one, ``-- ...`` passes options on.
+
+Start with the first five (tag ``start``): ``tests`` and ``lint`` check a change, ``compare`` shows how much
+faster ACT is on this machine, ``history`` measures commits and draws graphs, and ``gate`` says whether a
+change made ACT slower.
+
+The others follow in groups, each with a tag: ``test`` (more tests), ``measure`` (more measurements),
+``figures`` (the tables and the picture in the documents) and ``jobs`` (what GitHub's workflows run beside
+these). ``nox -l -t figures`` marks the sessions of one group.
+
+Times are for two CPU cores, without the time to install packages.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +26,20 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.error_on_missing_interpreters = True  # or a session that did not run is green
+nox.options.error_on_missing_interpreters = True  # otherwise a session that did not run would be green
 nox.options.sessions = ["tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 LEROBOT = "https://github.com/huggingface/lerobot"
-# uv leaves byte-code to the first import; here every launch is a first import: 13 s instead of 5.
+# Without this uv leaves compiling byte-code to the first import, which then takes 13 s instead of 5.
 COMPILE_BYTECODE = {"UV_COMPILE_BYTECODE": "1"}
 
-# The newest LeRobot needs Python 3.12; where nox has an older one, these sessions look for it.
+# The newest LeRobot needs Python 3.12. Where nox itself runs on an older one, these sessions look for 3.12.
 NEWEST_LEROBOT = None if sys.version_info >= (3, 12) else "3.12"
 
 CONSTRAINTS = pathlib.Path("tests", "constraints")
-# Python, LeRobot and torch: each release with the oldest and the newest torch it allows (0.4.4 by its
-# torchvision), and the newest LeRobot with a torch that it does not allow yet.
+# Python, LeRobot and torch: each LeRobot with the oldest and the newest torch that it allows (0.4.4 limits
+# torch through torchvision), and the newest LeRobot with a torch that it does not allow yet.
 BEYOND = "2.15.0"
 COMPAT = [
     ("3.10", "0.4.4", "2.6.0"),
@@ -49,7 +60,7 @@ def _environment(python: str, lerobot: str, torch: str) -> str:
 
 
 def _overrides(session: nox.Session, torch: str) -> list[str]:
-    """What lets a torch in that LeRobot does not allow."""
+    """Options of uv that allow a torch which LeRobot does not allow yet."""
     if torch != BEYOND:
         return []
     file = pathlib.Path(session.create_tmp()).resolve() / "overrides.txt"
@@ -66,29 +77,103 @@ def _pytest(session: nox.Session, *args: str) -> None:
     session.run("python", "-m", "pytest", *args, *session.posargs)
 
 
-@nox.session
+# Start here. Each group has its tag, and nox lists sessions in the order of this file.
+# The gate is the last of its group: it replaces the nox process, so no session can follow it.
+
+
+@nox.session(tags=["start"])
 def tests(session: nox.Session) -> None:
-    """Every test that this machine can run (15 minutes on two cores; GPU tests where there is one)."""
-    # A file stays in one process: what its tests compile they share.
+    """Run every test that this machine can run; GPU tests only with a GPU (15 minutes on two cores)."""
+    # One file, one process: tests of a file share what they compile.
     _pytest(session, "--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 
 
-@nox.session(default=False)
+@nox.session(default=False, tags=["start"])
+def lint(session: nox.Session) -> None:
+    """Check format, style and types of all Python files (a minute)."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"), env=COMPILE_BYTECODE)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(default=False, tags=["start"])
+def compare(session: nox.Session) -> None:
+    """Compare stock, patched and compiled ACT in one table; -- --help lists the options."""
+    _install(session, "gate")
+    session.run("python", "examples/benchmark_act_compile.py", *session.posargs)
+
+
+@nox.session(default=False, tags=["start"])
+def history(session: nox.Session) -> None:
+    """Measure HEAD and its parent with asv and draw graphs; -- A..B: other commits; --quick: 25 minutes."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
+    session.run("python", "-m", "benchmarks.history.measure", *session.posargs)
+
+
+@nox.session(default=False, tags=["start"])
+def gate(session: nox.Session) -> None:
+    """Did a change make ACT slower? Exit code 0: no, 1: yes, 2: not measured, 3: undecided (10 minutes)."""
+    _install(session, "gate")
+    sys.stdout.flush()
+    # Not session.run, which turns every exit code into 1: this process becomes the gate.
+    command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
+    environment = {**os.environ, **session.env}  # None: take the variable out
+    os.execve(command[0], command, {k: v for k, v in environment.items() if v is not None})  # noqa: S606
+
+
+# test: more tests.
+
+
+@nox.session(default=False, tags=["test"])
 def consistency(session: nox.Session) -> None:
-    """Same actions, losses, gradients and updates as stock LeRobot, eager and compiled."""
+    """Test that actions, losses, gradients and updates equal stock LeRobot's, eager and compiled."""
     _pytest(session, "-m", "consistency")
 
 
-@nox.session(default=False)
+@nox.session(default=False, tags=["test"])
 def graph_breaks(session: nox.Session) -> None:
-    """Zero graph breaks and no needless recompile, with the place and reason of any."""
+    """Test that nothing breaks a graph or recompiles without need; a failure names the place."""
     _pytest(session, "-m", "graph_breaks")
 
 
-@nox.session(default=False, venv_backend="uv")
+@nox.session(default=False, python=NEWEST_LEROBOT, tags=["test"])
+def lerobot_e2e(session: nox.Session) -> None:
+    """Test LeRobot's own commands in gym-aloha, on a simulated robot and as a server (30 minutes).
+
+    tests/end_to_end/test_rollout.py and tests/end_to_end/test_server.py render nothing and take half as long.
+    """
+    groups = nox.project.dependency_groups(PYPROJECT, "test")
+    lerobot = "lerobot[aloha,async,training,evaluation]>=0.6.1"
+    session.install("-e", ".", lerobot, *groups, env=COMPILE_BYTECODE)
+    asked = any("tests/end_to_end" in argument for argument in session.posargs)
+    files = () if asked else ("tests/end_to_end",)
+    session.run("python", "-m", "pytest", "-m", "end_to_end", *files, *session.posargs)
+
+
+@nox.session(default=False, tags=["test"])
+def site(session: nox.Session) -> None:
+    """Test the published pages in a browser; needs Chromium or Chrome, and npm."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "publish"), "pytest>=8", "pytest-timeout>=2.3")
+    # Leave out tests/conftest.py, which needs torch and LeRobot.
+    fixtures = ("--noconftest", "-p", "tests.site.conftest")
+    session.run("python", "-m", "pytest", *fixtures, "tests/site", "-m", "browser", *session.posargs)
+
+
+@nox.session(default=False, tags=["test"])
+def workflows(session: nox.Session) -> None:
+    """Check .github/workflows: actionlint, zizmor at its strictest, GitHub's schema."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "workflows"))
+    files = sorted(str(path) for path in pathlib.Path(".github/workflows").glob("*.yml"))
+    session.run("actionlint", *files)
+    session.run("zizmor", "--offline", "--persona=auditor", *files)
+    session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
+
+
+@nox.session(default=False, venv_backend="uv", tags=["test"])
 @nox.parametrize("python, lerobot, torch", COMPAT, ids=[_environment(*each) for each in COMPAT])
 def compat(session: nox.Session, lerobot: str, torch: str) -> None:
-    """Policy and counters with each LeRobot and torch; its row of docs/compatibility.md."""
+    """Test one pair of LeRobot and torch and write its row of docs/compatibility.md (6 to 14 minutes)."""
     name = _environment(str(session.python), lerobot, torch)
     pins = CONSTRAINTS / f"{name}.txt"
     if not pins.exists():
@@ -99,14 +184,14 @@ def compat(session: nox.Session, lerobot: str, torch: str) -> None:
     session.run("python", "-m", "benchmarks.releases.compat", name, *session.posargs)
 
 
-@nox.session(default=False)
+@nox.session(default=False, tags=["test"])
 def pins(session: nox.Session) -> None:
-    """Take the newest of everything into tests/constraints, one file for each environment of compat."""
+    """Update tests/constraints, the pinned packages of every compat environment."""
     session.install("uv>=0.8")
     for python, lerobot, torch in COMPAT:
         wanted = pathlib.Path(session.create_tmp(), "wanted.txt")
         wanted.write_text(f"lerobot=={lerobot}\ntorch=={torch}\n", encoding="utf-8")
-        # No hosts: whoever installs takes their own registry.
+        # No hosts in these files: each user installs from the package index of their choice.
         quiet = ("--quiet", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
         session.run(
             *("uv", "pip", "compile", "pyproject.toml", "--group", "test", "--upgrade", *quiet),
@@ -116,123 +201,89 @@ def pins(session: nox.Session) -> None:
         )
 
 
-@nox.session(default=False, python=NEWEST_LEROBOT)
-def lerobot_e2e(session: nox.Session) -> None:
-    """LeRobot's commands, stock against ours: in gym-aloha, on a robot, as a server (half an hour; -- FILE).
-
-    tests/end_to_end/test_rollout.py and test_server.py need no rendering, and half of that.
-    """
-    groups = nox.project.dependency_groups(PYPROJECT, "test")
-    lerobot = "lerobot[aloha,async,training,evaluation]>=0.6.1"
-    session.install("-e", ".", lerobot, *groups, env=COMPILE_BYTECODE)
-    asked = any("tests/end_to_end" in argument for argument in session.posargs)
-    files = () if asked else ("tests/end_to_end",)
-    session.run("python", "-m", "pytest", "-m", "end_to_end", *files, *session.posargs)
+# measure: more measurements.
 
 
-@nox.session(default=False)
-def site(session: nox.Session) -> None:
-    """The published history in a real browser; needs Chromium or Chrome, and npm for asv's scripts."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "publish"), "pytest>=8", "pytest-timeout>=2.3")
-    # Without tests/conftest.py, which needs torch and LeRobot.
-    fixtures = ("--noconftest", "-p", "tests.site.conftest")
-    session.run("python", "-m", "pytest", *fixtures, "tests/site", "-m", "browser", *session.posargs)
-
-
-@nox.session(default=False)
-def lint(session: nox.Session) -> None:
-    """Format, lint and types of src, benchmarks, tests and this file."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"), env=COMPILE_BYTECODE)
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
-
-
-@nox.session(default=False)
+@nox.session(default=False, tags=["measure"])
 def bench(session: nox.Session) -> None:
-    """Stock, eager and compiled steps side by side; -- --workload pusht --phase training --device cuda."""
+    """Time stock, eager and compiled steps; -- --workload pusht --phase training --device cuda."""
     _install(session, "bench")
     session.run("python", "-m", "pytest", "tests/performance", "-m", "performance", *session.posargs)
 
 
-@nox.session(default=False)
-def compare(session: nox.Session) -> None:
-    """Stock, patched and compiled in one table, by examples/benchmark_act_compile.py; -- --help."""
-    _install(session, "gate")
-    session.run("python", "examples/benchmark_act_compile.py", *session.posargs)
-
-
-@nox.session(default=False)
-def ratios(session: nox.Session) -> None:
-    """Ratios to stock LeRobot, each taken in one run, written into README.md (about 45 minutes)."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.ratios", *session.posargs)
-
-
-@nox.session(default=False)
-def limits(session: nox.Session) -> None:
-    """How fast compile_mode="auto" is and how fast the machine lets it be, into TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.limits", *session.posargs)
-
-
-@nox.session(default=False)
-def breakdown(session: nox.Session) -> None:
-    """Where the fastest mode's time goes, step by step and in compiling, into TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.breakdown", *session.posargs)
-
-
-@nox.session(default=False)
-def picture(session: nox.Session) -> None:
-    """Draw README.md's picture from the figures that stand there and in TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.picture", *session.posargs)
-
-
-@nox.session(default=False)
-def effects(session: nox.Session) -> None:
-    """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (45 minutes; --only WORDS)."""
-    _install(session, "gate")
-    session.run("python", "-m", "benchmarks.pages.effects", *session.posargs)
-
-
-@nox.session(default=False)
+@nox.session(default=False, tags=["measure"])
 def asv(session: nox.Session) -> None:
-    """Run asv with the arguments given, for example -- run HEAD^!"""
+    """Run asv with the arguments given; -- preview shows the graphs, -- run HEAD^! measures a commit."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
     session.run("asv", "machine", "--yes", silent=True)
     session.run("asv", *session.posargs)
 
 
-@nox.session(default=False)
-def history(session: nox.Session) -> None:
-    """Measure commits with asv and publish the graphs; -- A..B, or this commit and its parent."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
-    session.run("python", "-m", "benchmarks.history.measure", *session.posargs)
+@nox.session(default=False, tags=["measure"])
+def campaign(session: nox.Session) -> None:
+    """Measure the gate's own error rates; -- record, pairing, mutants, runs or write (hours; resumable)."""
+    _install(session, "gate")
+    session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)
 
 
-@nox.session(default=False)
+# figures: the tables and the picture in the documents.
+
+
+@nox.session(default=False, tags=["figures"])
+def ratios(session: nox.Session) -> None:
+    """Measure the ratios to stock LeRobot for README.md (45 minutes)."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.pages.ratios", *session.posargs)
+
+
+@nox.session(default=False, tags=["figures"])
+def limits(session: nox.Session) -> None:
+    """Measure compile_mode="auto" beside the machine's limit for TORCH_COMPILE_ACT.md."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.pages.limits", *session.posargs)
+
+
+@nox.session(default=False, tags=["figures"])
+def breakdown(session: nox.Session) -> None:
+    """Profile where a step's and a compile's time goes for TORCH_COMPILE_ACT.md."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.pages.breakdown", *session.posargs)
+
+
+@nox.session(default=False, tags=["figures"])
+def effects(session: nox.Session) -> None:
+    """Measure each optimisation by itself for TORCH_COMPILE_ACT.md; -- --only WORDS (45 minutes)."""
+    _install(session, "gate")
+    session.run("python", "-m", "benchmarks.pages.effects", *session.posargs)
+
+
+@nox.session(default=False, tags=["figures"])
+def picture(session: nox.Session) -> None:
+    """Draw README.md's picture from the figures in README.md and TORCH_COMPILE_ACT.md."""
+    _install(session, "history")
+    session.run("python", "-m", "benchmarks.pages.picture", *session.posargs)
+
+
+# jobs: what GitHub's workflows run beside the sessions above.
+
+
+@nox.session(default=False, tags=["jobs"])
 def publish(session: nox.Session) -> None:
-    """Put together what shards of a history measured; -- DIRECTORY --push keeps it on its branch."""
+    """Publish measured history; -- DIRECTORY takes the shards' results, --push sends them to GitHub."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "publish"))
     session.run("python", "-m", "benchmarks.history.publish", *session.posargs)
 
 
-@nox.session(default=False)
-def gate(session: nox.Session) -> None:
-    """Did this change make ACT slower? -- --base REF; exit code 0: no, 1: yes, 2: unknown, 3: undecided."""
-    _install(session, "gate")
-    sys.stdout.flush()
-    # Not session.run, which makes 1 of every exit code: this process becomes the gate.
-    command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
-    environment = {**os.environ, **session.env}  # None stands for a variable that is to be taken out
-    os.execve(command[0], command, {k: v for k, v in environment.items() if v is not None})  # noqa: S606
+@nox.session(default=False, tags=["jobs"])
+def comment(session: nox.Session) -> None:
+    """Put the gate's report on its pull request; -- DIRECTORY --print only shows it."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
+    session.run("python", "-m", "benchmarks.gate.comment", *session.posargs)
 
 
-@nox.session(default=False, python=NEWEST_LEROBOT)
+@nox.session(default=False, python=NEWEST_LEROBOT, tags=["jobs"])
 def upstream(session: nox.Session) -> None:
-    """Newest torch and LeRobot, or -- --lerobot main: our tests, LeRobot's own of ACT, the ratios."""
+    """Test and measure with the newest LeRobot and torch; -- --lerobot main takes LeRobot's main."""
     arguments, lerobot = list(session.posargs), "lerobot[dataset,test]"
     if "--lerobot" in arguments:
         at = arguments.index("--lerobot")
@@ -248,38 +299,14 @@ def upstream(session: nox.Session) -> None:
             lerobot = f"lerobot[dataset,test] @ {clone.as_uri()}"
             arguments += ["--source", str(clone)]
     groups = nox.project.dependency_groups(PYPROJECT, "test", "history")
-    # LeRobot's main names an index of torch's CUDA builds for itself: the runner's choice of builds counts.
+    # LeRobot's main names an index of torch's CUDA builds. Ignore it: the machine chooses its builds.
     env = {**COMPILE_BYTECODE, "UV_NO_SOURCES": "1"}
     session.install("--upgrade", lerobot, "torch", "torchvision", "-e", ".", *groups, env=env)
     session.run("python", "-m", "benchmarks.releases.upstream", *arguments)
 
 
-@nox.session(default=False)
+@nox.session(default=False, tags=["jobs"])
 def upstream_issue(session: nox.Session) -> None:
-    """Make an issue of what upstream found; run by upstream.yml, -- DIRECTORY with the reports."""
+    """Open, update or close the issue about what upstream found; -- DIRECTORY with its reports."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
     session.run("python", "-m", "benchmarks.releases.upstream_issue", *session.posargs)
-
-
-@nox.session(default=False)
-def comment(session: nox.Session) -> None:
-    """Put the gate's report on its pull request; run by comment.yml, -- DIRECTORY --print shows it only."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
-    session.run("python", "-m", "benchmarks.gate.comment", *session.posargs)
-
-
-@nox.session(default=False)
-def workflows(session: nox.Session) -> None:
-    """Check .github/workflows: actionlint, zizmor at its strictest, GitHub's schema; and tests/workflows."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "workflows"))
-    files = sorted(str(path) for path in pathlib.Path(".github/workflows").glob("*.yml"))
-    session.run("actionlint", *files)
-    session.run("zizmor", "--offline", "--persona=auditor", *files)
-    session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
-
-
-@nox.session(default=False)
-def campaign(session: nox.Session) -> None:
-    """The gate's own error rates, measured: -- record, pairing, mutants, runs, write (hours; it resumes)."""
-    _install(session, "gate")
-    session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)

@@ -1,9 +1,10 @@
 """How much faster does torch.compile make ACT on this machine?
 
-One command, one table: stock LeRobot eager, the same policy made compile-friendly, and compiled, by
-turns in one process. Nothing is downloaded. Compiling takes from ten seconds to some minutes. On CUDA
-steps are timed with the flags that lerobot-train sets, which means TF32, and actions are compared
-without TF32, for which the compiled one is compiled once more.
+One command makes one table of three variants: stock LeRobot eager, the same policy made
+compile-friendly, and that policy compiled. They take turns in one process. Nothing is downloaded.
+Compiling takes from ten seconds to some minutes. On CUDA steps are timed with the flags that
+lerobot-train sets, which means TF32. Actions are compared without TF32, for which the policy is
+compiled once more.
 
     python examples/benchmark_act_compile.py                        # aloha, inference, CPU
     python examples/benchmark_act_compile.py --device cuda --precision bf16
@@ -57,31 +58,29 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--policy-path",
         type=Path,
         metavar="DIR",
-        help="a checkpoint that LeRobot saved: the directory with config.json and model.safetensors",
+        help="a checkpoint saved by LeRobot: the directory with config.json and model.safetensors",
     )
-    add(
-        "--config", type=Path, metavar="FILE", help="a checkpoint's config.json alone; the weights are random"
-    )
+    add("--config", type=Path, metavar="FILE", help="only a checkpoint's config.json; the weights are random")
     add = parser.add_argument
     add(
         "--phase",
         default="inference",
         choices=PHASES,
-        help="inference (default): one action chunk a step; training: forward, backward and optimizer; "
-        "rollout: a robot's n_action_steps ticks of select_action, the first of which predicts the chunk",
+        help="what a step is; inference (default): predict one action chunk; training: forward, backward and "
+        "optimizer; rollout: a robot's n_action_steps ticks of select_action, of which the first predicts",
     )
     add("--device", default="cpu", choices=DEVICES, help="default cpu")
     add(
         "--precision",
         default="fp32",
         choices=PRECISIONS,
-        help="bf16: autocast in the variants of ours, actions then differ by about 1e-2; stock stays fp32",
+        help="bf16: autocast in our variants, whose actions then differ by about 1e-2; stock stays fp32",
     )
     add(
         "--compile-mode",
         default="auto",
         choices=MODES,
-        help="auto (default): the fastest there is for the device; TORCH_COMPILE_ACT.md explains all of them",
+        help="auto (default): the fastest mode for the device; TORCH_COMPILE_ACT.md explains all modes",
     )
     add("--batch-size", type=int, metavar="N", help="default 1, in training 8")
     add("--num-runs", type=int, default=50, metavar="N", help="steps of each variant (default 50)")
@@ -89,14 +88,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--hz",
         type=float,
         metavar="RATE",
-        help="a robot's control rate: what share of its ticks would find no action; with --phase inference "
-        "every action has a prediction of its own, with --phase rollout every chunk has",
+        help="a robot's control rate: report the share of its ticks that would find no action ready; with "
+        "--phase inference each action needs a prediction, with --phase rollout each chunk does",
     )
     add(
         "--output",
         type=Path,
         metavar="DIR",
-        help="write result.md, result.json, latency.svg and latency.png there",
+        help="write result.md, result.json, latency.svg and latency.png to this directory",
     )
     args = parser.parse_args(argv)
     for name in ("batch_size", "num_runs", "hz"):

@@ -1,4 +1,4 @@
-"""The documents: links resolve, Python in them runs, and the sessions and options they name exist."""
+"""The documents: links resolve, Python in them runs, and the paths, sessions and options they name exist."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+FILES = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout.splitlines()
+PATHS = {path for file in FILES for path in (file, *map(str, Path(file).parents)) if (ROOT / path).exists()}
+# In backticks: whatever has a slash, and names of files. A name alone may stand in any folder.
+PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*|[\w.-]+\.(?:jinja|jsonl?|md|py|svg|toml|txt|ya?ml))`")
+FOLDERS = ("", "benchmarks", "src/lerobot_policy_act_compiled")  # a page's paths start at one of these
+WRITTEN = (".asv/", ".gate/", "ratios.md", "report.json", "report.md", "report.svg")  # by the ruler
+# In code and its comments: what starts with a folder of this repository.
+MENTIONED = re.compile(r"(?<![\w./-])(?:\.github|benchmarks|docs|examples|src|tests)/[\w./*-]*[\w*]")
+OF_LEROBOT = {"tests/policies", "tests/processor"}
 
 
 def blocks(language: str) -> list[Any]:
@@ -68,6 +84,31 @@ def test_links_resolve(page: Path) -> None:
             assert place in {anchor(heading) for heading in headings}, link
 
 
+def exists(path: str) -> bool:
+    anywhere = {Path(each).name for each in PATHS} if "/" not in path else set()
+    return path in anywhere or any(str(Path(folder, path)) in PATHS for folder in FOLDERS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_exist(page: Path) -> None:
+    named = PATH.findall(BLOCK.sub("", page.read_text(encoding="utf-8")))
+    assert [path for path in named if not path.startswith(WRITTEN) and not exists(path)] == []
+
+
+def test_paths_in_code_and_its_comments_exist() -> None:
+    """Of the tests only docstrings and comments would count: their code has paths of made-up repositories."""
+    sources = [file for file in FILES if file.endswith((".py", ".yml", ".jinja", ".toml", "/run"))]
+    named = {
+        (file, path)
+        for file in sources
+        if not file.startswith("tests/") and (ROOT / file).exists()
+        for path in MENTIONED.findall((ROOT / file).read_text(encoding="utf-8"))
+        if "*" not in path and path not in OF_LEROBOT
+    }
+    assert len(named) > 10
+    assert {(file, path) for file, path in named if path not in PATHS} == set()
+
+
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_runs(
     code: str,
@@ -109,9 +150,8 @@ def test_commands_exist(code: str, sessions: set[str]) -> None:
 PROGRAMS = {
     "compare": ["examples/benchmark_act_compile.py"],
     "gate": ["-m", "benchmarks.gate"],
-    **{
-        name: ["-m", f"benchmarks.{name}"] for name in ("breakdown", "effects", "history", "limits", "ratios")
-    },
+    "history": ["-m", "benchmarks.history.measure"],
+    **{name: ["-m", f"benchmarks.pages.{name}"] for name in ("breakdown", "effects", "limits", "ratios")},
 }
 OPTIONS = re.compile(r"nox -s (\w+) -- ([^`\n#]*)")
 

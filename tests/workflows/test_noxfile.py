@@ -1,8 +1,9 @@
-"""The session that becomes the gate is started without nox in between, so its exit code is its own."""
+"""The noxfile: its sessions' order, what they start and install; the gate's exit code is its own."""
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -17,15 +18,27 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def noxfile(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(ROOT)  # the noxfile reads pyproject.toml where nox runs it
+@pytest.fixture(scope="module")  # nox refuses to register a session twice in one process
+def noxfile() -> Any:
     spec = importlib.util.spec_from_file_location("noxfile_under_test", ROOT / "noxfile.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the noxfile reads pyproject.toml where nox runs it
+        spec.loader.exec_module(module)
     return module
+
+
+def test_sessions_stand_in_groups_and_those_for_a_newcomer_first(noxfile: Any) -> None:
+    """``nox -l`` lists them in the file's order, each with its tags."""
+    tags = {name: each.tags for name, each in vars(noxfile).items() if hasattr(each, "tags")}
+    assert [name for name, each in tags.items() if len(each) != 1] == []
+    groups = [tag for tag, _ in itertools.groupby(tag for each in tags.values() for tag in each)]
+    assert groups == ["start", "test", "measure", "figures", "jobs"]
+    first = [name for name, each in tags.items() if each == ["start"]]
+    assert first == ["tests", "lint", "compare", "history", "gate"]
+    assert [name for name in (*groups, *first) if f"``{name}``" not in noxfile.__doc__] == []
 
 
 def test_the_gate_starts_without_what_nox_wants_unset(noxfile: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def recorded_where(recorded: Sequence[Line]) -> str:
     dates = sorted({line["date"] for line in recorded if "date" in line})
     machines = sorted({line["about"] for line in recorded if "about" in line})
     when = f"Recorded {dates[0]} to {dates[-1]} on {'; '.join(machines)}." if dates else ""
-    return f"{when} One line a launch in benchmarks/gate/recorded.".strip()
+    return f"{when} One line a launch in benchmarks/gate/proof/recorded.".strip()
 
 
 USED_UP = 0.9  # of its time: one more launch would not have fitted
