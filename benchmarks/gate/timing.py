@@ -191,7 +191,7 @@ class Pace:
         return min(fits, MOST_SCALE) if fits >= LEAST_SCALE else None
 
 
-def run(
+def launch_until_decided(
     timings: Sequence[Timing],
     plan: Plan,
     budget: Budget,

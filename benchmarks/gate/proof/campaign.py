@@ -18,8 +18,8 @@ from rich.console import Console
 
 from ...markdown import write_between_markers
 from ...repository import PACKAGE, ROOT, MeasurementError, git
-from ..__main__ import gate, parser
 from ..cases import named
+from ..run import gate, parser
 from ..timing import Budget
 from ..verdict import SLOWER
 from ..workplace import sigterm_interrupts

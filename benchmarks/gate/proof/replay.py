@@ -98,7 +98,7 @@ def replay(
 
 
 def _one_run(timings: Sequence[Timing], draws: Recorded, plan: Plan, most: int) -> int:
-    """Give undecided cases one launch after another, as ``timing.run`` does; the number of launches."""
+    """As ``timing.launch_until_decided``: undecided cases get one launch after another; how many it took."""
     for launch in range(most):
         undecided = [timing for timing in timings if not timing.decided]
         if not undecided:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gate.__main__ import gate
 from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.pairing import Samples
@@ -22,6 +21,7 @@ from benchmarks.gate.proof.mutants import Edit
 from benchmarks.gate.proof.recording import compare_designs, record
 from benchmarks.gate.proof.records import append, lines, log_ratios
 from benchmarks.gate.proof.replay import Rates
+from benchmarks.gate.run import gate
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import MeasurementError
 from benchmarks.suite.workloads import Case
