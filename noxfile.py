@@ -279,6 +279,6 @@ def workflows(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def campaign(session: nox.Session) -> None:
-    """The gate's own error rates, measured: -- record, pairing, mutants, runs, write (hours; it resumes)."""
+    """The gate's own error rates, measured: -- record, mutants, runs, write (hours; it resumes)."""
     _install(session, "gate")
     session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)

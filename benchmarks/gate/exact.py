@@ -91,7 +91,7 @@ def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) 
     return findings
 
 
-def moved(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
+def explanations(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
     """Counters of a case that moved and can explain a change of ``variant``'s time, in words."""
     names = {COUNTERS[name] for name in EXPLAINS[variant]}
     return [describe(found) for found in findings if found.case == case and found.what in names]

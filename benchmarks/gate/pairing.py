@@ -1,12 +1,11 @@
-"""Ways to pair two workers in time, and the one a device gets.
+"""How two workers share the time of a launch: what every way has in common, and steps by turns.
 
-What counts is the variance of a launch's ratio times its seconds. `slices` has what a CPU gets; the
-others are kept so that the choice can be measured on any machine (``nox -s campaign -- pairing``).
+What counts is the variance of a launch's ratio times its seconds; docs/gate.md has those of the ways that
+were tried. `slices` has what a CPU gets.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,15 +28,10 @@ STEADY_HEAP = {
 
 @dataclass(frozen=True)
 class Samples:
-    """Seconds of each side's steps in one launch, neighbours in time at the same place.
-
-    Attributes:
-        took: s of the clock for all of them.
-    """
+    """Seconds of each side's steps in one launch, neighbours in time at the same place."""
 
     base: list[float]
     head: list[float]
-    took: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,37 +41,16 @@ class Pairing:
     Attributes:
         steps: takes samples of a case for about so many seconds.
         warm: makes both workers ready for a case.
-        compiling: seconds to compile a case on both sides, in this order.
         environment: variables the workers are started with.
     """
 
     steps: Callable[[Workers, StepTime, float], Samples]
     warm: Callable[[Workers, StepTime], None]
-    compiling: Callable[[Workers, StepTime, Sequence[str]], Samples]
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def timed(pairing: Pairing, workers: Workers, case: StepTime, seconds: float) -> Samples:
-    """Samples of a case, and how long they took."""
-    began = time.monotonic()
-    samples = pairing.steps(workers, case, seconds)
-    return Samples(samples.base, samples.head, time.monotonic() - began)
-
-
-def _by_turns(workers: Workers, case: StepTime, seconds: float, orders: Sequence[Sequence[str]]) -> Samples:
-    """One step at a time, by turns in these orders, until both sides' steps have taken ``seconds``."""
-    times: dict[str, list[float]] = {"base": [], "head": []}
-    for turn in range(MOST_PAIRS):
-        spent = sum(times["base"]) + sum(times["head"])
-        if turn % 2 == 0 and turn >= LEAST_PAIRS and not spent < seconds:
-            break
-        for side in orders[turn % len(orders)]:
-            answer = workers[side].ask("sample", timeout=STEP_TIMEOUT, samples=1, **case.request)
-            times[side] += answer["seconds"]
-    return Samples(times["base"], times["head"])
-
-
 BASE_FIRST, HEAD_FIRST = ("base", "head"), ("head", "base")
+ABBA = (BASE_FIRST, HEAD_FIRST, HEAD_FIRST, BASE_FIRST)
 
 
 def abba(workers: Workers, case: StepTime, seconds: float) -> Samples:
@@ -85,36 +58,13 @@ def abba(workers: Workers, case: StepTime, seconds: float) -> Samples:
 
     A drift that is straight over four steps cancels.
     """
-    return _by_turns(workers, case, seconds, (BASE_FIRST, HEAD_FIRST, HEAD_FIRST, BASE_FIRST))
-
-
-def abab(workers: Workers, case: StepTime, seconds: float) -> Samples:
-    """Exactly one worker runs; base, head, base, head."""
-    return _by_turns(workers, case, seconds, (BASE_FIRST,))
-
-
-def blocks(workers: Workers, case: StepTime, seconds: float) -> Samples:
-    """Exactly one worker runs; all of base's samples, then as many of head's."""
     times: dict[str, list[float]] = {"base": [], "head": []}
-    for side, worker in workers.items():
-        while sum(times[side]) < seconds / 2 or len(times[side]) < LEAST_PAIRS:
-            times[side] += worker.ask("sample", timeout=STEP_TIMEOUT, samples=1, **case.request)["seconds"]
-    pairs = min(map(len, times.values()))
-    return Samples(times["base"][:pairs], times["head"][:pairs])
-
-
-def duet(workers: Workers, case: StepTime, seconds: float) -> Samples:
-    """Both at once, a core and a thread each, cores swapped half-way (arXiv 2001.05811)."""
-    times: dict[str, list[float]] = {"base": [], "head": []}
-    for cores in ({"base": 0, "head": 1}, {"base": 1, "head": 0}):
-        for side, worker in workers.items():
-            worker.ask("share", timeout=STEP_TIMEOUT, cores=[cores[side]], threads=1)
-        end = time.monotonic() + seconds / 2
-        while time.monotonic() < end:
-            for worker in workers.values():
-                worker.send("sample", **case.request, samples=1)
-            for side, worker in workers.items():
-                times[side] += worker.receive(STEP_TIMEOUT)["seconds"]
+    for turn in range(MOST_PAIRS):
+        if turn % 2 == 0 and turn >= LEAST_PAIRS and not sum(times["base"]) + sum(times["head"]) < seconds:
+            break
+        for side in ABBA[turn % len(ABBA)]:
+            answer = workers[side].ask("sample", timeout=STEP_TIMEOUT, samples=1, **case.request)
+            times[side] += answer["seconds"]
     return Samples(times["base"], times["head"])
 
 
@@ -126,11 +76,14 @@ def warm_at_once(workers: Workers, case: StepTime) -> None:
 
 
 def compile_at_once(workers: Workers, case: StepTime, order: Sequence[str]) -> Samples:
-    """A core each: compiling is one thread's work, and that thread's time is counted."""
+    """Seconds to compile a case on both sides, asked in this order.
+
+    A core each: compiling is one thread's work, and that thread's time is counted.
+    """
     for side in order:
         workers[side].send("compile", **case.request)
     found = {side: worker.receive(STEP_TIMEOUT)["seconds"] for side, worker in workers.items()}
     return Samples([found["base"]], [found["head"]])
 
 
-BY_TURNS = Pairing(abba, warm_at_once, compile_at_once, STEADY_HEAP)
+BY_TURNS = Pairing(abba, warm_at_once, STEADY_HEAP)

@@ -16,16 +16,17 @@ from rich.console import Console
 from ..markdown import cell
 from ..repository import ROOT, MeasurementError
 from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
-from . import cases as gate_cases
+from .answer_cache import AnswerCache
+from .cases import choose, step_times
 from .channel import WORKER, Worker
 from .environments import python_for
-from .exact import Finding, moved
-from .kept import Kept
+from .exact import Finding, explanations
+from .identity import machine, versions
 from .report import markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Source, accepted, check_out, distance, resolve
 from .slices import IN_SLICES, SLICE, pairing_of
-from .tiers import AT_ONCE, compare_exactly, label, stops_here
+from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair
 from .verdict import Plan
 from .workplace import sigterm_interrupts, workplace
@@ -85,7 +86,7 @@ def gate(
     budget = Budget(args.minutes)
     rng = random.Random(args.seed)  # noqa: S311  # an order, not a secret
     plan = Plan(min_effect=args.min_effect, floor=FLOOR[args.device])
-    cases = gate_cases.choose(args.workloads, args.device)
+    cases = choose(args.workloads, args.device)
     sources = resolve(args.base, args.head, root)
     reasons = accepted(*sources, root)
 
@@ -110,15 +111,17 @@ def gate(
                 raise MeasurementError(
                     "head: --device cuda was asked for and torch sees none; use --device cpu"
                 )
-            kept = {name: Kept(root / ".gate" / "answers", sides[name], hello[name]) for name in sides}
-            findings = compare_exactly(workers, lambda name: start(name, AT_ONCE), cases, kept, progress)
+            known = {
+                name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
+            }
+            findings = compare_exactly(workers, lambda name: start(name, AT_ONCE), cases, known, progress)
         for finding in findings:
             progress(
                 f"{'worse' if finding.red else 'better'}: {finding.case}: {finding.what} {finding.detail}"
             )
         timings = [
-            Timing(case, explained=bool(moved(findings, label(case.case), case.variant)))
-            for case in gate_cases.timed(cases)
+            Timing(case, explained=bool(explanations(findings, workload_and_phase(case.case), case.variant)))
+            for case in step_times(cases)
         ]
         launches = 0
         if stops_here(findings):
@@ -135,17 +138,11 @@ def _about(
     about = {}
     for name in ("base", "head"):
         ran = hello[name]
-        found = ran["environment"]
         about[f"{name} ran"] = f"{len(ran['blobs'])} modules, contents checked against git"
-        about[f"{name}'s environment"] = (
-            f"torch {found['torch']}, LeRobot {found['lerobot']}, Python {found['python']}"
-        )
+        about[f"{name}'s environment"] = versions(ran)
     if pythons["base"] != pythons["head"]:
         about["environments"] = "two: the sides declare different dependencies"
-    found = hello["head"]["environment"]
-    about["machine"] = ", ".join(
-        [f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads", *hello["head"]["devices"]]
-    )
+    about["machine"] = ", ".join([machine(hello["head"]), *hello["head"]["devices"]])
     about["precision and batch"] = "fp32; inference and rollout batch 1, training batch 8"
     if has_tf32(args.device):
         about["flags"] = (
@@ -182,7 +179,7 @@ def _result(
         CaseTime(
             name=str(timing.case),
             verdict=timing.verdict,
-            counters=tuple(moved(findings, label(timing.case.case), timing.case.variant)),
+            counters=tuple(explanations(findings, workload_and_phase(timing.case.case), timing.case.variant)),
             min_effect=max(plan.min_effect, timing.case.least),
             log_ratios=tuple(timing.log_ratios),
             base_seconds=median(timing.base_seconds),

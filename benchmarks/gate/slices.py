@@ -33,7 +33,6 @@ from .pairing import (
     Pairing,
     Samples,
     Workers,
-    compile_at_once,
 )
 
 CAN_SLICE = sys.platform == "linux"  # elsewhere a stopped worker would outlive a driver that is killed
@@ -115,7 +114,7 @@ def _warm(workers: Workers, case: StepTime) -> None:
         ask_alone(worker, "warm", again=False, **case.request)
 
 
-IN_SLICES = Pairing(slices, _warm, compile_at_once, {**STEADY_HEAP, **SPIN})
+IN_SLICES = Pairing(slices, _warm, {**STEADY_HEAP, **SPIN})
 
 
 def pairing_of(device: str) -> Pairing:

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..repository import MeasurementError
 from ..suite.workloads import Case
+from .answer_cache import AnswerCache, Answers
 from .channel import StepError, Worker
 from .exact import Finding, compare_actions, compare_counts, compare_learning
-from .kept import Answers, Kept
 
 # Both sides compute at once, with as many threads as the machine has cores, and a thread that spins
 # for another holds the core that one needs: a training step takes 16 s, alone 2 s, and so 3.5 s.
@@ -31,7 +31,7 @@ def pairs_of(cases: Sequence[Case]) -> list[Case]:
     return list(dict.fromkeys(case.as_variant("eager") for case in cases))
 
 
-def label(case: Case) -> str:
+def workload_and_phase(case: Case) -> str:
     """``aloha-inference``: what a finding is about."""
     return f"{case.workload}-{case.phase}"
 
@@ -47,7 +47,7 @@ def groups(cases: Sequence[Case]) -> list[Group]:
 
 def key_of(do: str, case: Case) -> str:
     """``counts aloha-inference``: what an answer is kept under."""
-    return f"{do} {label(case)}"
+    return f"{do} {workload_and_phase(case)}"
 
 
 def still_to_ask(wanted: Sequence[Group], answers: Answers) -> list[Group]:
@@ -93,10 +93,10 @@ def compare_exactly(
     workers: Mapping[str, Worker],
     another: Callable[[str], Worker],
     cases: Sequence[Case],
-    kept: Mapping[str, Kept],
+    caches: Mapping[str, AnswerCache],
     progress: Callable[[str], None],
 ) -> list[Finding]:
-    """Ask both sides at once, a core each, and compare; what is kept of a side is not asked again.
+    """Ask both sides at once, a core each, and compare; what a side has answered before is not asked again.
 
     Counts do not depend on what else runs. The sides go through the groups from opposite ends, so
     that where their graphs are the same each finds in the shared cache what the other compiled.
@@ -105,7 +105,7 @@ def compare_exactly(
     Args:
         workers: one of each side.
         another: starts one more worker of a side.
-        kept: what is known of each side.
+        caches: what each side has answered before.
 
     Raises:
         MeasurementError: base's code raises, or a worker is lost.
@@ -114,7 +114,7 @@ def compare_exactly(
     answers: dict[str, AnswersOrErrors] = {}
     queues: dict[str, deque[Group]] = {}
     for name in workers:
-        known = kept[name].answers()
+        known = caches[name].answers()
         answers[name] = dict(known)
         queues[name] = deque(still_to_ask(wanted, known))
         if not queues[name]:
@@ -128,7 +128,7 @@ def compare_exactly(
         for worker, answered in _at_once(crew, takes, progress):
             answers[worker.side.name].update(answered)
     for name in asked:
-        kept[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
+        caches[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
     return compare_answers(
         [request for group in wanted for request in group], answers["base"], answers["head"]
     )
@@ -172,9 +172,9 @@ def compare_answers(
         if isinstance(old, StepError):
             raise MeasurementError(f"{old} ({key}); choose another base")
         if isinstance(new, StepError):
-            findings.append(Finding(label(case), f"{do} fails", None, None, True, str(new)))
+            findings.append(Finding(workload_and_phase(case), f"{do} fails", None, None, True, str(new)))
         elif old is not None and new is not None:
-            findings += compare[do](label(case), old, new)
+            findings += compare[do](workload_and_phase(case), old, new)
     return findings
 
 

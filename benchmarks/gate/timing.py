@@ -17,7 +17,7 @@ from typing import Any
 from ..repository import MeasurementError
 from .cases import CompileTime, StepTime
 from .channel import Worker
-from .pairing import Pairing, Samples, timed
+from .pairing import Samples, compile_at_once
 from .slices import pairing_of
 from .verdict import (
     FASTER,
@@ -123,24 +123,22 @@ def measure_launch(
     start: StartWorker,
     rng: random.Random,
     scale: float = 1.0,
-    pairing: Pairing | None = None,
 ) -> Iterator[tuple[StepTime, Samples]]:
     """One launch: each case's samples as they come, in random order; compiling and its step before all else.
 
     Args:
         scale: how much of each case's ``seconds`` to spend on its steps.
-        pairing: the best there is on the cases' device.
     """
-    pairing = pairing or pairing_of(cases[0].case.device)
+    pairing = pairing_of(cases[0].case.device)
     with pair(start, rng, pairing.environment) as (workers, _):
         compiling = [case for case in cases if isinstance(case, CompileTime)]
         for case in compiling:
-            yield case, pairing.compiling(workers, case, rng.sample(("base", "head"), 2))
+            yield case, compile_at_once(workers, case, rng.sample(("base", "head"), 2))
         steps = [case for case in cases if case not in compiling]
         there = {case.case for case in compiling}  # a step that has just been compiled comes first
         for step_time in sorted(rng.sample(steps, len(steps)), key=lambda step: step.case not in there):
             pairing.warm(workers, step_time)
-            yield step_time, timed(pairing, workers, step_time, scale * step_time.seconds)
+            yield step_time, pairing.steps(workers, step_time, scale * step_time.seconds)
 
 
 def look_at(timings: Sequence[Timing], plan: Plan, *, last: bool = False) -> None:

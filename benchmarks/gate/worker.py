@@ -292,8 +292,6 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         if do == "hello":
             return hello()
-        if do == "share":
-            return cores.share(**request)
         if do == "ballast":
             return ballast(**request)
         case = Case(**request.pop("case"))

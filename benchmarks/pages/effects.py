@@ -21,8 +21,7 @@ from rich.console import Console
 
 from ..gate.cases import StepTime
 from ..gate.channel import STEP_TIMEOUT, Worker
-from ..gate.pairing import timed
-from ..gate.proof.recording import described
+from ..gate.identity import described
 from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.slices import pairing_of
 from ..gate.timing import StartWorker, pair
@@ -89,7 +88,7 @@ def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first
             counts = base[count], head[count]
             compiling = (base["seconds"], head["seconds"]) if case.compiles else None
         pairing.warm(workers, step)
-        samples = timed(pairing, workers, step, step.seconds)
+        samples = pairing.steps(workers, step, step.seconds)
     return Launch(math.exp(launch_ratio(samples.base, samples.head)), counts, compiling)
 
 

@@ -1,4 +1,4 @@
-"""The gate's own proof: ``nox -s campaign -- pairing|record|mutants|runs|write``; each part resumes.
+"""The gate's own proof: ``nox -s campaign -- record|mutants|runs|write``; each part resumes.
 
 What it records lies in ``recorded/``, one JSON object a line, and is part of the repository: the
 figures in docs/gate.md are drawn from it and from nothing else.
@@ -25,7 +25,7 @@ from ..verdict import SLOWER
 from ..workplace import sigterm_interrupts
 from . import evidence
 from .mutants import HARMLESS, MUTANTS
-from .recording import SLOWDOWN, compare_designs, record
+from .recording import SLOWDOWN, record
 from .records import KINDS, append, lines
 from .slowdown import inject, key
 
@@ -129,8 +129,6 @@ def write_page(replays: int, console: Console, root: Path = ROOT) -> None:
 def _do(args: argparse.Namespace, console: Console) -> None:
     if args.part == "record":
         record(args.launches, args.minutes, args.device, console)
-    elif args.part == "pairing":
-        compare_designs(args.launches, args.minutes, console)
     elif args.part == "mutants":
         try_mutants(args.minutes, console)
     elif args.part == "runs":
@@ -141,7 +139,7 @@ def _do(args: argparse.Namespace, console: Console) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
-    arguments.add_argument("part", choices=("pairing", "record", "mutants", "runs", "write"))
+    arguments.add_argument("part", choices=("record", "mutants", "runs", "write"))
     arguments.add_argument(
         "--launches", type=int, default=evidence.LAUNCHES, help="of each case and kind (40)"
     )

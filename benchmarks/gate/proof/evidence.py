@@ -10,7 +10,7 @@ from ..verdict import Plan
 from .mutants import HARMLESS
 from .records import KINDS, lines, log_ratios
 from .replay import Rates, Recorded, replay
-from .tables import Line, mutant_table, noise_table, pairing_table, runs_table, verdict
+from .tables import Line, met_or_not, mutant_table, noise_table, pairing_table, runs_table
 
 BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -29,7 +29,7 @@ def false_alarm_row(rates: Rates) -> list[str]:
         "none (A/A)",
         f"{rates.alarms:.2%}, below {rates.upper():.2%} with 95% confidence",
         f"≤ {ALARMS:.0%}",
-        verdict(rates.alarms <= ALARMS),
+        met_or_not(rates.alarms <= ALARMS),
         "",
         f"{rates.undecided:.1%}",
         f"{rates.launches:.1f}",
@@ -53,7 +53,11 @@ def power_row(rates: Rates) -> list[str]:
 
 
 def _by_run_and_case(run: bool, case: bool) -> str:
-    return verdict(run) if run == case else f"by the run {verdict(run)}, by the least case {verdict(case)}"
+    return (
+        met_or_not(run)
+        if run == case
+        else f"by the run {met_or_not(run)}, by the least case {met_or_not(case)}"
+    )
 
 
 def replay_table(
@@ -121,7 +125,7 @@ def recorded_where(recorded: Sequence[Line]) -> str:
     dates = sorted({line["date"] for line in recorded if "date" in line})
     machines = sorted({line["about"] for line in recorded if "about" in line})
     when = f"Recorded {dates[0]} to {dates[-1]} on {'; '.join(machines)}." if dates else ""
-    return f"{when} One line a launch in benchmarks/gate/recorded.".strip()
+    return f"{when} One line a launch in benchmarks/gate/proof/recorded.".strip()
 
 
 USED_UP = 0.9  # of its time: one more launch would not have fitted

@@ -19,16 +19,19 @@ Line = Mapping[str, Any]
 OUTCOMES = {0: "green", 1: "red", 3: "undecided"}
 
 
-def verdict(met: bool) -> str:
+def met_or_not(met: bool) -> str:
     return "met" if met else "**not met**"
 
 
 def tally(count: int, runs: int, what: str) -> str:
-    return f"{count} of {runs} {what}: {verdict(count == runs)}."
+    return f"{count} of {runs} {what}: {met_or_not(count == runs)}."
 
 
 def pairing_table(lines: Sequence[Line]) -> str:
-    """Each way to pair: spread of one launch's ratio, seconds, and their product; the least is best."""
+    """Each way to pair that was tried: spread of a launch's ratio, seconds, their product; least is best.
+
+    Only `slices` and `abba` are still there; the lines of the others are records.
+    """
     rows = []
     keys = dict.fromkeys((line["design"], named(line["case"])) for line in lines)
     for design, case in sorted(keys, key=lambda key: (str(key[1]), key[0])):
@@ -56,7 +59,7 @@ def pairing_table(lines: Sequence[Line]) -> str:
 def noise_table(lines: Sequence[Line]) -> str:
     """Noise and bias of one launch, and what an injected slowdown of 5% looks like, of each machine."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    machines = told_apart(line["about"] for line in lines)
+    machines = short_names(line["about"] for line in lines)
     for line in sorted(lines, key=lambda line: (line["case"], machines[line["about"]])):
         of_case = found.setdefault((line["case"], machines[line["about"]]), {kind: [] for kind in KINDS})
         of_case[line["kind"]].append(line["log_ratio"])
@@ -78,7 +81,7 @@ def noise_table(lines: Sequence[Line]) -> str:
     return table(header, rows)
 
 
-def told_apart(abouts: Iterable[str]) -> dict[str, str]:
+def short_names(abouts: Iterable[str]) -> dict[str, str]:
     """What tells machines and versions apart, out of all that stands beside their figures."""
     parts = {about: about.split(", ") for about in sorted(set(abouts))}
     common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
@@ -93,7 +96,7 @@ def mutant_table(lines: Sequence[Line]) -> str:
         right = line["exit_code"] == 1 and line["cause"] in named + line["headline"]
         outcome = OUTCOMES[line["exit_code"]]
         rows.append(
-            [line["name"], line["cause"], f"{outcome}: {named}" if named else outcome, verdict(right)]
+            [line["name"], line["cause"], f"{outcome}: {named}" if named else outcome, met_or_not(right)]
         )
     return table(["mistake", "should name", "said", ""], rows)
 

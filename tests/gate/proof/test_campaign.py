@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
+from benchmarks.gate.cases import CompileTime, StepTime, choose, step_times
 from benchmarks.gate.channel import Worker
-from benchmarks.gate.pairing import Samples
 from benchmarks.gate.proof import campaign, evidence, recording, records, tables
 from benchmarks.gate.proof.campaign import run_gates, try_mutants, write_page
 from benchmarks.gate.proof.mutants import Edit
-from benchmarks.gate.proof.recording import compare_designs, record
+from benchmarks.gate.proof.recording import record
 from benchmarks.gate.proof.records import append, lines, log_ratios
 from benchmarks.gate.proof.replay import Rates
 from benchmarks.gate.run import gate
@@ -46,7 +44,7 @@ def recorded_ratios(kind: str) -> dict[str, int]:
 def test_it_records_what_is_missing_and_no_more(repository: Repository) -> None:
     repository.commit(seconds=1.0)
     record(2, 5.0, "cpu", QUIET, repository.root)
-    everything = {str(case): 2 for case in timed(choose(None, "cpu"))}
+    everything = {str(case): 2 for case in step_times(choose(None, "cpu"))}
     assert recorded_ratios("same") == everything
     steps = {name: count for name, count in everything.items() if "-compile-" not in name}
     assert recorded_ratios("slower") == steps, "no work is injected into compiling"
@@ -87,22 +85,8 @@ def test_a_line_cut_short_is_as_if_it_were_not_there() -> None:
     assert log_ratios("same") == {STEP: [0.5, 0.25]}, "what follows it is not lost"
 
 
-def test_every_pairing_gets_as_many_launches(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository.commit(seconds=1.0)
-
-    def at_once(*_: Any) -> Samples:
-        return Samples([1.0, 1.0], [1.0, 1.0])
-
-    designs = {name: replace(design, steps=at_once) for name, design in recording.DESIGNS.items()}
-    monkeypatch.setattr(recording, "DESIGNS", designs)
-    compare_designs(2, 5.0, QUIET, repository.root)
-    table = tables.pairing_table(lines("pairing"))
-    for design in designs:
-        assert table.count(f"| {design} | 2 |") == 3, "three cases"
-
-
 def fill() -> None:
-    for case in timed([STEP.case, STEP.case.as_variant("compiled")]):
+    for case in step_times([STEP.case, STEP.case.as_variant("compiled")]):
         for i in range(12):
             common = {"case": str(case), "about": "2 cores", "date": "2026-01-0" + str(1 + i % 2), "units": 0}
             append("launches", {"kind": "same", "log_ratio": 0.004 * (-1) ** i, **common})
@@ -174,8 +158,8 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
 
 def test_machines_are_told_apart_by_what_differs() -> None:
     first, second = "2 cores, AVX2, torch 2.11", "2 cores, AVX512, torch 2.11"
-    assert tables.told_apart([first, second, first]) == {first: "AVX2", second: "AVX512"}
-    assert tables.told_apart([first]) == {first: first}
+    assert tables.short_names([first, second, first]) == {first: "AVX2", second: "AVX512"}
+    assert tables.short_names([first]) == {first: first}
     common = {"case": str(STEP), "kind": "same"}
     found = [{**common, "about": first, "log_ratio": ratio} for ratio in (0.01, -0.01)]
     text = tables.noise_table([*found, {**common, "about": second, "kind": "slower", "log_ratio": 0.0488}])
@@ -216,7 +200,7 @@ def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
     for _ in range(2):  # the second time there is nothing left to do
         run_gates(5.0, QUIET, repository.root)
         assert [line["edit"] for line in lines("runs")] == ["first", "5% injected", "second"]
-    assert all(len(line["verdicts"]) == len(timed(choose(None, "cpu"))) for line in lines("runs"))
+    assert all(len(line["verdicts"]) == len(step_times(choose(None, "cpu"))) for line in lines("runs"))
     assert [line["kind"] for line in lines("runs")] == ["same", "slower", "same"]
     assert repository.left_behind() == set()
 
