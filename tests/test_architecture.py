@@ -34,7 +34,6 @@ MAY_IMPORT = {
 # Every other arrow, with its reason in docs/architecture.md.
 EXCEPTIONS = {
     ("pages/effects.py", "gate"),
-    ("pages/optimisations.py", "gate/proof"),
     ("releases/upstream.py", "pages"),
 }
 # The adapters to torch's private API, one on either side.

@@ -59,12 +59,7 @@ def without(side: Side, optimisation: Optimisation, into: Path) -> Side:
     Raises:
         ValueError: the subject has moved on; see ``Edit``.
     """
-
-    def take_back(root: Path) -> list[str]:
-        optimisation.taken_back.apply(root)
-        return [optimisation.file]
-
-    return edited(side, into, take_back)
+    return edited(side, into, optimisation.taken_back.apply)
 
 
 def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first: bool) -> Launch:

@@ -239,16 +239,16 @@ def test_the_compiled_graph_learns_what_eager_learns(learning: dict[str, Any]) -
 def test_a_mutant_is_named(
     name: str, do: str, graph: dict[str, Any], learning: dict[str, Any], tmp_path: Path
 ) -> None:
-    edit = next(edit for edit in MUTANTS if edit.name == name)
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     side = checked_out(tmp_path / "head")
-    edit.apply(side.path)
+    mutant.edit.apply(side.path)
     before = graph if do == "graph" else learning
     with Worker(side, tmp_path / "inductor") as mutated:
         after = ask(mutated, do, TRAINING)
     compare = compare_counts if do == "graph" else compare_learning
     red = [finding for finding in compare("tiny", before, after) if finding.red]
-    assert any(edit.cause in finding.what for finding in red), red
-    if edit.cause == "graph breaks":
+    assert any(mutant.cause in finding.what for finding in red), red
+    if mutant.cause == "graph breaks":
         place = "src/lerobot_policy_act_compiled/modeling_act_compiled.py:"
         assert any(finding.detail.startswith(place) for finding in red)
 

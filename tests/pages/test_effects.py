@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.edits import Edit
 from benchmarks.gate.channel import Worker
 from benchmarks.pages import effects
 from benchmarks.pages.effects import BEGIN, END, Launch, measure, merged, on_page, row
@@ -24,10 +25,14 @@ from ..gate.conftest import FAKE, Repository
 QUIET = Console(quiet=True)
 COMPILED, EAGER = "pusht-inference-compiled-fp32-cpu", "pusht-inference-eager-fp32-cpu"
 SLEEPS = Optimisation(
-    "it does not dawdle", "'seconds': 1.0", "'seconds': 1.5, 'compile': 20.0", (COMPILED,), "__init__.py"
+    "it does not dawdle",
+    Edit("'seconds': 1.0", "'seconds': 1.5, 'compile': 20.0", "__init__.py"),
+    (COMPILED,),
 )
 COUNTS = Optimisation(
-    "it does not repeat", "'counts': {}", "'graph': {'dispatched_ops': 900}", (EAGER,), "__init__.py"
+    "it does not repeat",
+    Edit("'counts': {}", "'graph': {'dispatched_ops': 900}", "__init__.py"),
+    (EAGER,),
 )
 
 
@@ -49,7 +54,7 @@ def rows(root: Path) -> list[str]:
 def test_an_optimisation_can_be_taken_back(optimisation: Optimisation, tmp_path: Path) -> None:
     shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE)
     optimisation.taken_back.apply(tmp_path)
-    ast.parse((tmp_path / PACKAGE / optimisation.file).read_text())
+    ast.parse((tmp_path / PACKAGE / optimisation.taken_back.file).read_text())
     assert optimisation.measured(), "a name that is no case raises ValueError"
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from benchmarks.edits import Edit
 from benchmarks.gate.cases import CompileTime, StepTime, choose, step_times
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.proof import campaign, evidence, recording, records, tables
 from benchmarks.gate.proof.campaign import run_gates, try_mutants, write_page
-from benchmarks.gate.proof.mutants import Edit
+from benchmarks.gate.proof.mutants import Mutant
 from benchmarks.gate.proof.recording import record
 from benchmarks.gate.proof.records import append, lines, log_ratios
 from benchmarks.gate.proof.replay import Rates
@@ -167,16 +168,17 @@ def test_machines_are_told_apart_by_what_differs() -> None:
     assert f"| {STEP} | AVX512 | 0 | nan% |  | +5.0% (1) |" in text
 
 
-def edit(name: str, cause: str = "", **behaviour: Any) -> Edit:
-    """An edit of the fake subject that makes it behave so."""
-    return Edit(name, "BEHAVIOUR = {}", f"NAME = {name!r}\nBEHAVIOUR = {behaviour!r}", cause, "__init__.py")
+def mutant(name: str, cause: str = "", **behaviour: Any) -> Mutant:
+    """The fake subject made to behave so."""
+    edit = Edit("BEHAVIOUR = {}", f"NAME = {name!r}\nBEHAVIOUR = {behaviour!r}", "__init__.py")
+    return Mutant(name, edit, cause)
 
 
 def test_a_mutant_is_timed_only_where_its_time_must_name_it(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.commit()
-    mutants = [edit("an op", "ops captured", counts={"ops": 271}), edit("slow", "slower", seconds=0.2)]
+    mutants = [mutant("an op", "ops captured", counts={"ops": 271}), mutant("slow", "slower", seconds=0.2)]
     monkeypatch.setattr(campaign, "MUTANTS", mutants)
     monkeypatch.setattr(campaign, "gate", partial(gate, command=FAKE))
     for _ in range(2):
@@ -193,7 +195,7 @@ def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.commit()
-    monkeypatch.setattr(campaign, "HARMLESS", [edit("first"), edit("second")])
+    monkeypatch.setattr(campaign, "HARMLESS", [mutant("first"), mutant("second")])
     monkeypatch.setattr(evidence, "RUNS", {"same": 2, "slower": 1})
     monkeypatch.setattr(campaign, "gate", partial(gate, command=FAKE))
     append("launches", {"kind": "slower", "case": str(STEP), "log_ratio": 0.05, "units": 3})
