@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +18,7 @@ from ..repository import ROOT, MeasurementError
 from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from .answer_cache import AnswerCache
 from .cases import choose, step_times
-from .channel import WORKER, Worker
+from .channel import WORKER, starter
 from .environments import python_for
 from .exact import Finding, explanations
 from .identity import machine, versions
@@ -101,11 +101,7 @@ def gate(
             progress("the subject's code is the same on both sides: nothing can have changed")
             return _result(sources, root, plan, [], [], reasons, {}, same_subject=True)
         pythons = {name: python_for(side, root, progress) for name, side in sides.items()}
-        cache = root / ".gate" / "inductor"
-
-        def start(name: str, environment: Mapping[str, str]) -> Worker:
-            return Worker(sides[name], cache, python=pythons[name], command=command, environment=environment)
-
+        start = starter(sides, root, pythons, command)
         with pair(start, rng, AT_ONCE) as (workers, hello):
             if args.device == "cuda" and not hello["head"]["devices"]:
                 raise MeasurementError(

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ..repository import MeasurementError
+from ..suite.fresh_process import AnswerError
 from ..suite.workloads import Case
 from .answer_cache import AnswerCache, Answers
-from .channel import StepError, Worker
+from .channel import Worker
 from .exact import Finding, compare_actions, compare_counts, compare_learning
 
 # Both sides compute at once, with as many threads as the machine has cores, and a thread that spins
@@ -23,7 +24,7 @@ TIMEOUT = 900  # s for one case's counts, its cold compile included
 TINY = {phase: Case("tiny", phase, "eager") for phase in ("training", "inference")}
 
 Group = list[tuple[str, Case]]  # what to do with which case, in this order, in one worker
-AnswersOrErrors = dict[str, dict[str, Any] | StepError]
+AnswersOrErrors = dict[str, dict[str, Any] | AnswerError]
 
 
 def pairs_of(cases: Sequence[Case]) -> list[Case]:
@@ -83,7 +84,7 @@ def ask_all(worker: Worker, take: Callable[[], Group], progress: Callable[[str],
             progress(f"{worker.side.name}: {key}")
             try:
                 answers[key] = answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case))
-            except StepError as error:
+            except AnswerError as error:
                 answers[key], answer = error, {}
             if do == "counts" and answer.get("graph_breaks", "it failed"):
                 break  # there is no compiled step whose outputs could be compared
@@ -169,9 +170,9 @@ def compare_answers(
     for do, case in asked:
         key = key_of(do, case)
         old, new = base.get(key), head.get(key)
-        if isinstance(old, StepError):
+        if isinstance(old, AnswerError):
             raise MeasurementError(f"{old} ({key}); choose another base")
-        if isinstance(new, StepError):
+        if isinstance(new, AnswerError):
             findings.append(Finding(workload_and_phase(case), f"{do} fails", None, None, True, str(new)))
         elif old is not None and new is not None:
             findings += compare[do](workload_and_phase(case), old, new)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..repository import MeasurementError
 from .cases import CompileTime, StepTime
-from .channel import Worker
+from .channel import StartWorker, Worker
 from .pairing import Samples, compile_at_once
 from .slices import pairing_of
 from .verdict import (
@@ -33,8 +33,6 @@ from .verdict import (
 )
 
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
-
-StartWorker = Callable[[str, Mapping[str, str]], Worker]  # a side's name, variables to set
 
 
 @dataclass

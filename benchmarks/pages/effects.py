@@ -12,7 +12,7 @@ import argparse
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from typing import Any
 from rich.console import Console
 
 from ..gate.cases import StepTime
-from ..gate.channel import STEP_TIMEOUT, Worker
+from ..gate.channel import STEP_TIMEOUT, StartWorker, starter
 from ..gate.identity import described
 from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.slices import pairing_of
-from ..gate.timing import StartWorker, pair
+from ..gate.timing import pair
 from ..gate.verdict import launch_ratio
 from ..gate.workplace import sigterm_interrupts, workplace
 from ..markdown import write_between_markers
@@ -134,10 +134,7 @@ def measure(chosen: Sequence[Optimisation], launches: int, console: Console, roo
         base = check_out(source, place / "base", root)
         heads = [without(base, each, place / f"without-{i}") for i, each in enumerate(chosen)]
         sides = {"base": base, "head": heads[0]}
-
-        def start(name: str, environment: Mapping[str, str]) -> Worker:
-            return Worker(sides[name], root / ".gate" / "inductor", environment=environment)
-
+        start = starter(sides, root)
         with pair(start, rng) as (_, hello):
             about = about_them(hello["base"], launches, root)
         for optimisation, sides["head"] in zip(chosen, heads, strict=True):

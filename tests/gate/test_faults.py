@@ -17,7 +17,6 @@ import pytest
 
 from benchmarks.gate import channel, environments, report, sides, slices, tiers
 from benchmarks.gate import run as gate_run
-from benchmarks.gate.worker import is_the_machines
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import PACKAGE, MeasurementError
 
@@ -262,21 +261,3 @@ def test_the_exit_code_of_bad_usage_is_2(capsys: pytest.CaptureFixture[str]) -> 
         gate_run.main(["--min-effect", "three"])
     assert caught.value.code == 2
     assert "'three' is no share; write 3% or 0.03" in capsys.readouterr().err
-
-
-def test_what_is_the_machines_doing_and_what_the_codes() -> None:
-    def wrapped(cause: BaseException) -> BaseException:
-        error = RuntimeError("backend='inductor' raised")
-        error.__cause__ = cause
-        return error
-
-    for cause in (
-        MemoryError(),
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
-        RuntimeError("g++: fatal error: Killed signal terminated program cc1plus"),
-    ):
-        assert is_the_machines(cause)
-        assert is_the_machines(wrapped(cause))
-    for mistake in (ValueError("shapes"), FileNotFoundError(errno.ENOENT, "no such file"), TypeError()):
-        assert not is_the_machines(wrapped(mistake)), "a mistake in head is a regression"

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 from benchmarks.gate.cases import CompileTime, StepTime
-from benchmarks.gate.channel import StepError, Worker
+from benchmarks.gate.channel import Worker
 from benchmarks.gate.pairing import BY_TURNS, LEAST_PAIRS, STEADY_HEAP
 from benchmarks.gate.sides import Side, Source
 from benchmarks.gate.slices import CAN_SLICE, IN_SLICES, SLICE, answers_in_slices, pairing_of, slices
 from benchmarks.gate.timing import measure_launch
 from benchmarks.repository import ROOT, MeasurementError
+from benchmarks.suite.fresh_process import AnswerError
 from benchmarks.suite.workloads import PHASES, Case
 
 EAGER = StepTime(Case("pusht", "inference", "eager"))
@@ -177,18 +178,19 @@ def test_as_many_steps_on_either_side_for_the_time_asked_for(burners: dict[str, 
     ],
 )
 def test_a_fault_in_a_slice_is_an_error(burners: dict[str, Worker], do: str, said: str) -> None:
-    with pytest.raises((MeasurementError, StepError), match=said):
+    with pytest.raises((MeasurementError, AnswerError), match=said):
         answers_in_slices(burners, ("base", "head"), do, timeout=0.3)
 
 
 DRIVER = """
 import contextlib, os, signal, sys
 from pathlib import Path
-from benchmarks.gate.channel import StepError, Worker
+from benchmarks.gate.channel import Worker
+from benchmarks.suite.fresh_process import AnswerError
 from benchmarks.gate.sides import Side, Source
 source = Source("head", "HEAD", "a" * 40, False, "head", "")
 worker = Worker(Side(source, Path(sys.argv[1]), {}, ()), Path("."))
-with contextlib.suppress(StepError):
+with contextlib.suppress(AnswerError):
     worker.ask("nothing", timeout=60)
 worker.pause()
 print(worker._process.pid, flush=True)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.edits import Edit
-from benchmarks.gate.channel import Worker
+from benchmarks.gate import channel
 from benchmarks.pages import effects
 from benchmarks.pages.effects import BEGIN, END, Launch, measure, merged, on_page, row
 from benchmarks.pages.limits import PAGE
@@ -38,7 +38,7 @@ COUNTS = Optimisation(
 
 @pytest.fixture
 def root(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(effects, "Worker", partial(Worker, command=FAKE))
+    monkeypatch.setattr(channel, "WORKER", FAKE)
     monkeypatch.setattr(effects, "OPTIMISATIONS", (SLEEPS, COUNTS))
     repository.commit(seconds=1.0, noise=0.001, counts={})
     page = repository.root / PAGE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -14,11 +14,11 @@ from rich.console import Console
 from ...repository import ROOT, MeasurementError
 from ...suite.workloads import Case
 from ..cases import CompileTime, StepTime, choose, step_times
-from ..channel import STEP_TIMEOUT, Worker
+from ..channel import STEP_TIMEOUT, StartWorker, starter
 from ..identity import described
 from ..sides import check_out, resolve
 from ..slices import pairing_of
-from ..timing import Budget, StartWorker, measure_launch, pair
+from ..timing import Budget, measure_launch, pair
 from ..verdict import launch_ratio
 from ..workplace import workplace
 from .records import KINDS, append, log_ratios
@@ -79,10 +79,7 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
         base = check_out(source, place / "base", root)
         unloaded = slowed(base, place / "unloaded", {})
         sides = {"base": base, "head": unloaded}
-
-        def start(name: str, environment: Mapping[str, str]) -> Worker:
-            return Worker(sides[name], root / ".gate" / "inductor", environment=environment)
-
+        start = starter(sides, root)
         units = calibrate(start, cases, rng)
         with pair(start, rng) as (_, hello):
             about = described(hello["base"])

@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.edits import Edit
+from benchmarks.gate import channel
 from benchmarks.gate.cases import CompileTime, StepTime, choose, step_times
-from benchmarks.gate.channel import Worker
 from benchmarks.gate.proof import campaign, evidence, recording, records, tables
 from benchmarks.gate.proof.campaign import run_gates, try_mutants, write_page
 from benchmarks.gate.proof.mutants import Mutant
@@ -35,7 +35,7 @@ STEP = StepTime(Case("pusht", "inference", "eager"))
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
-    monkeypatch.setattr(recording, "Worker", partial(Worker, command=FAKE))
+    monkeypatch.setattr(channel, "WORKER", FAKE)
 
 
 def recorded_ratios(kind: str) -> dict[str, int]:
