@@ -6,7 +6,8 @@ import argparse
 import contextlib
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,14 +18,14 @@ from ..markdown import cell
 from ..repository import ROOT, MeasurementError
 from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from .answer_cache import AnswerCache
-from .cases import choose, step_times
-from .channel import WORKER, starter
+from .cases import StepTime, choose, step_times
+from .channel import starter
 from .environments import python_for
-from .exact import Finding, explanations
+from .exact import explanations
 from .identity import machine, versions
 from .report import markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
-from .sides import Source, accepted, check_out, distance, resolve
+from .sides import accepted, check_out, distance, resolve
 from .slices import IN_SLICES, SLICE, pairing_of
 from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair
@@ -76,9 +77,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def gate(
-    args: argparse.Namespace, console: Console, root: Path = ROOT, command: Sequence[str] = WORKER
+    args: argparse.Namespace, console: Console, root: Path = ROOT, command: Sequence[str] | None = None
 ) -> Result:
     """The whole comparison, one tier after the other.
+
+    Args:
+        command: see ``Worker``.
 
     Raises:
         MeasurementError, ValueError, OSError: it could not be measured.
@@ -88,7 +92,8 @@ def gate(
     plan = Plan(min_effect=args.min_effect, floor=FLOOR[args.device])
     cases = choose(args.workloads, args.device)
     sources = resolve(args.base, args.head, root)
-    reasons = accepted(*sources, root)
+    base, head = (source.as_shown() for source in sources)
+    result = Result(base, head, distance(*sources, root), plan, accepted=accepted(*sources, root))
 
     def progress(text: str) -> None:
         left = max(0, round(budget.left))
@@ -99,7 +104,7 @@ def gate(
         progress(f"base {sources[0].name}, head {sources[1].name}")
         if sides["base"].same_as(sides["head"]):
             progress("the subject's code is the same on both sides: nothing can have changed")
-            return _result(sources, root, plan, [], [], reasons, {}, same_subject=True)
+            return replace(result, same_subject=True)
         pythons = {name: python_for(side, root, progress) for name, side in sides.items()}
         start = starter(sides, root, pythons, command)
         with pair(start, rng, AT_ONCE) as (workers, hello):
@@ -111,31 +116,46 @@ def gate(
                 name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
             }
             findings = compare_exactly(workers, lambda name: start(name, AT_ONCE), cases, known, progress)
-        for finding in findings:
-            progress(
-                f"{'worse' if finding.red else 'better'}: {finding.case}: {finding.what} {finding.detail}"
-            )
-        timings = [
-            Timing(case, explained=bool(explanations(findings, workload_and_phase(case.case), case.variant)))
-            for case in step_times(cases)
-        ]
+        for found in findings:
+            progress(f"{'worse' if found.red else 'better'}: {found.case}: {found.what} {found.detail}")
+
+        def causes(timed: StepTime) -> list[str]:
+            return explanations(findings, workload_and_phase(timed.case), timed.variant)
+
+        timings = [Timing(timed, explained=bool(causes(timed))) for timed in step_times(cases)]
         launches = 0
         if stops_here(findings):
             progress("not timed: results, graph breaks or failures come first")
         elif not args.no_times:
             launches = launch_until_decided(timings, plan, budget, start, rng, progress)
+    times = [
+        CaseTime(
+            name=str(timing.case),
+            verdict=timing.verdict,
+            counters=tuple(causes(timing.case)),
+            min_effect=max(plan.min_effect, timing.case.least),
+            log_ratios=tuple(timing.log_ratios),
+            base_seconds=median(timing.base_seconds),
+            unconfirmed=timing.unconfirmed,
+        )
+        for timing in timings
+        if timing.verdict is not None
+    ]
     about = _about(hello, args, launches, budget, pythons)
-    return _result(sources, root, plan, findings, timings, reasons, about, untimed=args.no_times)
+    return replace(result, findings=findings, times=times, about=about, untimed=args.no_times)
 
 
 def _about(
-    hello: dict[str, Any], args: argparse.Namespace, launches: int, budget: Budget, pythons: Any
-) -> dict[str, Any]:
+    hello: Mapping[str, Any],
+    args: argparse.Namespace,
+    launches: int,
+    budget: Budget,
+    pythons: Mapping[str, str],
+) -> dict[str, str]:
     about = {}
     for name in ("base", "head"):
-        ran = hello[name]
-        about[f"{name} ran"] = f"{len(ran['blobs'])} modules, contents checked against git"
-        about[f"{name}'s environment"] = versions(ran)
+        about[f"{name} ran"] = f"{len(hello[name]['blobs'])} modules, contents checked against git"
+        about[f"{name}'s environment"] = versions(hello[name])
     if pythons["base"] != pythons["head"]:
         about["environments"] = "two: the sides declare different dependencies"
     about["machine"] = ", ".join([machine(hello["head"]), *hello["head"]["devices"]])
@@ -145,61 +165,18 @@ def _about(
             f"results in {STRICT}; times {AS_LEROBOT_TRAIN}; counters likewise, the benchmark off"
         )
     about["seeds"] = f"weights and batch 0, order {args.seed}"
-    how = (
-        f"in slices of {SLICE * 1e3:.0f} ms, processor time"
-        if pairing_of(args.device) is IN_SLICES
-        else "by turns: base, head, head, base"
-    )
     if not args.no_times:
+        in_slices = f"in slices of {SLICE * 1e3:.0f} ms, processor time"
+        how = in_slices if pairing_of(args.device) is IN_SLICES else "by turns: base, head, head, base"
         about["launches"] = f"{launches} of each side; steps {how}"
     about["minutes"] = f"{budget.used / 60:.1f} of {args.minutes:g}"
     return about
 
 
-def _result(
-    sources: tuple[Source, Source],
-    root: Path,
-    plan: Plan,
-    findings: list[Finding],
-    timings: list[Timing],
-    reasons: dict[str, str],
-    about: dict[str, Any],
-    same_subject: bool = False,
-    untimed: bool = False,
-) -> Result:
-    base, head = (
-        {"name": s.name, "ref": s.ref, "commit": s.commit, "described": s.described, "subject": s.subject}
-        for s in sources
-    )
-    times = [
-        CaseTime(
-            name=str(timing.case),
-            verdict=timing.verdict,
-            counters=tuple(explanations(findings, workload_and_phase(timing.case.case), timing.case.variant)),
-            min_effect=max(plan.min_effect, timing.case.least),
-            log_ratios=tuple(timing.log_ratios),
-            base_seconds=median(timing.base_seconds),
-            unconfirmed=timing.unconfirmed,
-        )
-        for timing in timings
-        if timing.verdict is not None
-    ]
-    commits = distance(*sources, root)
-    return Result(
-        base,
-        head,
-        commits,
-        plan,
-        findings,
-        times,
-        reasons,
-        about,
-        same_subject=same_subject,
-        untimed=untimed,
-    )
-
-
-def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] = WORKER) -> int:
+def main(
+    argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] | None = None
+) -> int:
+    """Exit code: see ``__main__``."""
     args = parser().parse_args(argv)
     console = Console(stderr=True, soft_wrap=True)
     try:

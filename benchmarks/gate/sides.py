@@ -7,9 +7,7 @@ temporary directory, not a git worktree, so an interrupted gate leaves no entry 
 from __future__ import annotations
 
 import hashlib
-import io
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
@@ -53,6 +51,11 @@ class Source:
     @property
     def name(self) -> str:
         return f"{self.commit[:10]} and uncommitted changes" if self.dirty else self.commit[:10]
+
+    def as_shown(self) -> dict[str, str]:
+        """What a report says of it."""
+        shown = ("name", "ref", "commit", "described", "subject")
+        return {attribute: getattr(self, attribute) for attribute in shown}
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def check_out(source: Source, into: Path, root: Path) -> Side:
             _export(source.commit, into, root)
         blobs = _blobs(into)
         dependencies = declared_dependencies(into)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (MeasurementError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise MeasurementError(f"{source.side} {source.name} cannot be checked out: {error}") from None
     if not blobs:
         raise MeasurementError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
@@ -185,17 +188,12 @@ def declared_dependencies(root: Path) -> tuple[str, ...]:
 
 
 def _export(commit: str, into: Path, root: Path) -> None:
-    done = subprocess.run(
-        ["git", "archive", "--format=zip", commit, *EXPORTED],
-        cwd=root,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise OSError((done.stderr.decode().strip() or "git archive failed").splitlines()[-1])
     # A zip and no tar: zipfile follows no link out of ``into``; tarfile can only since Python 3.11.4.
-    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
-        archive.extractall(into)
+    archive = into.resolve() / "export.zip"
+    git("archive", f"--output={archive}", commit, *EXPORTED, root=root)
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(into)
+    archive.unlink()
 
 
 def _copy_working_tree(into: Path, root: Path) -> None:

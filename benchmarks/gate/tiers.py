@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ..repository import MeasurementError
@@ -66,22 +67,23 @@ def still_to_ask(wanted: Sequence[Group], answers: Answers) -> list[Group]:
     return [group for group in wanted if is_open(group)]
 
 
-def ask_all(worker: Worker, take: Callable[[], Group], progress: Callable[[str], None]) -> AnswersOrErrors:
-    """Every answer by ``key_of``; where the side's code raised, the error in its place.
+def ask_all(
+    worker: Worker, take: Callable[[], Group], answers: AnswersOrErrors, progress: Callable[[str], None]
+) -> None:
+    """Put every answer under its ``key_of`` into ``answers``, or the error where the side's code raised.
 
     Args:
         take: gives the next group; raises IndexError when there is none.
     """
     worker.hello()  # the one that was started for this has not said yet what it runs
-    answers: AnswersOrErrors = {}
     while True:
         try:
             group = take()
         except IndexError:
-            return answers
+            return
         for do, case in group:
             key = key_of(do, case)
-            progress(f"{worker.side.name}: {key}")
+            progress(f"{worker.name}: {key}")
             try:
                 answers[key] = answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case))
             except AnswerError as error:
@@ -112,40 +114,32 @@ def compare_exactly(
         MeasurementError: base's code raises, or a worker is lost.
     """
     wanted = groups(cases)
-    answers: dict[str, AnswersOrErrors] = {}
-    queues: dict[str, deque[Group]] = {}
-    for name in workers:
-        known = caches[name].answers()
-        answers[name] = dict(known)
-        queues[name] = deque(still_to_ask(wanted, known))
-        if not queues[name]:
-            progress(f"{name}: results and counters are known from an earlier run")
+    known = {name: caches[name].answers() for name in workers}
+    answers: dict[str, AnswersOrErrors] = {name: dict(found) for name, found in known.items()}
+    queues = {name: deque(still_to_ask(wanted, found)) for name, found in known.items()}
     asked = [name for name in workers if queues[name]]
+    for name in workers:
+        if name not in asked:
+            progress(f"{name}: results and counters are known from an earlier run")
     with ExitStack() as stack:
         crew = [workers[name] for name in asked]
         if len(asked) == 1 and len(queues[asked[0]]) > 1:
             crew.append(stack.enter_context(another(asked[0])))
         takes = [queues[asked[0]].popleft, queues[asked[-1]].pop] if asked else []
-        for worker, answered in _at_once(crew, takes, progress):
-            answers[worker.side.name].update(answered)
+        pairs = zip(crew, takes, strict=False)
+        _at_once(crew, [partial(ask_all, one, take, answers[one.name], progress) for one, take in pairs])
     for name in asked:
         caches[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
-    return compare_answers(
-        [request for group in wanted for request in group], answers["base"], answers["head"]
-    )
+    requests = [request for group in wanted for request in group]
+    return compare_answers(requests, answers["base"], answers["head"])
 
 
-def _at_once(
-    crew: Sequence[Worker], takes: Sequence[Callable[[], Group]], progress: Callable[[str], None]
-) -> list[tuple[Worker, AnswersOrErrors]]:
-    """What each worker answers, a thread for each; when one is lost the others are stopped."""
+def _at_once(crew: Sequence[Worker], work: Sequence[Callable[[], None]]) -> None:
+    """Do the work of each worker in a thread of its own; when one is lost the others are stopped."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        running = {
-            pool.submit(ask_all, worker, take, progress): worker
-            for worker, take in zip(crew, takes, strict=False)
-        }
         try:
-            return [(running[future], future.result()) for future in as_completed(running)]
+            for future in as_completed([pool.submit(each) for each in work]):
+                future.result()
         except BaseException:
             for worker in crew:
                 worker.kill()  # or the other thread would be waited for
