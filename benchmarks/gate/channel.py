@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ class Worker(FreshProcess):
     Args:
         side: whose ``src`` it imports.
         cache: Inductor's cache directory.
-        python: the interpreter of the side's environment.
         command: what to start; the tests put others in the worker's place.
         environment: variables to set beside those there are.
     """
@@ -36,8 +34,7 @@ class Worker(FreshProcess):
         side: Side,
         cache: Path,
         *,
-        python: str = sys.executable,
-        command: Sequence[str] = WORKER,
+        command: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.side = side
@@ -50,10 +47,10 @@ class Worker(FreshProcess):
         variables = {**ours, **(environment or {}), "PYTHONHASHSEED": "0"}
         super().__init__(
             side.name,
-            command,
+            command or WORKER,
             inductor_cache=cache,
             python_path=(side.path / "src", ROOT),
-            python=python,
+            python=side.python,
             cwd=side.path,
             environment=variables,
         )
@@ -84,27 +81,11 @@ class Worker(FreshProcess):
 StartWorker = Callable[[str, Mapping[str, str]], Worker]  # a side's name, variables to set
 
 
-def starter(
-    sides: Mapping[str, Side],
-    root: Path,
-    pythons: Mapping[str, str] | None = None,
-    command: Sequence[str] | None = None,
-) -> StartWorker:
-    """What starts a worker of a side by its name, as ``sides`` has it then.
-
-    Args:
-        root: the checkout that keeps Inductor's cache.
-        pythons: the interpreter of each side's environment; by default this one.
-        command: see ``Worker``.
-    """
+def starter(sides: Mapping[str, Side], root: Path, command: Sequence[str] = ()) -> StartWorker:
+    """What starts a worker of a side by its name, as ``sides`` has it then; ``root`` keeps the cache."""
 
     def start(name: str, environment: Mapping[str, str]) -> Worker:
-        return Worker(
-            sides[name],
-            root / ".gate" / "inductor",
-            python=(pythons or {}).get(name, sys.executable),
-            command=command or WORKER,
-            environment=environment,
-        )
+        cache = root / ".gate" / "inductor"
+        return Worker(sides[name], cache, command=command, environment=environment)
 
     return start

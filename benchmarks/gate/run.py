@@ -25,7 +25,7 @@ from .exact import explanations
 from .identity import machine, versions
 from .report import markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
-from .sides import accepted, check_out, distance, resolve
+from .sides import Side, accepted, check_out, distance, resolve
 from .slices import IN_SLICES, SLICE, pairing_of
 from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def gate(
-    args: argparse.Namespace, console: Console, root: Path = ROOT, command: Sequence[str] | None = None
+    args: argparse.Namespace, console: Console, root: Path = ROOT, command: Sequence[str] = ()
 ) -> Result:
     """The whole comparison, one tier after the other.
 
@@ -105,8 +105,8 @@ def gate(
         if sides["base"].same_as(sides["head"]):
             progress("the subject's code is the same on both sides: nothing can have changed")
             return replace(result, same_subject=True)
-        pythons = {name: python_for(side, root, progress) for name, side in sides.items()}
-        start = starter(sides, root, pythons, command)
+        sides = {name: replace(side, python=python_for(side, root, progress)) for name, side in sides.items()}
+        start = starter(sides, root, command)
         with pair(start, rng, AT_ONCE) as (workers, hello):
             if args.device == "cuda" and not hello["head"]["devices"]:
                 raise MeasurementError(
@@ -141,7 +141,7 @@ def gate(
         for timing in timings
         if timing.verdict is not None
     ]
-    about = _about(hello, args, launches, budget, pythons)
+    about = _about(hello, args, launches, budget, sides)
     return replace(result, findings=findings, times=times, about=about, untimed=args.no_times)
 
 
@@ -150,13 +150,13 @@ def _about(
     args: argparse.Namespace,
     launches: int,
     budget: Budget,
-    pythons: Mapping[str, str],
+    sides: Mapping[str, Side],
 ) -> dict[str, str]:
     about = {}
     for name in ("base", "head"):
         about[f"{name} ran"] = f"{len(hello[name]['blobs'])} modules, contents checked against git"
         about[f"{name}'s environment"] = versions(hello[name])
-    if pythons["base"] != pythons["head"]:
+    if sides["base"].python != sides["head"].python:
         about["environments"] = "two: the sides declare different dependencies"
     about["machine"] = ", ".join([machine(hello["head"]), *hello["head"]["devices"]])
     about["precision and batch"] = "fp32; inference and rollout batch 1, training batch 8"
@@ -173,9 +173,7 @@ def _about(
     return about
 
 
-def main(
-    argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] | None = None
-) -> int:
+def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] = ()) -> int:
     """Exit code: see ``__main__``."""
     args = parser().parse_args(argv)
     console = Console(stderr=True, soft_wrap=True)

@@ -67,12 +67,14 @@ class Side:
         path: directory that holds its ``src``.
         blobs: git's hash of each file of the package, by its path in the package.
         dependencies: as its pyproject.toml declares them, sorted.
+        python: the interpreter that has them.
     """
 
     source: Source
     path: Path
     blobs: Mapping[str, str]
     dependencies: tuple[str, ...]
+    python: str = sys.executable
 
     @property
     def name(self) -> str:
