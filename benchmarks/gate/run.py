@@ -23,10 +23,10 @@ from .channel import starter
 from .environments import python_for
 from .exact import explanations
 from .identity import machine, versions
+from .pairing import IN_SLICES, SLICE, pairing_of
 from .report import markdown, write
 from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Side, accepted, check_out, distance, resolve
-from .slices import IN_SLICES, SLICE, pairing_of
 from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair
 from .verdict import Plan

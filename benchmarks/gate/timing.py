@@ -1,7 +1,7 @@
 """The time tier: launches of both sides, paired in time, until every case is decided or time is up.
 
 One launch starts a fresh worker for each side and serves every undecided case, in random order, so
-that start-up is paid once. How the sides share the time within a launch is in `slices` and `pairing`.
+that start-up is paid once. How the sides share the time within a launch is in `pairing`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import Any
 from ..repository import MeasurementError
 from .cases import CompileTime, StepTime
 from .channel import StartWorker, Worker
-from .pairing import Samples, compile_at_once
-from .slices import pairing_of
+from .pairing import Samples, compile_at_once, pairing_of
 from .verdict import (
     FASTER,
     INCONCLUSIVE,

@@ -19,7 +19,7 @@ from ..suite.serving import serve
 from ..suite.steps import prepare
 from ..suite.timer import fixed_compile_seconds, timed, warmed_up
 from ..suite.workloads import Case, Step, make_batch
-from . import cores, slices
+from . import cores, pairing
 from .identity import hello
 
 # By the case and by what was in force when it was made: compiled code, and a CUDA graph's more so, holds
@@ -82,7 +82,7 @@ def sample(case: Case, samples: int, busy: bool = False) -> dict[str, Any]:
     """Seconds of each of ``samples`` steps.
 
     Args:
-        busy: count the time that cores are busy, and not the clock's; see ``slices``.
+        busy: count the time that cores are busy, and not the clock's; see ``pairing``.
     """
     step = ready(case)
     if case.device == "cpu":
@@ -121,7 +121,7 @@ def graph(case: Case) -> dict[str, Any]:
     step = prepare(case.as_variant("eager"))
     step()
     found = eager_counts(step)
-    if case.device == "cpu" and slices.CAN_SLICE:  # the processor's time, which is compared, has no waits
+    if case.device == "cpu" and pairing.CAN_SLICE:  # the processor's time, which is compared, has no waits
         from ..suite.step_counters import waits
 
         found["waits"] = waits(step)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import channel, environments, report, sides, slices, tiers
+from benchmarks.gate import channel, environments, pairing, report, sides, tiers
 from benchmarks.gate import run as gate_run
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import PACKAGE, MeasurementError
@@ -121,7 +121,7 @@ def test_a_worker_that_fails(
         module, name, seconds = {
             "hello": (channel, "START_SECONDS", 4.0),
             "counts": (tiers, "TIMEOUT", 2.0),
-            "sample": (slices, "STEP_TIMEOUT", 2.0),
+            "sample": (pairing, "STEP_TIMEOUT", 2.0),
         }[request_]
         monkeypatch.setattr(module, name, seconds)
     fails: dict[str, Any] = {"fails": {request_: how}}

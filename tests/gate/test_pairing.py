@@ -19,9 +19,18 @@ import pytest
 
 from benchmarks.gate.cases import CompileTime, StepTime
 from benchmarks.gate.channel import Worker
-from benchmarks.gate.pairing import BY_TURNS, LEAST_PAIRS, STEADY_HEAP
+from benchmarks.gate.pairing import (
+    BY_TURNS,
+    CAN_SLICE,
+    IN_SLICES,
+    LEAST_PAIRS,
+    SLICE,
+    STEADY_HEAP,
+    answers_in_slices,
+    pairing_of,
+    slices,
+)
 from benchmarks.gate.sides import Side, Source
-from benchmarks.gate.slices import CAN_SLICE, IN_SLICES, SLICE, answers_in_slices, pairing_of, slices
 from benchmarks.gate.timing import measure_launch
 from benchmarks.repository import ROOT, MeasurementError
 from benchmarks.suite.fresh_process import AnswerError

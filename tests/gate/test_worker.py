@@ -16,10 +16,10 @@ import torch
 from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.exact import COUNTERS, compare_actions, compare_counts, compare_learning
+from benchmarks.gate.pairing import CAN_SLICE
 from benchmarks.gate.proof.mutants import MUTANTS
 from benchmarks.gate.proof.slowdown import key, slowed
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
-from benchmarks.gate.slices import CAN_SLICE
 from benchmarks.repository import PACKAGE, ROOT
 from benchmarks.suite import compile_counters, precision, timer
 from benchmarks.suite.compile_counters import count_compilation

@@ -16,8 +16,8 @@ from ...suite.workloads import Case
 from ..cases import CompileTime, StepTime, choose, step_times
 from ..channel import STEP_TIMEOUT, StartWorker, starter
 from ..identity import described
+from ..pairing import pairing_of
 from ..sides import check_out, resolve
-from ..slices import pairing_of
 from ..timing import Budget, measure_launch, pair
 from ..verdict import launch_ratio
 from ..workplace import workplace
@@ -49,10 +49,8 @@ def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> 
         for case in cases:
             step = StepTime(case)
             head.resume()
-            seconds = head.ask("sample", timeout=STEP_TIMEOUT, samples=5, busy=True, **step.request)[
-                "seconds"
-            ]
-            first = max(1, round(FIRST * median(seconds) / unit))
+            alone = head.ask("sample", timeout=STEP_TIMEOUT, samples=5, busy=True, **step.request)
+            first = max(1, round(FIRST * median(alone["seconds"]) / unit))
             head.ask("ballast", timeout=STEP_TIMEOUT, units={key(case): first})
             workers["base"].resume()
             pairing.warm(workers, step)
