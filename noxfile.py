@@ -220,7 +220,7 @@ def asv(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["measure"])
 def campaign(session: nox.Session) -> None:
-    """Measure the gate's own error rates; -- record, pairing, mutants, runs or write (hours; resumable)."""
+    """Measure the gate's own error rates; -- record, mutants, runs or write (hours; resumable)."""
     _install(session, "gate")
     session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)
 
