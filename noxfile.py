@@ -9,9 +9,7 @@ change made ACT slower.
 
 The others follow in groups, each with a tag: ``test`` (more tests), ``measure`` (more measurements),
 ``figures`` (the tables and the picture in the documents) and ``jobs`` (what GitHub's workflows run beside
-these). ``nox -l -t figures`` marks the sessions of one group.
-
-Times are for two CPU cores, without the time to install packages.
+these). ``nox -l -t figures`` marks one group. Times are for two CPU cores, without installing packages.
 """
 
 from __future__ import annotations
@@ -79,8 +77,6 @@ def _pytest(session: nox.Session, *args: str) -> None:
 
 # Start here. Each group has its tag, and nox lists sessions in the order of this file.
 # The gate is the last of its group: it replaces the nox process, so no session can follow it.
-
-
 @nox.session(tags=["start"])
 def tests(session: nox.Session) -> None:
     """Run every test that this machine can run; GPU tests only with a GPU (15 minutes on two cores)."""
@@ -123,8 +119,6 @@ def gate(session: nox.Session) -> None:
 
 
 # test: more tests.
-
-
 @nox.session(default=False, tags=["test"])
 def consistency(session: nox.Session) -> None:
     """Test that actions, losses, gradients and updates equal stock LeRobot's, eager and compiled."""
@@ -202,8 +196,6 @@ def pins(session: nox.Session) -> None:
 
 
 # measure: more measurements.
-
-
 @nox.session(default=False, tags=["measure"])
 def bench(session: nox.Session) -> None:
     """Time stock, eager and compiled steps; -- --workload pusht --phase training --device cuda."""
@@ -221,14 +213,12 @@ def asv(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["measure"])
 def campaign(session: nox.Session) -> None:
-    """Measure the gate's own error rates; -- record, pairing, mutants, runs or write (hours; resumable)."""
+    """Measure the gate's own error rates; -- record, mutants, runs or write (hours; resumable)."""
     _install(session, "gate")
     session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)
 
 
 # figures: the tables and the picture in the documents.
-
-
 @nox.session(default=False, tags=["figures"])
 def ratios(session: nox.Session) -> None:
     """Measure the ratios to stock LeRobot for README.md (45 minutes)."""
@@ -265,8 +255,6 @@ def picture(session: nox.Session) -> None:
 
 
 # jobs: what GitHub's workflows run beside the sessions above.
-
-
 @nox.session(default=False, tags=["jobs"])
 def publish(session: nox.Session) -> None:
     """Publish measured history; -- DIRECTORY takes the shards' results, --push sends them to GitHub."""

@@ -7,12 +7,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from .suite.fresh_process import MeasurementError as MeasurementError
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "src/lerobot_policy_act_compiled"  # the subject
-
-
-class MeasurementError(Exception):
-    """One line that says what could not be measured, and the remedy. Exit code 2."""
 
 
 def git(*args: str, root: Path, env: Mapping[str, str] | None = None) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 
-from benchmarks.suite.launch import TRUST_THE_PROCESSOR
+from benchmarks.suite.fresh_process import TRUST_THE_PROCESSOR
 from benchmarks.suite.workloads import WORKLOADS, make_batch, make_config
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy, save_artifact
 

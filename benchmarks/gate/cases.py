@@ -87,7 +87,7 @@ def named(name: str) -> StepTime:
     return StepTime(Case(workload, phase, variant, precision, device))
 
 
-def timed(cases: Sequence[Case]) -> list[StepTime]:
+def step_times(cases: Sequence[Case]) -> list[StepTime]:
     """What is timed of ``cases``: each step, and how long the first compiled one takes to compile.
 
     One graph is enough: the others have the same layers.

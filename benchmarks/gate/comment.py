@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..command import exit_code
 from ..github import gh
 from ..repository import MeasurementError
 from .exact import Finding
@@ -131,6 +132,7 @@ def publish(text: str, number: int, repository: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: published, or there is nothing to publish on; 2: could not."""
     parser = argparse.ArgumentParser(prog="nox -s comment --", description=__doc__)
     parser.add_argument("directory", type=Path, help="holds the artifacts: gate-cpu/report.json")
     parser.add_argument("--print", action="store_true", help="show the comment and send nothing")
@@ -138,22 +140,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.print:
         print(comment_text(args.directory, "https://github.com"))
         return 0
+    return exit_code("comment", lambda: print(_published(args.directory)))
+
+
+def _published(directory: Path) -> str:
+    """Put the reports in ``directory`` on the pull request of the event that this job was started by."""
     path = os.environ.get("GITHUB_EVENT_PATH")
     if path is None:
-        print("comment: GITHUB_EVENT_PATH is not set; outside of GitHub use --print", file=sys.stderr)
-        return 2
+        raise ValueError("GITHUB_EVENT_PATH is not set; outside of GitHub use --print")
+    event = json.loads(Path(path).read_text(encoding="utf-8"))
     try:
-        event = json.loads(Path(path).read_text(encoding="utf-8"))
         number = pull_request(event)
         if number is None:
-            print("comment: no open pull request has this commit as its head any more; nothing to do")
-            return 0
-        text = comment_text(args.directory, event["workflow_run"]["html_url"])
-        print(publish(text, number, event["repository"]["full_name"]))
-    except (MeasurementError, OSError, KeyError, ValueError) as error:
-        print(f"comment: {type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    return 0
+            return "comment: no open pull request has this commit as its head any more; nothing to do"
+        text = comment_text(directory, event["workflow_run"]["html_url"])
+        return publish(text, number, event["repository"]["full_name"])
+    except KeyError as error:
+        raise MeasurementError(f"the event, or what GitHub answered, has no {error}") from None
 
 
 if __name__ == "__main__":

@@ -41,14 +41,3 @@ def free() -> None:
     """Every thread on any core: what compiles starts processes of its own, on the cores of its parent."""
     for thread in [0, *_pool] if CAN_PIN else []:
         os.sched_setaffinity(thread, _ALL)
-
-
-def share(cores: list[int], threads: int) -> dict[str, object]:
-    """All threads on these cores, and this many of torch's (duet benchmarking)."""
-    import torch
-
-    for thread in _threads():  # those that exist already keep their own mask otherwise
-        os.sched_setaffinity(thread, cores)
-    _pool.clear()  # so pin() leaves them where they are
-    torch.set_num_threads(threads)
-    return {"cores": sorted(os.sched_getaffinity(0)), "threads": torch.get_num_threads()}

@@ -26,20 +26,11 @@ COUNTERS: dict[str, str] = {
 # Allocations are exact for one program, but the order in time of those of two threads is not.
 TOLERANCE = {"peak_memory_eager": 0.005, "peak_memory_compiled": 0.005}
 # Which counters can explain a change of a variant's time.
+OF_COMPILING = ("graph_breaks", "graphs", "recompiles", "ops", "kernels")
 EXPLAINS = {
     "eager": ("dispatched_ops", "flops", "waits", "launches_eager", "peak_memory_eager"),
-    "compiled": (
-        "graph_breaks",
-        "graphs",
-        "recompiles",
-        "ops",
-        "kernels",
-        "flops",
-        "launches_compiled",
-        "cudagraph_skips",
-        "peak_memory_compiled",
-    ),
-    "compile": ("graph_breaks", "graphs", "recompiles", "ops", "kernels"),
+    "compiled": (*OF_COMPILING, "flops", "launches_compiled", "cudagraph_skips", "peak_memory_compiled"),
+    "compile": OF_COMPILING,
 }
 ACTION_TOLERANCE = 1e-5  # absolute, strict fp32
 LEARNING_TOLERANCE = 1e-6  # relative, float64
@@ -91,7 +82,7 @@ def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) 
     return findings
 
 
-def moved(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
+def explanations(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
     """Counters of a case that moved and can explain a change of ``variant``'s time, in words."""
     names = {COUNTERS[name] for name in EXPLAINS[variant]}
     return [describe(found) for found in findings if found.case == case and found.what in names]
@@ -114,13 +105,11 @@ def _number(value: float) -> str:
 def compare_actions(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Finding]:
     """State dict and actions: head against base in eager, and head's compiled against its eager."""
     findings = []
-    changed = _changed(base["state_dict"], head["state_dict"])
+    old, new = base["state_dict"], head["state_dict"]
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if changed:
-        findings.append(
-            Finding(
-                case, "state_dict", None, None, True, f"{len(changed)} entries differ, {changed[0]} first"
-            )
-        )
+        detail = f"{len(changed)} entries differ, {changed[0]} first"
+        findings.append(Finding(case, "state_dict", None, None, True, detail))
     pairs = (
         ("eager actions, head against base", base["values"]["eager"], head["values"]["eager"]),
         ("compiled actions against eager", head["values"]["eager"], head["values"]["compiled"]),
@@ -131,10 +120,6 @@ def compare_actions(case: str, base: Mapping[str, Any], head: Mapping[str, Any])
             detail = f"they differ by {difference:.1e}, more than {ACTION_TOLERANCE:.0e}"
             findings.append(Finding(case, what, None, None, True, detail))
     return findings
-
-
-def _changed(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in base.keys() | head.keys() if base.get(name) != head.get(name))
 
 
 def _largest(expected: Sequence[float], found: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,21 @@ def hello() -> dict[str, Any]:
         "devices": devices,
         "installed": _installed(),
     }
+
+
+def described(hello: Mapping[str, Any]) -> str:
+    """What belongs beside every figure, from what a worker said of itself."""
+    return f"{machine(hello)}, {versions(hello)}"
+
+
+def machine(hello: Mapping[str, Any]) -> str:
+    found = hello["environment"]
+    return f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads"
+
+
+def versions(hello: Mapping[str, Any]) -> str:
+    found = hello["environment"]
+    return f"torch {found['torch']}, LeRobot {found['lerobot']}, Python {found['python']}"
 
 
 def _installed() -> str:

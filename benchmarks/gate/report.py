@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import asdict
@@ -34,11 +35,6 @@ def worst_first(result: Result) -> list[CaseTime]:
         return (1.5 if accepted else ORDER[time.verdict.kind], -time.verdict.ratio)
 
     return sorted(result.times, key=key)
-
-
-def rows(result: Result) -> list[dict[str, Any]]:
-    """One row a case, worst first."""
-    return [_row(time, result) for time in worst_first(result)]
 
 
 def _row(time: CaseTime, result: Result) -> dict[str, Any]:
@@ -83,7 +79,8 @@ def finding_rows(result: Result) -> list[dict[str, str]]:
 
 def markdown(result: Result) -> str:
     """The report as a comment on a pull request; the verdict is its first line."""
-    return render(TEMPLATE, result=result, rows=rows(result), findings=finding_rows(result))
+    rows = [_row(time, result) for time in worst_first(result)]
+    return render(TEMPLATE, result=result, rows=rows, findings=finding_rows(result))
 
 
 def as_json(result: Result) -> str:
@@ -109,8 +106,8 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def draw(result: Result, path: Path) -> None:
-    """Every ratio with its 95% interval, as an SVG that reads on a light and on a dark page."""
+def as_svg(result: Result) -> str:
+    """Every ratio with its 95% interval, as a picture that reads on a light and on a dark page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -135,7 +132,9 @@ def draw(result: Result, path: Path) -> None:
         axes.xaxis.label.set_color(NEUTRAL)
         for spine in axes.spines.values():
             spine.set_color(NEUTRAL)
-        figure.savefig(path, format="svg", transparent=True, metadata={"Date": None})
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    return drawn.getvalue()
 
 
 def write(result: Result, directory: Path) -> list[Path]:
@@ -146,17 +145,10 @@ def write(result: Result, directory: Path) -> list[Path]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, content in (
-        ("report.md", markdown(result)),
-        ("report.json", as_json(result)),
-        ("report.svg", None),
-    ):
-        target, partial = directory / name, directory / f".{name}.partial"
+    for suffix, content in (("md", markdown), ("json", as_json), ("svg", as_svg)):
+        target, partial = directory / f"report.{suffix}", directory / f".report.{suffix}.partial"
         try:
-            if content is None:
-                draw(result, partial)
-            else:
-                partial.write_text(content, encoding="utf-8")
+            partial.write_text(content(result), encoding="utf-8")
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)

@@ -7,13 +7,10 @@ temporary directory, not a git worktree, so an interrupted gate leaves no entry 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import shutil
-import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +25,7 @@ else:
     import tomli as tomllib
 
 WORKING_TREE = "working tree"
+EXPORTED = ("src", "pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,11 @@ class Source:
     def name(self) -> str:
         return f"{self.commit[:10]} and uncommitted changes" if self.dirty else self.commit[:10]
 
+    def as_shown(self) -> dict[str, str]:
+        """What a report says of it."""
+        shown = ("name", "ref", "commit", "described", "subject")
+        return {attribute: getattr(self, attribute) for attribute in shown}
+
 
 @dataclass(frozen=True)
 class Side:
@@ -64,12 +67,14 @@ class Side:
         path: directory that holds its ``src``.
         blobs: git's hash of each file of the package, by its path in the package.
         dependencies: as its pyproject.toml declares them, sorted.
+        python: the interpreter that has them.
     """
 
     source: Source
     path: Path
     blobs: Mapping[str, str]
     dependencies: tuple[str, ...]
+    python: str = sys.executable
 
     @property
     def name(self) -> str:
@@ -136,7 +141,7 @@ def _described(commit: str, root: Path) -> tuple[str, str]:
 
 def _working_tree(root: Path) -> Source:
     commit = git("rev-parse", "HEAD", root=root)
-    dirty = git("status", "--porcelain", "--", "src", "pyproject.toml", root=root) != ""
+    dirty = git("status", "--porcelain", "--", *EXPORTED, root=root) != ""
     return Source("head", WORKING_TREE, commit, dirty, *_described(commit, root))
 
 
@@ -166,11 +171,12 @@ def check_out(source: Source, into: Path, root: Path) -> Side:
     into.mkdir(parents=True)
     try:
         if source.ref == WORKING_TREE:
-            blobs = _copy_working_tree(into, root)
+            _copy_working_tree(into, root)
         else:
-            blobs = _export(source.commit, into, root)
+            _export(source.commit, into, root)
+        blobs = _blobs(into)
         dependencies = declared_dependencies(into)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (MeasurementError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise MeasurementError(f"{source.side} {source.name} cannot be checked out: {error}") from None
     if not blobs:
         raise MeasurementError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
@@ -183,56 +189,40 @@ def declared_dependencies(root: Path) -> tuple[str, ...]:
     return tuple(sorted(str(Requirement(line)) for line in project["dependencies"]))
 
 
-def _export(commit: str, into: Path, root: Path) -> dict[str, str]:
-    done = subprocess.run(
-        ["git", "archive", "--format=zip", commit, "src", "pyproject.toml"],
-        cwd=root,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise OSError((done.stderr.decode().strip() or "git archive failed").splitlines()[-1])
+def _export(commit: str, into: Path, root: Path) -> None:
     # A zip and no tar: zipfile follows no link out of ``into``; tarfile can only since Python 3.11.4.
-    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
-        archive.extractall(into)
-    listed = git("ls-tree", "-r", commit, PACKAGE, root=root)  # lines: mode type hash TAB path
-    pairs = (line.split("\t", 1) for line in listed.splitlines())
-    return {os.path.relpath(path, PACKAGE): entry.split()[2] for entry, path in pairs}
+    archive = into.resolve() / "export.zip"
+    git("archive", f"--output={archive}", commit, *EXPORTED, root=root)
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(into)
+    archive.unlink()
 
 
-def _copy_working_tree(into: Path, root: Path) -> dict[str, str]:
+def _copy_working_tree(into: Path, root: Path) -> None:
     """A copy, so that edits made while the gate runs change nothing."""
-    listed = git(
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "--",
-        "src",
-        "pyproject.toml",
-        root=root,
-    )
-    blobs = {}
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *EXPORTED, root=root)
     for name in filter(None, listed.split("\0")):
         source = root / name
         if not source.is_file():
             continue  # deleted, not yet committed
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        content = source.read_bytes()
-        target.write_bytes(content)
-        if name.startswith(PACKAGE + "/"):
-            blobs[os.path.relpath(name, PACKAGE)] = blob_hash(content)
-    return blobs
+        target.write_bytes(source.read_bytes())
 
 
-def edited(side: Side, into: Path, edit: Callable[[Path], Sequence[str]]) -> Side:
-    """A copy of ``side``, as head, in which ``edit`` has changed files of the package and says which."""
-    shutil.copytree(side.path, into)
-    changed = {name: blob_hash((into / PACKAGE / name).read_bytes()) for name in edit(into)}
+def edited(side: Side, into: Path, edit: Callable[[Path], None]) -> Side:
+    """A copy of ``side``, as head, in which ``edit`` has changed files of the package."""
+    shutil.copytree(side.path, into, ignore=shutil.ignore_patterns("__pycache__"))  # base may have run
+    edit(into)
     source = replace(side.source, side="head", dirty=True)
-    return replace(side, source=source, path=into, blobs={**side.blobs, **changed})
+    return replace(side, source=source, path=into, blobs=_blobs(into))
+
+
+def _blobs(root: Path) -> dict[str, str]:
+    """Git's hash of each file of the package in ``root``, by its path in the package."""
+    package = root / PACKAGE
+    files = (path for path in package.rglob("*") if path.is_file())
+    return {path.relative_to(package).as_posix(): blob_hash(path.read_bytes()) for path in files}
 
 
 def blob_hash(content: bytes) -> str:
@@ -246,12 +236,8 @@ def accepted(base: Source, head: Source, root: Path) -> dict[str, str]:
     Raises:
         MeasurementError: a trailer without a reason.
     """
-    trailers = git(
-        "log",
-        "--format=%(trailers:key=Perf-Accept,valueonly,unfold)",
-        f"{base.commit}..{head.commit}",
-        root=root,
-    )
+    wanted = "--format=%(trailers:key=Perf-Accept,valueonly,unfold)"
+    trailers = git("log", wanted, f"{base.commit}..{head.commit}", root=root)
     reasons = {}
     for line in filter(None, map(str.strip, trailers.splitlines())):
         case, _, reason = line.partition(" ")

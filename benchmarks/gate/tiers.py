@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ..repository import MeasurementError
+from ..suite.fresh_process import AnswerError
 from ..suite.workloads import Case
-from .channel import StepError, Worker
+from .answer_cache import AnswerCache, Answers
+from .channel import Worker
 from .exact import Finding, compare_actions, compare_counts, compare_learning
-from .kept import Answers, Kept
 
 # Both sides compute at once, with as many threads as the machine has cores, and a thread that spins
 # for another holds the core that one needs: a training step takes 16 s, alone 2 s, and so 3.5 s.
@@ -23,7 +25,7 @@ TIMEOUT = 900  # s for one case's counts, its cold compile included
 TINY = {phase: Case("tiny", phase, "eager") for phase in ("training", "inference")}
 
 Group = list[tuple[str, Case]]  # what to do with which case, in this order, in one worker
-AnswersOrErrors = dict[str, dict[str, Any] | StepError]
+AnswersOrErrors = dict[str, dict[str, Any] | AnswerError]
 
 
 def pairs_of(cases: Sequence[Case]) -> list[Case]:
@@ -31,7 +33,7 @@ def pairs_of(cases: Sequence[Case]) -> list[Case]:
     return list(dict.fromkeys(case.as_variant("eager") for case in cases))
 
 
-def label(case: Case) -> str:
+def workload_and_phase(case: Case) -> str:
     """``aloha-inference``: what a finding is about."""
     return f"{case.workload}-{case.phase}"
 
@@ -47,7 +49,7 @@ def groups(cases: Sequence[Case]) -> list[Group]:
 
 def key_of(do: str, case: Case) -> str:
     """``counts aloha-inference``: what an answer is kept under."""
-    return f"{do} {label(case)}"
+    return f"{do} {workload_and_phase(case)}"
 
 
 def still_to_ask(wanted: Sequence[Group], answers: Answers) -> list[Group]:
@@ -65,25 +67,26 @@ def still_to_ask(wanted: Sequence[Group], answers: Answers) -> list[Group]:
     return [group for group in wanted if is_open(group)]
 
 
-def ask_all(worker: Worker, take: Callable[[], Group], progress: Callable[[str], None]) -> AnswersOrErrors:
-    """Every answer by ``key_of``; where the side's code raised, the error in its place.
+def ask_all(
+    worker: Worker, take: Callable[[], Group], answers: AnswersOrErrors, progress: Callable[[str], None]
+) -> None:
+    """Put every answer under its ``key_of`` into ``answers``, or the error where the side's code raised.
 
     Args:
         take: gives the next group; raises IndexError when there is none.
     """
     worker.hello()  # the one that was started for this has not said yet what it runs
-    answers: AnswersOrErrors = {}
     while True:
         try:
             group = take()
         except IndexError:
-            return answers
+            return
         for do, case in group:
             key = key_of(do, case)
-            progress(f"{worker.side.name}: {key}")
+            progress(f"{worker.name}: {key}")
             try:
                 answers[key] = answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case))
-            except StepError as error:
+            except AnswerError as error:
                 answers[key], answer = error, {}
             if do == "counts" and answer.get("graph_breaks", "it failed"):
                 break  # there is no compiled step whose outputs could be compared
@@ -93,10 +96,10 @@ def compare_exactly(
     workers: Mapping[str, Worker],
     another: Callable[[str], Worker],
     cases: Sequence[Case],
-    kept: Mapping[str, Kept],
+    caches: Mapping[str, AnswerCache],
     progress: Callable[[str], None],
 ) -> list[Finding]:
-    """Ask both sides at once, a core each, and compare; what is kept of a side is not asked again.
+    """Ask both sides at once, a core each, and compare; what a side has answered before is not asked again.
 
     Counts do not depend on what else runs. The sides go through the groups from opposite ends, so
     that where their graphs are the same each finds in the shared cache what the other compiled.
@@ -105,46 +108,38 @@ def compare_exactly(
     Args:
         workers: one of each side.
         another: starts one more worker of a side.
-        kept: what is known of each side.
+        caches: what each side has answered before.
 
     Raises:
         MeasurementError: base's code raises, or a worker is lost.
     """
     wanted = groups(cases)
-    answers: dict[str, AnswersOrErrors] = {}
-    queues: dict[str, deque[Group]] = {}
-    for name in workers:
-        known = kept[name].answers()
-        answers[name] = dict(known)
-        queues[name] = deque(still_to_ask(wanted, known))
-        if not queues[name]:
-            progress(f"{name}: results and counters are known from an earlier run")
+    known = {name: caches[name].answers() for name in workers}
+    answers: dict[str, AnswersOrErrors] = {name: dict(found) for name, found in known.items()}
+    queues = {name: deque(still_to_ask(wanted, found)) for name, found in known.items()}
     asked = [name for name in workers if queues[name]]
+    for name in workers:
+        if name not in asked:
+            progress(f"{name}: results and counters are known from an earlier run")
     with ExitStack() as stack:
         crew = [workers[name] for name in asked]
         if len(asked) == 1 and len(queues[asked[0]]) > 1:
             crew.append(stack.enter_context(another(asked[0])))
         takes = [queues[asked[0]].popleft, queues[asked[-1]].pop] if asked else []
-        for worker, answered in _at_once(crew, takes, progress):
-            answers[worker.side.name].update(answered)
+        pairs = zip(crew, takes, strict=False)
+        _at_once(crew, [partial(ask_all, one, take, answers[one.name], progress) for one, take in pairs])
     for name in asked:
-        kept[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
-    return compare_answers(
-        [request for group in wanted for request in group], answers["base"], answers["head"]
-    )
+        caches[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
+    requests = [request for group in wanted for request in group]
+    return compare_answers(requests, answers["base"], answers["head"])
 
 
-def _at_once(
-    crew: Sequence[Worker], takes: Sequence[Callable[[], Group]], progress: Callable[[str], None]
-) -> list[tuple[Worker, AnswersOrErrors]]:
-    """What each worker answers, a thread for each; when one is lost the others are stopped."""
+def _at_once(crew: Sequence[Worker], work: Sequence[Callable[[], None]]) -> None:
+    """Do the work of each worker in a thread of its own; when one is lost the others are stopped."""
     with ThreadPoolExecutor(max_workers=2) as pool:
-        running = {
-            pool.submit(ask_all, worker, take, progress): worker
-            for worker, take in zip(crew, takes, strict=False)
-        }
         try:
-            return [(running[future], future.result()) for future in as_completed(running)]
+            for future in as_completed([pool.submit(each) for each in work]):
+                future.result()
         except BaseException:
             for worker in crew:
                 worker.kill()  # or the other thread would be waited for
@@ -169,12 +164,12 @@ def compare_answers(
     for do, case in asked:
         key = key_of(do, case)
         old, new = base.get(key), head.get(key)
-        if isinstance(old, StepError):
+        if isinstance(old, AnswerError):
             raise MeasurementError(f"{old} ({key}); choose another base")
-        if isinstance(new, StepError):
-            findings.append(Finding(label(case), f"{do} fails", None, None, True, str(new)))
+        if isinstance(new, AnswerError):
+            findings.append(Finding(workload_and_phase(case), f"{do} fails", None, None, True, str(new)))
         elif old is not None and new is not None:
-            findings += compare[do](label(case), old, new)
+            findings += compare[do](workload_and_phase(case), old, new)
     return findings
 
 

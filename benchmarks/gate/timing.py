@@ -1,7 +1,7 @@
 """The time tier: launches of both sides, paired in time, until every case is decided or time is up.
 
 One launch starts a fresh worker for each side and serves every undecided case, in random order, so
-that start-up is paid once. How the sides share the time within a launch is in `slices` and `pairing`.
+that start-up is paid once. How the sides share the time within a launch is in `pairing`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 
 from ..repository import MeasurementError
 from .cases import CompileTime, StepTime
-from .channel import Worker
-from .pairing import Pairing, Samples, timed
-from .slices import pairing_of
+from .channel import StartWorker, Worker
+from .pairing import Samples, compile_at_once, pairing_of
 from .verdict import (
     FASTER,
     INCONCLUSIVE,
@@ -33,8 +32,6 @@ from .verdict import (
 )
 
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
-
-StartWorker = Callable[[str, Mapping[str, str]], Worker]  # a side's name, variables to set
 
 
 @dataclass
@@ -123,24 +120,22 @@ def measure_launch(
     start: StartWorker,
     rng: random.Random,
     scale: float = 1.0,
-    pairing: Pairing | None = None,
 ) -> Iterator[tuple[StepTime, Samples]]:
     """One launch: each case's samples as they come, in random order; compiling and its step before all else.
 
     Args:
         scale: how much of each case's ``seconds`` to spend on its steps.
-        pairing: the best there is on the cases' device.
     """
-    pairing = pairing or pairing_of(cases[0].case.device)
+    pairing = pairing_of(cases[0].case.device)
     with pair(start, rng, pairing.environment) as (workers, _):
         compiling = [case for case in cases if isinstance(case, CompileTime)]
         for case in compiling:
-            yield case, pairing.compiling(workers, case, rng.sample(("base", "head"), 2))
+            yield case, compile_at_once(workers, case, rng.sample(("base", "head"), 2))
         steps = [case for case in cases if case not in compiling]
         there = {case.case for case in compiling}  # a step that has just been compiled comes first
         for step_time in sorted(rng.sample(steps, len(steps)), key=lambda step: step.case not in there):
             pairing.warm(workers, step_time)
-            yield step_time, timed(pairing, workers, step_time, scale * step_time.seconds)
+            yield step_time, pairing.steps(workers, step_time, scale * step_time.seconds)
 
 
 def look_at(timings: Sequence[Timing], plan: Plan, *, last: bool = False) -> None:
@@ -191,7 +186,7 @@ class Pace:
         return min(fits, MOST_SCALE) if fits >= LEAST_SCALE else None
 
 
-def run(
+def launch_until_decided(
     timings: Sequence[Timing],
     plan: Plan,
     budget: Budget,

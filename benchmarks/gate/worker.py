@@ -1,21 +1,13 @@
-"""One side of a comparison in a process of its own: answers requests about cases, one JSON line each.
+"""One side of a comparison in a process of its own: it answers requests about cases.
 
-``python -m benchmarks.gate.worker`` with the side's ``src`` first on PYTHONPATH. Requests come on
-standard input, answers leave on what was standard output when the process began; whatever the
-code under test prints goes to standard error. The first answer says what was imported.
+``python -m benchmarks.gate.worker`` with the side's ``src`` first on PYTHONPATH. The first answer says
+what was imported.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import errno
-import json
 import os
-import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,10 +15,11 @@ from typing import Any
 
 from ..suite.counts import eager_counts, graph_counts
 from ..suite.precision import in_force, lerobot_train_flags, strict_fp32
+from ..suite.serving import serve
 from ..suite.steps import prepare
 from ..suite.timer import fixed_compile_seconds, timed, warmed_up
 from ..suite.workloads import Case, Step, make_batch
-from . import cores, slices
+from . import cores, pairing
 from .identity import hello
 
 # By the case and by what was in force when it was made: compiled code, and a CUDA graph's more so, holds
@@ -69,7 +62,7 @@ def compile(case: Case) -> dict[str, Any]:  # noqa: A001  # a request's name
 
     Of this thread, which does all of it: another guest of the machine takes none of them.
     """
-    from ..suite.counters import first_compiled_call, without_graph_caches
+    from ..suite.compile_counters import first_compiled_call, without_graph_caches
 
     _begin(case)
     fixed_compile_seconds()
@@ -89,7 +82,7 @@ def sample(case: Case, samples: int, busy: bool = False) -> dict[str, Any]:
     """Seconds of each of ``samples`` steps.
 
     Args:
-        busy: count the time that cores are busy, and not the clock's; see ``slices``.
+        busy: count the time that cores are busy, and not the clock's; see ``pairing``.
     """
     step = ready(case)
     if case.device == "cpu":
@@ -124,12 +117,12 @@ def ballast(units: dict[str, int] | None = None) -> dict[str, Any]:
 
 
 def graph(case: Case) -> dict[str, Any]:
-    """Counts that need no compiled code; see ``counters``. Graph breaks come with file:line and reason."""
+    """Counts that need no compiled code. Graph breaks come with file:line and reason."""
     step = prepare(case.as_variant("eager"))
     step()
     found = eager_counts(step)
-    if case.device == "cpu" and slices.CAN_SLICE:  # the processor's time, which is compared, has no waits
-        from ..suite.counters import waits
+    if case.device == "cpu" and pairing.CAN_SLICE:  # the processor's time, which is compared, has no waits
+        from ..suite.step_counters import waits
 
         found["waits"] = waits(step)
     return {**found, **_graph_and_recompiles(step)}
@@ -137,21 +130,22 @@ def graph(case: Case) -> dict[str, Any]:
 
 def counts(case: Case) -> dict[str, Any]:
     """All counts of a case: those of ``graph``, and those of its compiled code."""
-    from ..suite import counters
+    from ..suite.compile_counters import count_compilation
+    from ..suite.step_counters import kernel_launches, peak_memory
 
     found = graph(case)
     if found["graph_breaks"]:
         return found
-    with counters.count_compilation() as compilation:
+    with count_compilation() as compilation:
         compiled = ready(case.as_variant("compiled"))
     found |= {
         "kernels": compilation.kernels,
-        "peak_memory_compiled": counters.peak_memory(compiled, case.device),
+        "peak_memory_compiled": peak_memory(compiled, case.device),
     }
     if case.device == "cuda":
         found |= {
-            "launches_eager": counters.kernel_launches(ready(case.as_variant("eager"))),
-            "launches_compiled": counters.kernel_launches(compiled),
+            "launches_eager": kernel_launches(ready(case.as_variant("eager"))),
+            "launches_compiled": kernel_launches(compiled),
             "cudagraph_skips": compilation.cudagraph_skips,
         }
     return found
@@ -168,13 +162,13 @@ def _graph_and_recompiles(step: Step) -> dict[str, Any]:
     """
     import torch
 
-    from ..suite import counters
+    from ..suite.compile_counters import CapturingBackend, count_compilation
     from ..suite.workloads import WORKLOADS
 
-    case, backend = step.case, counters.CapturingBackend()
+    case, backend = step.case, CapturingBackend()
     torch.compiler.reset()
     compiled = torch.compile(step.forward, backend=backend)  # fullgraph would capture .item(), not break
-    with counters.count_compilation() as first:
+    with count_compilation() as first:
         compiled(step.batch)
     if first.graph_breaks or len(backend.ops) != 1:
         broken = graph_counts(step)
@@ -183,7 +177,7 @@ def _graph_and_recompiles(step: Step) -> dict[str, Any]:
         places = [_in_the_commit(place) for place in broken["graph_breaks"]]
         return {**broken, "graph_breaks": places, "recompiles": None}
     found = {"graphs": 1, "ops": backend.ops[0]}
-    with counters.count_compilation() as later:
+    with count_compilation() as later:
         for size in OTHER_BATCH_SIZES:
             compiled(make_batch(WORKLOADS[case.workload], size, device=case.device))
         for mode in (True, False, True, False):
@@ -254,7 +248,6 @@ ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     f.__name__: f for f in (warm, compile, sample, graph, counts, outputs, learning)
 }
 
-
 COMPARED, COUNTED = ("outputs", "learning"), ("graph", "counts")
 
 
@@ -263,66 +256,16 @@ def flags_for(do: str, device: str) -> AbstractContextManager[None]:
     return strict_fp32(device) if do in COMPARED else lerobot_train_flags(device, benchmark=do not in COUNTED)
 
 
-# What an exception says when it is the machine's doing and not the code's, in whatever it is wrapped.
-_MACHINE = (
-    "No space left",
-    "out of memory",
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "Killed signal",
-)
-
-
-_MACHINE_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
-
-
-def is_the_machines(error: BaseException | None) -> bool:
-    """Whether memory or disk ran out, anywhere in the chain of exceptions."""
-    while error is not None:
-        full = isinstance(error, OSError) and error.errno in _MACHINE_ERRNO
-        if full or isinstance(error, MemoryError) or any(text in str(error) for text in _MACHINE):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to one request; a failure is an answer too."""
     do = request.pop("do")
-    try:
-        if do == "hello":
-            return hello()
-        if do == "share":
-            return cores.share(**request)
-        if do == "ballast":
-            return ballast(**request)
-        case = Case(**request.pop("case"))
-        with flags_for(do, case.device):
-            return ANSWERS[do](case, **request)
-    except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        return {"error": text, "machine": is_the_machines(error)}
-
-
-PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """Be killed with the driver; its pipe's end is not seen by a process that it stopped."""
-    if slices.CAN_SLICE:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def main() -> None:
-    end_with_parent()
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the code under test prints must not be read as an answer
-    with contextlib.suppress(BrokenPipeError):
-        for line in sys.stdin:
-            answers.write(json.dumps(answer(json.loads(line))) + "\n")
-            answers.flush()
+    if do == "hello":
+        return hello()
+    if do == "ballast":
+        return ballast(**request)
+    case = Case(**request.pop("case"))
+    with flags_for(do, case.device):
+        return ANSWERS[do](case, **request)
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

@@ -21,7 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 from ..markdown import write_between_markers
 from ..repository import ROOT, MeasurementError
 from ..suite.launch import as_request, launch
-from ..suite.profiling import KINDS, MATRIX_WORK, PHASES, REST, STEPS
+from ..suite.profiling import COMPILE_STAGES, KINDS, MATRIX_WORK, REST, STEPS
 from ..suite.workloads import Case
 from .limits import ARTIFACT, FIRST_CALLS, KEPT, PAGE, SPEED_UPS, Seconds, SpeedUp, place_of
 from .ratios import flags_of, subject_as_of
@@ -44,7 +44,10 @@ def step_line(wanted: SpeedUp, found: Mapping[str, Any], rates: Mapping[str, flo
 
 def compile_line(wanted: Seconds, found: Mapping[str, Any]) -> str:
     """A row: seconds by phase."""
-    cells = [f"{found['takes']:.1f} s", *(f"{found['times'][phase]:.1f} s" for phase in (*PHASES, REST))]
+    cells = [
+        f"{found['takes']:.1f} s",
+        *(f"{found['times'][phase]:.1f} s" for phase in (*COMPILE_STAGES, REST)),
+    ]
     return f"| {wanted} | {' | '.join(cells)} |"
 
 
@@ -56,7 +59,7 @@ def tables(about: str, steps: Sequence[str], compiles: Sequence[str]) -> str:
     if steps:
         parts.append("\n".join([head("a step of", [*KINDS, REST]), *steps]))
     if compiles:
-        parts.append("\n".join([head("", [*PHASES, REST]), *compiles]))
+        parts.append("\n".join([head("", [*COMPILE_STAGES, REST]), *compiles]))
     return "\n\n".join(parts)
 
 

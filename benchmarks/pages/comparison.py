@@ -244,7 +244,8 @@ def _time(step: Step, into: Timed) -> None:
 
 def _warm(step: Step, into: Timed) -> None:
     """The first calls, which are not timed with the others, and what is counted of a step."""
-    from ..suite.counters import first_compiled_call, peak_memory
+    from ..suite.compile_counters import first_compiled_call
+    from ..suite.step_counters import peak_memory
 
     if step.case.compiles:
         start = time.perf_counter()

@@ -12,7 +12,7 @@ import argparse
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,11 @@ from typing import Any
 from rich.console import Console
 
 from ..gate.cases import StepTime
-from ..gate.channel import STEP_TIMEOUT, Worker
-from ..gate.pairing import timed
-from ..gate.proof.recording import described
+from ..gate.channel import STEP_TIMEOUT, StartWorker, starter
+from ..gate.identity import described
+from ..gate.pairing import pairing_of
 from ..gate.sides import Side, check_out, edited, resolve
-from ..gate.slices import pairing_of
-from ..gate.timing import StartWorker, pair
+from ..gate.timing import pair
 from ..gate.verdict import launch_ratio
 from ..gate.workplace import sigterm_interrupts, workplace
 from ..markdown import write_between_markers
@@ -60,12 +59,7 @@ def without(side: Side, optimisation: Optimisation, into: Path) -> Side:
     Raises:
         ValueError: the subject has moved on; see ``Edit``.
     """
-
-    def take_back(root: Path) -> list[str]:
-        optimisation.taken_back.apply(root)
-        return [optimisation.file]
-
-    return edited(side, into, take_back)
+    return edited(side, into, optimisation.taken_back.apply)
 
 
 def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first: bool) -> Launch:
@@ -89,7 +83,7 @@ def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first
             counts = base[count], head[count]
             compiling = (base["seconds"], head["seconds"]) if case.compiles else None
         pairing.warm(workers, step)
-        samples = timed(pairing, workers, step, step.seconds)
+        samples = pairing.steps(workers, step, step.seconds)
     return Launch(math.exp(launch_ratio(samples.base, samples.head)), counts, compiling)
 
 
@@ -140,10 +134,7 @@ def measure(chosen: Sequence[Optimisation], launches: int, console: Console, roo
         base = check_out(source, place / "base", root)
         heads = [without(base, each, place / f"without-{i}") for i, each in enumerate(chosen)]
         sides = {"base": base, "head": heads[0]}
-
-        def start(name: str, environment: Mapping[str, str]) -> Worker:
-            return Worker(sides[name], root / ".gate" / "inductor", environment=environment)
-
+        start = starter(sides, root)
         with pair(start, rng) as (_, hello):
             about = about_them(hello["base"], launches, root)
         for optimisation, sides["head"] in zip(chosen, heads, strict=True):

@@ -1,9 +1,7 @@
-"""What a fresh process answers to ``launch``: ``python -m benchmarks.suite.answers REQUEST``."""
+"""What a fresh process answers to ``launch``: ``python -m benchmarks.suite.answers``."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from . import profiling, roofline
 from .environment import environment
 from .precision import in_force, lerobot_train_flags, strict_fp32
+from .serving import serve
 from .steps import prepare
 from .timer import fixed_compile_seconds, timed, turned, warmed_up
 from .workloads import Case
@@ -22,7 +21,7 @@ def first_call(cases: Sequence[Case]) -> dict[str, Any]:
 
     What a first call costs without any compiling is in it too, well below a second.
     """
-    from .counters import first_compiled_call
+    from .compile_counters import first_compiled_call
 
     answer: dict[str, Any] = {"fixed_seconds": fixed_compile_seconds(), "cases": {}}
     for case in cases:
@@ -61,7 +60,7 @@ def alternate(cases: Sequence[Case], seconds: float) -> dict[str, Any]:
 
 def memory(cases: Sequence[Case]) -> dict[str, Any]:
     """Peak memory of each case's step, in bytes, after a first call."""
-    from .counters import peak_memory
+    from .step_counters import peak_memory
 
     peaks = {}
     for case in cases:
@@ -119,7 +118,7 @@ def difference(cases: Sequence[Case]) -> dict[str, Any]:
 
 def traced(cases: Sequence[Case]) -> dict[str, Any]:
     """Graphs, graph breaks and ops that Dynamo captures of each case's forward."""
-    from .counters import trace
+    from .compile_counters import trace
 
     traces = {}
     for case in cases:
@@ -142,14 +141,14 @@ ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def main(argument: str) -> None:
-    request = json.loads(argument)
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """With the flags that ``lerobot-train`` sets; what was installed and in force is in the answer."""
     cases = [Case(**fields) for fields in request.pop("cases")]
     device = cases[0].device
     with lerobot_train_flags(device):
-        answer = ANSWERS[request.pop("do")](cases, **request)
-        print(json.dumps({**answer, "environment": {**environment(), "flags": in_force(device)}}))
+        found = ANSWERS[request.pop("do")](cases, **request)
+        return {**found, "environment": {**environment(), "flags": in_force(device)}}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(answer)

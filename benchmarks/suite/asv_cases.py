@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .launch import TRUST_THE_PROCESSOR
+from .fresh_process import TRUST_THE_PROCESSOR
 from .precision import set_lerobot_train_flags
 from .timer import warmed_up
 from .workloads import Case, Step, available_devices

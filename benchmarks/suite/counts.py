@@ -20,25 +20,25 @@ PAIRS = 5  # of an eager and a compiled step; the ratio's standard deviation is 
 
 def eager_counts(step: Step) -> dict[str, Any]:
     """Counts of an eager step, called once before."""
-    from . import counters
+    from .step_counters import dispatched, peak_memory
 
-    sent = counters.dispatched(step)
+    sent = dispatched(step)
     return {
         "flops": sent.flops,
         "dispatched_ops": sent.ops,
-        "peak_memory_eager": counters.peak_memory(step, step.case.device),
+        "peak_memory_eager": peak_memory(step, step.case.device),
     }
 
 
 def graph_counts(step: Step) -> dict[str, Any]:
     """Counts of the graph that Dynamo makes of a step's forward."""
-    from . import counters
+    from .compile_counters import trace
 
-    trace = counters.trace(step.forward, step.batch)
+    traced = trace(step.forward, step.batch)
     return {
-        "graph_breaks": [str(graph_break) for graph_break in trace.graph_breaks],
-        "graphs": trace.graphs,
-        "ops": trace.ops,
+        "graph_breaks": [str(graph_break) for graph_break in traced.graph_breaks],
+        "graphs": traced.graphs,
+        "ops": traced.ops,
     }
 
 
@@ -49,12 +49,13 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
 
 
 def _figures_of(machine: Machine, case: Case) -> dict[str, Any]:
-    from . import counters
+    from .compile_counters import count_compilation
+    from .step_counters import kernel_launches, peak_memory
 
     eager = prepare(case.as_variant("eager"))
     eager()
     found = graph_counts(eager) | eager_counts(eager)
-    with counters.count_compilation() as compilation:
+    with count_compilation() as compilation:
         compiled = ready(machine, case)
     pairs = [(timed(compiled), timed(eager)) for _ in range(PAIRS)]
     seconds = median(eager_s for _, eager_s in pairs)
@@ -62,9 +63,9 @@ def _figures_of(machine: Machine, case: Case) -> dict[str, Any]:
         **found,
         "graph_breaks": len(found["graph_breaks"]),
         "kernels": compilation.kernels,
-        "launches": counters.kernel_launches(compiled) if case.device == "cuda" else NOT_APPLICABLE,
+        "launches": kernel_launches(compiled) if case.device == "cuda" else NOT_APPLICABLE,
         "cudagraph_skips": compilation.cudagraph_skips if case.device == "cuda" else NOT_APPLICABLE,
-        "peak_memory_compiled": counters.peak_memory(compiled, case.device),
+        "peak_memory_compiled": peak_memory(compiled, case.device),
         "compiled_over_eager": median(compiled_s / eager_s for compiled_s, eager_s in pairs),
         "limit_over_eager": found["flops"] / matrix_rate(case.device) / seconds,
     }

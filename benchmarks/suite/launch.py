@@ -1,27 +1,21 @@
 """Ask one fresh process to compile or to measure; ``answers`` is what it runs.
 
 The launch is the unit of replication: two launches differ by more than two samples of one.
-A request and its answer are JSON on one line, so a caller needs no torch of its own.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .fresh_process import FreshProcess
 from .workloads import Case
 
 ROOT = Path(__file__).resolve().parents[2]  # asv imports this folder by itself, without the rest
-
-# Every process of Inductor compiles and loads a library to see whether the processor's vector
-# instructions work: 10 s of 15 with an empty cache, 3 s with a full one, and nothing of the model.
-TRUST_THE_PROCESSOR = {"TORCHINDUCTOR_VEC_ISA_OK": "1"}
+ANSWERS = ("-m", "benchmarks.suite.answers")
 
 
 def launch(request: dict[str, Any], *, inductor_cache: Path, timeout: float = 1800) -> dict[str, Any]:
@@ -33,28 +27,13 @@ def launch(request: dict[str, Any], *, inductor_cache: Path, timeout: float = 18
         timeout: s
 
     Raises:
-        RuntimeError: the launch failed; its last lines of output are in the message.
-        subprocess.TimeoutExpired: it took longer than ``timeout``; it has been killed.
+        MeasurementError: the launch failed, or took longer than ``timeout``; it has been killed.
     """
-    environment = {
-        **os.environ,
-        **TRUST_THE_PROCESSOR,
-        "TORCHINDUCTOR_CACHE_DIR": str(inductor_cache),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.suite.answers", json.dumps(request)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    if done.returncode != 0:
-        tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-        raise RuntimeError(f"launch of {request['cases']} ended with exit code {done.returncode}: {tail}")
-    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    name = f"launch of {', '.join(str(Case(**fields)) for fields in request['cases'])}"
+    path = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    with FreshProcess(name, ANSWERS, inductor_cache=inductor_cache, python_path=path) as process:
+        answer = process.ask(**request, timeout=timeout)
+        process.finish()
     return answer
 
 

@@ -20,7 +20,7 @@ KINDS: dict[str, re.Pattern[str]] = {
     "products": re.compile(r"::\w*mm\b|linear|attention|flash|fmha|gemm|cutlass|nvjet|matmul", re.IGNORECASE),
 }
 MATRIX_WORK = ("products", "convolutions")
-PHASES = ("Dynamo", "AOTAutograd", "Inductor's Python", "waiting for compilers")
+COMPILE_STAGES = ("Dynamo", "AOTAutograd", "Inductor's Python", "waiting for compilers")
 REST = "all else"
 
 
@@ -39,7 +39,7 @@ def step_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
     """
     import torch
 
-    from .counters import dispatched
+    from .step_counters import dispatched
     from .timer import timed, warmed_up
 
     eager = prepare(cases[0].as_variant("eager"))
@@ -65,16 +65,16 @@ def step_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def compile_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
-    """Seconds of the first case's first call by phase of torch.compile, the process's first compile apart."""
-    from .counters import compile_phases, first_compiled_call
+    """Seconds of the first case's first call by stage of torch.compile, the process's first compile apart."""
+    from .compile_counters import compile_stages, first_compiled_call
     from .timer import fixed_compile_seconds
 
     fixed_compile_seconds()
     step = prepare(cases[0])
-    with compile_phases() as phases:
+    with compile_stages() as stages:
         start = time.perf_counter()
         first_compiled_call(step)
         step.wait()
         takes = time.perf_counter() - start
-    times = dict(zip(PHASES, phases, strict=True))
-    return {"takes": takes, "times": {**times, REST: takes - sum(phases)}}
+    times = dict(zip(COMPILE_STAGES, stages, strict=True))
+    return {"takes": takes, "times": {**times, REST: takes - sum(stages)}}

@@ -62,7 +62,7 @@ def _best(work: Callable[[], Any], device: str) -> float:
 
 def work(cases: Sequence[Case]) -> dict[str, Any]:
     """FLOPs of the first case's eager step, and the bytes that it moves of weights at least."""
-    from .counters import dispatched
+    from .step_counters import dispatched
 
     step = prepare(cases[0])
     step()

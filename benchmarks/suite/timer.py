@@ -30,7 +30,7 @@ def warmed_up(case: Case, *, again: bool = True) -> Step:
     Raises:
         RuntimeError: the case compiles, and nothing was compiled.
     """
-    from .counters import first_compiled_call
+    from .compile_counters import first_compiled_call
 
     step = prepare(case)
     if case.compiles:

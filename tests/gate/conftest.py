@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import __main__ as gate_main
+from benchmarks.gate import run as gate_run
 from benchmarks.repository import PACKAGE
 
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
@@ -83,7 +83,7 @@ def run_gate(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Call
 
     def run(*args: str) -> Run:
         argv = ["--workloads", "pusht-inference", *args] if "--workloads" not in args else list(args)
-        code = gate_main.main(argv, root=repository.root, command=FAKE)
+        code = gate_run.main(argv, root=repository.root, command=FAKE)
         captured = capsys.readouterr()
         report = repository.root / ".gate" / "report" / "report.json"
         found = json.loads(report.read_text()) if report.exists() else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.gate.cases import DEFAULT, CompileTime, choose, named, timed
+from benchmarks.gate.cases import DEFAULT, CompileTime, choose, named, step_times
 from benchmarks.suite.workloads import Case
 
 
@@ -41,15 +41,15 @@ def test_unknown_names_are_refused(names: list[str] | None, device: str, said: s
 
 
 def test_every_step_is_timed_and_the_first_graphs_compiling() -> None:
-    found = timed(choose(None, "cpu"))
+    found = step_times(choose(None, "cpu"))
     assert [str(case) for case in found if isinstance(case, CompileTime)] == [
         "aloha-inference-compile-fp32-cpu"
     ]
     assert [case.case for case in found if not isinstance(case, CompileTime)] == choose(None, "cpu")
-    assert not any(isinstance(case, CompileTime) for case in timed([Case("pusht", "training", "eager")]))
+    assert not any(isinstance(case, CompileTime) for case in step_times([Case("pusht", "training", "eager")]))
 
 
 def test_what_is_timed_is_found_again_by_its_name() -> None:
-    for case in timed(choose(None, "cpu")):
+    for case in step_times(choose(None, "cpu")):
         assert named(str(case)) == case
         assert type(named(str(case))) is type(case)

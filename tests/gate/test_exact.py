@@ -13,7 +13,7 @@ from benchmarks.gate.exact import (
     compare_counts,
     compare_learning,
     describe,
-    moved,
+    explanations,
 )
 
 from .fake_worker import COUNTS
@@ -57,8 +57,8 @@ def test_what_explains_what() -> None:
         Finding(CASE, "ops dispatched in eager", 500, 501, True),
         Finding("pusht-inference", "FLOPs", 1, 2, True),
     ]
-    assert moved(findings, CASE, "compiled") == ["Inductor kernels 90 → 99"]
-    assert moved(findings, CASE, "eager") == ["ops dispatched in eager 500 → 501"]
+    assert explanations(findings, CASE, "compiled") == ["Inductor kernels 90 → 99"]
+    assert explanations(findings, CASE, "eager") == ["ops dispatched in eager 500 → 501"]
 
 
 def actions(eager: list[float], compiled: list[float] | None = None, **keys: list[int]) -> dict[str, Any]:

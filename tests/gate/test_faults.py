@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import __main__ as gate_main
-from benchmarks.gate import channel, environments, report, sides, slices, tiers
-from benchmarks.gate.worker import is_the_machines
+from benchmarks.gate import channel, environments, pairing, report, sides, tiers
+from benchmarks.gate import run as gate_run
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import PACKAGE, MeasurementError
 
@@ -122,7 +121,7 @@ def test_a_worker_that_fails(
         module, name, seconds = {
             "hello": (channel, "START_SECONDS", 4.0),
             "counts": (tiers, "TIMEOUT", 2.0),
-            "sample": (slices, "STEP_TIMEOUT", 2.0),
+            "sample": (pairing, "STEP_TIMEOUT", 2.0),
         }[request_]
         monkeypatch.setattr(module, name, seconds)
     fails: dict[str, Any] = {"fails": {request_: how}}
@@ -230,7 +229,7 @@ def test_an_interrupt_leaves_nothing(repository: Repository, signal_: signal.Sig
     repository.commit(noise=2.0)  # never decided: there is always another launch
     script = (  # a shell's background job has SIGINT ignored, and so have its children
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "import sys; from pathlib import Path; from benchmarks.gate.__main__ import main; "
+        "import sys; from pathlib import Path; from benchmarks.gate.run import main; "
         "sys.exit(main(['--workloads', 'pusht-inference'], root=Path(sys.argv[1]), command=sys.argv[2:]))"
     )
     process = subprocess.Popen(
@@ -259,24 +258,6 @@ def test_an_interrupt_leaves_nothing(repository: Repository, signal_: signal.Sig
 
 def test_the_exit_code_of_bad_usage_is_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        gate_main.main(["--min-effect", "three"])
+        gate_run.main(["--min-effect", "three"])
     assert caught.value.code == 2
     assert "'three' is no share; write 3% or 0.03" in capsys.readouterr().err
-
-
-def test_what_is_the_machines_doing_and_what_the_codes() -> None:
-    def wrapped(cause: BaseException) -> BaseException:
-        error = RuntimeError("backend='inductor' raised")
-        error.__cause__ = cause
-        return error
-
-    for cause in (
-        MemoryError(),
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
-        RuntimeError("g++: fatal error: Killed signal terminated program cc1plus"),
-    ):
-        assert is_the_machines(cause)
-        assert is_the_machines(wrapped(cause))
-    for mistake in (ValueError("shapes"), FileNotFoundError(errno.ENOENT, "no such file"), TypeError()):
-        assert not is_the_machines(wrapped(mistake)), "a mistake in head is a regression"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import __main__ as gate_main
+from benchmarks.gate import channel
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.sides import Side, check_out, resolve
 from benchmarks.repository import PACKAGE
@@ -243,7 +243,7 @@ def test_what_computes_at_once_does_not_spin(
             super().__init__(side, *args, **kwargs)
             started.append((side.source.side, kwargs["environment"].get("OMP_WAIT_POLICY", "")))
 
-    monkeypatch.setattr(gate_main, "Worker", Spy)
+    monkeypatch.setattr(channel, "Worker", Spy)
     repository.commit()
     assert run_gate().code == 0
     assert sorted(started[:2]) == [("base", "passive"), ("head", "passive")]

@@ -18,16 +18,27 @@ from typing import Any
 import pytest
 
 from benchmarks.gate.cases import CompileTime, StepTime
-from benchmarks.gate.channel import StepError, Worker
-from benchmarks.gate.pairing import BY_TURNS, LEAST_PAIRS, STEADY_HEAP
+from benchmarks.gate.channel import Worker
+from benchmarks.gate.pairing import (
+    BY_TURNS,
+    CAN_SLICE,
+    IN_SLICES,
+    LEAST_PAIRS,
+    SLICE,
+    STEADY_HEAP,
+    answers_in_slices,
+    pairing_of,
+    slices,
+)
 from benchmarks.gate.sides import Side, Source
-from benchmarks.gate.slices import CAN_SLICE, IN_SLICES, SLICE, answers_in_slices, pairing_of, slices
 from benchmarks.gate.timing import measure_launch
 from benchmarks.repository import ROOT, MeasurementError
-from benchmarks.suite.workloads import Case
+from benchmarks.suite.fresh_process import AnswerError
+from benchmarks.suite.workloads import PHASES, Case
 
 EAGER = StepTime(Case("pusht", "inference", "eager"))
-COMPILING = CompileTime(Case("pusht", "inference", "compiled"))
+BY_TURNS_EAGER = StepTime(Case("pusht", "inference", "eager", device="cuda"))
+COMPILING = CompileTime(Case("pusht", "inference", "compiled", device="cuda"))
 needs_stopping = pytest.mark.skipif(not CAN_SLICE, reason="a worker is stopped on Linux only")
 
 
@@ -69,10 +80,10 @@ class Turns:
 def test_the_sides_take_turns_so_that_a_straight_drift_cancels() -> None:
     turns = Turns()
     rng = random.Random(0)  # noqa: S311  # five times its 4 s, of steps that take 1 s and more
-    found = dict(measure_launch([EAGER], turns.worker, rng, 5.0, BY_TURNS))
+    found = dict(measure_launch([BY_TURNS_EAGER], turns.worker, rng, 5.0))
     b, h = "base", "head"
     assert turns.order[:8] == [b, h, h, b, h, b, b, h]
-    samples = found[EAGER]
+    samples = found[BY_TURNS_EAGER]
     # The simulated clock only rises: neither side is ahead of the other over a block.
     assert sum(samples.base[:2]) == sum(samples.head[:2])
     assert set(turns.order[8:]) == {"base ends", "head ends"}
@@ -82,21 +93,21 @@ def test_the_sides_take_turns_so_that_a_straight_drift_cancels() -> None:
 
 def test_compiling_is_timed_before_all_else_and_on_both_sides_at_once() -> None:
     turns = Turns()
-    found = measure_launch([EAGER, COMPILING], turns.worker, random.Random(0), pairing=BY_TURNS)  # noqa: S311
+    found = measure_launch([BY_TURNS_EAGER, COMPILING], turns.worker, random.Random(0))  # noqa: S311
     case, samples = next(found)
     assert case == COMPILING
     assert turns.sent[-2:] == ["compile", "compile"], "one waits for the other"
     assert (samples.base, samples.head) == ([1.0], [1.0])
-    assert [case for case, _ in found] == [EAGER]
+    assert [case for case, _ in found] == [BY_TURNS_EAGER]
 
 
 def test_what_was_compiled_is_timed_before_another_is_made() -> None:
     """Dynamo forgets it then; see ``worker``."""
-    others = [StepTime(Case("tiny", phase, "compiled")) for phase in ("inference", "training", "rollout")]
+    others = [StepTime(Case("tiny", phase, "compiled", device="cuda")) for phase in PHASES]
     compiled = StepTime(COMPILING.case)
     for seed in range(10):
         rng = random.Random(seed)  # noqa: S311
-        found = measure_launch([*others, compiled, COMPILING], Turns().worker, rng, pairing=BY_TURNS)
+        found = measure_launch([*others, compiled, COMPILING], Turns().worker, rng)
         assert [case for case, _ in found][:2] == [COMPILING, compiled]
 
 
@@ -176,18 +187,19 @@ def test_as_many_steps_on_either_side_for_the_time_asked_for(burners: dict[str, 
     ],
 )
 def test_a_fault_in_a_slice_is_an_error(burners: dict[str, Worker], do: str, said: str) -> None:
-    with pytest.raises((MeasurementError, StepError), match=said):
+    with pytest.raises((MeasurementError, AnswerError), match=said):
         answers_in_slices(burners, ("base", "head"), do, timeout=0.3)
 
 
 DRIVER = """
 import contextlib, os, signal, sys
 from pathlib import Path
-from benchmarks.gate.channel import StepError, Worker
+from benchmarks.gate.channel import Worker
+from benchmarks.suite.fresh_process import AnswerError
 from benchmarks.gate.sides import Side, Source
 source = Source("head", "HEAD", "a" * 40, False, "head", "")
 worker = Worker(Side(source, Path(sys.argv[1]), {}, ()), Path("."))
-with contextlib.suppress(StepError):
+with contextlib.suppress(AnswerError):
     worker.ask("nothing", timeout=60)
 worker.pause()
 print(worker._process.pid, flush=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.gate import __main__ as gate_main
 from benchmarks.gate import comment
+from benchmarks.gate import run as gate_run
 
 from .conftest import FAKE, GitHub, Repository
 
@@ -40,7 +40,7 @@ class PullRequest:
         self.repository.commit(**behaviour)
         shutil.rmtree("report", ignore_errors=True)  # each job has a fresh checkout
         only = ["--workloads", "pusht-inference"]
-        code = gate_main.main([*arguments("gate", "cpu"), *only], root=self.repository.root, command=FAKE)
+        code = gate_run.main([*arguments("gate", "cpu"), *only], root=self.repository.root, command=FAKE)
         shutil.rmtree(self.artifacts, ignore_errors=True)
         self.artifacts.mkdir()
         if Path("report").exists():

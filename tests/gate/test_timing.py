@@ -14,7 +14,7 @@ from benchmarks.gate import timing
 from benchmarks.gate.cases import CompileTime, StepTime
 from benchmarks.gate.pairing import Samples
 from benchmarks.gate.proof.replay import replay
-from benchmarks.gate.timing import Budget, Timing, run
+from benchmarks.gate.timing import Budget, Timing, launch_until_decided
 from benchmarks.gate.verdict import INCONCLUSIVE, SAME, SLOWER, Plan
 from benchmarks.suite.workloads import Case
 
@@ -142,7 +142,7 @@ class Simulated:
     def run(self, monkeypatch: pytest.MonkeyPatch, minutes: float) -> list[Timing]:
         monkeypatch.setattr(timing, "measure_launch", self.launch)
         timings = [Timing(case, explained=True) for case in self.effects]
-        run(timings, PLAN, Budget(minutes, clock=lambda: self.now), None, None)  # type: ignore[arg-type]
+        launch_until_decided(timings, PLAN, Budget(minutes, clock=lambda: self.now), None, None)  # type: ignore[arg-type]
         return timings
 
 

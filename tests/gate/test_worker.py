@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from benchmarks.gate import worker as side_worker
-from benchmarks.gate.channel import StepError, Worker
+from benchmarks.gate.channel import Worker
 from benchmarks.gate.exact import COUNTERS, compare_actions, compare_counts, compare_learning
+from benchmarks.gate.pairing import CAN_SLICE
 from benchmarks.gate.proof.mutants import MUTANTS
 from benchmarks.gate.proof.slowdown import key, slowed
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
-from benchmarks.gate.slices import CAN_SLICE
 from benchmarks.repository import PACKAGE, ROOT
-from benchmarks.suite import counters, precision, timer
-from benchmarks.suite.counters import count_compilation
+from benchmarks.suite import compile_counters, precision, timer
+from benchmarks.suite.compile_counters import count_compilation
+from benchmarks.suite.fresh_process import AnswerError
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import Case, Step
 
@@ -127,11 +128,11 @@ def test_compiling_is_timed_by_what_its_thread_does(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(side_worker, "prepare", lambda _: step)
     monkeypatch.setattr(side_worker, "fixed_compile_seconds", lambda: None)
 
-    def first_call(_: Step) -> counters.Compilation:
+    def first_call(_: Step) -> compile_counters.Compilation:
         time.sleep(0.2)
-        return counters.Compilation(graphs=1)
+        return compile_counters.Compilation(graphs=1)
 
-    monkeypatch.setattr(counters, "first_compiled_call", first_call)
+    monkeypatch.setattr(compile_counters, "first_compiled_call", first_call)
     assert side_worker.compile(TINY)["seconds"] < 0.05
 
 
@@ -219,7 +220,7 @@ def test_results_agree_on_cuda(worker: Worker) -> None:
 
 
 def test_a_failing_request_is_the_sides_error_and_the_worker_lives(worker: Worker) -> None:
-    with pytest.raises(StepError, match="head failed: ValueError: device 'cuda' was asked for"):
+    with pytest.raises(AnswerError, match="head failed: ValueError: device 'cuda' was asked for"):
         ask(worker, "warm", Case("tiny", "inference", "eager", device="cuda"))
     ask(worker, "warm", TINY)
 
@@ -239,16 +240,16 @@ def test_the_compiled_graph_learns_what_eager_learns(learning: dict[str, Any]) -
 def test_a_mutant_is_named(
     name: str, do: str, graph: dict[str, Any], learning: dict[str, Any], tmp_path: Path
 ) -> None:
-    edit = next(edit for edit in MUTANTS if edit.name == name)
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
     side = checked_out(tmp_path / "head")
-    edit.apply(side.path)
+    mutant.edit.apply(side.path)
     before = graph if do == "graph" else learning
     with Worker(side, tmp_path / "inductor") as mutated:
         after = ask(mutated, do, TRAINING)
     compare = compare_counts if do == "graph" else compare_learning
     red = [finding for finding in compare("tiny", before, after) if finding.red]
-    assert any(edit.cause in finding.what for finding in red), red
-    if edit.cause == "graph breaks":
+    assert any(mutant.cause in finding.what for finding in red), red
+    if mutant.cause == "graph breaks":
         place = "src/lerobot_policy_act_compiled/modeling_act_compiled.py:"
         assert any(finding.detail.startswith(place) for finding in red)
 

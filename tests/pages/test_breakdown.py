@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.pages import breakdown, limits
 from benchmarks.suite import answers, profiling
-from benchmarks.suite.counters import compile_phases, without_graph_caches
+from benchmarks.suite.compile_counters import compile_stages, without_graph_caches
 from benchmarks.suite.workloads import Case
 
 from .test_limits import ENVIRONMENT, RATES
@@ -27,7 +27,7 @@ STEP = {
     },
     "flops": {"convolutions": 10e9, "products": 3e9},
 }
-COMPILE = {"takes": 10.0, "times": {**dict.fromkeys(profiling.PHASES, 2.0), profiling.REST: 2.0}}
+COMPILE = {"takes": 10.0, "times": {**dict.fromkeys(profiling.COMPILE_STAGES, 2.0), profiling.REST: 2.0}}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_a_step_is_taken_apart_without_remainder() -> None:
 def test_a_compile_is_taken_apart() -> None:
     torch.compiler.reset()
     start = time.perf_counter()
-    with without_graph_caches(), compile_phases() as phases:
+    with without_graph_caches(), compile_stages() as phases:
         torch.compile(lambda x: (x * 3).relu().softmax(-1))(torch.ones(64, 7))
     takes = time.perf_counter() - start
     dynamo, aot, inductor, waiting = phases
@@ -141,5 +141,5 @@ def test_a_compile_is_taken_apart() -> None:
 
 
 def test_a_compile_that_torch_says_nothing_of_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="torch keeps no account"), compile_phases():
+    with pytest.raises(RuntimeError, match="torch keeps no account"), compile_stages():
         torch.ones(1)

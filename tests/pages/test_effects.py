@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.gate.channel import Worker
+from benchmarks.edits import Edit
+from benchmarks.gate import channel
 from benchmarks.pages import effects
 from benchmarks.pages.effects import BEGIN, END, Launch, measure, merged, on_page, row
 from benchmarks.pages.limits import PAGE
@@ -24,16 +25,20 @@ from ..gate.conftest import FAKE, Repository
 QUIET = Console(quiet=True)
 COMPILED, EAGER = "pusht-inference-compiled-fp32-cpu", "pusht-inference-eager-fp32-cpu"
 SLEEPS = Optimisation(
-    "it does not dawdle", "'seconds': 1.0", "'seconds': 1.5, 'compile': 20.0", (COMPILED,), "__init__.py"
+    "it does not dawdle",
+    Edit("'seconds': 1.0", "'seconds': 1.5, 'compile': 20.0", "__init__.py"),
+    (COMPILED,),
 )
 COUNTS = Optimisation(
-    "it does not repeat", "'counts': {}", "'graph': {'dispatched_ops': 900}", (EAGER,), "__init__.py"
+    "it does not repeat",
+    Edit("'counts': {}", "'graph': {'dispatched_ops': 900}", "__init__.py"),
+    (EAGER,),
 )
 
 
 @pytest.fixture
 def root(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(effects, "Worker", partial(Worker, command=FAKE))
+    monkeypatch.setattr(channel, "WORKER", FAKE)
     monkeypatch.setattr(effects, "OPTIMISATIONS", (SLEEPS, COUNTS))
     repository.commit(seconds=1.0, noise=0.001, counts={})
     page = repository.root / PAGE
@@ -49,7 +54,7 @@ def rows(root: Path) -> list[str]:
 def test_an_optimisation_can_be_taken_back(optimisation: Optimisation, tmp_path: Path) -> None:
     shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE)
     optimisation.taken_back.apply(tmp_path)
-    ast.parse((tmp_path / PACKAGE / optimisation.file).read_text())
+    ast.parse((tmp_path / PACKAGE / optimisation.taken_back.file).read_text())
     assert optimisation.measured(), "a name that is no case raises ValueError"
 
 

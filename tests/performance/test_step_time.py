@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.suite.counters import first_compiled_call
+from benchmarks.suite.compile_counters import first_compiled_call
 from benchmarks.suite.precision import has_tf32, in_force, lerobot_train_flags
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import VARIANTS, Case

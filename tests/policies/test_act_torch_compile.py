@@ -12,7 +12,7 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 
-from benchmarks.suite.counters import count_compilation
+from benchmarks.suite.compile_counters import count_compilation
 from benchmarks.suite.precision import strict_fp32
 from lerobot_policy_act_compiled import patch_lerobot
 

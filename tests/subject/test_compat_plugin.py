@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.suite.counters import count_compilation
+from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("fresh_dynamo")]

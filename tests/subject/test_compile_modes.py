@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.suite.counters import count_compilation
+from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.compiling import Compiled, mode_for
 from lerobot_policy_act_compiled.inductor import freezing

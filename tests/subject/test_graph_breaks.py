@@ -11,7 +11,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.utils.constants import OBS_IMAGES
 from torch import nn
 
-from benchmarks.suite.counters import count_compilation, trace
+from benchmarks.suite.compile_counters import count_compilation, trace
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import Case
 from lerobot_policy_act_compiled import patch_policy

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from benchmarks.suite.counters import count_compilation, dispatched, trace
+from benchmarks.suite.compile_counters import count_compilation, trace
+from benchmarks.suite.step_counters import dispatched
 from lerobot_policy_act_compiled import patch_policy
 from lerobot_policy_act_compiled.dropout import dropout
 from lerobot_policy_act_compiled.inductor import copy_of

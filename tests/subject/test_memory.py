@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.suite.counters import peak_memory
+from benchmarks.suite.step_counters import peak_memory
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import Case
 

@@ -14,7 +14,7 @@ from lerobot.policies.act.modeling_act import ACT, ACTDecoderLayer, ACTEncoderLa
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from benchmarks.suite.counters import dispatched
+from benchmarks.suite.step_counters import dispatched
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy, unpatch_lerobot
 from lerobot_policy_act_compiled.loss import LossParts
 from lerobot_policy_act_compiled.releases import torch_is_at_least

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 
-from benchmarks.suite.counters import count_compilation
+from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy, unpatch_lerobot
 
 from .compiled_policies import as_compiled, each_mode

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.suite.counters import count_compilation
+from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled.compiling import mode_for
 from lerobot_policy_act_compiled.inductor import copy_of, cuda_graphs_work_here, freezing
 from lerobot_policy_act_compiled.tracing import in_frozen_graph, traced, with_short_numbers

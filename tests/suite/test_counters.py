@@ -14,18 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.suite.counters import (
+from benchmarks.suite.compile_counters import (
     CapturingBackend,
     Compilation,
     count_compilation,
-    dispatched,
     first_compiled_call,
-    kernel_launches,
-    peak_memory,
     trace,
-    waits,
     without_graph_caches,
 )
+from benchmarks.suite.step_counters import dispatched, kernel_launches, peak_memory, waits
 from lerobot_policy_act_compiled.releases import torch_is_at_least
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")

@@ -5,7 +5,6 @@ A CPU stands for a device that has TF32: torch has the flags without CUDA, and D
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,8 @@ import torch
 
 from benchmarks.pages import comparison, ratios
 from benchmarks.pages.comparison import compare, from_workload
-from benchmarks.suite import answers, asv_cases, launch, precision, timer
+from benchmarks.suite import answers, asv_cases, precision, timer
+from benchmarks.suite.launch import as_request
 from benchmarks.suite.precision import AS_LEROBOT_TRAIN, STRICT, in_force, strict_fp32
 from benchmarks.suite.steps import prepare, step_of
 from benchmarks.suite.workloads import Case, Step
@@ -63,29 +63,24 @@ def test_on_a_cpu_the_script_makes_each_step_once(seen: list[set[str]]) -> None:
     assert seen == 3 * [{"fp32"}]
 
 
-def launched(do: str, capsys: pytest.CaptureFixture[str], **options: Any) -> dict[str, Any]:
+def launched(do: str, **options: Any) -> dict[str, Any]:
     """The answer of a launch in this process."""
-    answers.main(json.dumps(launch.as_request(do, [TINY, TINY.as_variant("eager")], **options)))
-    return dict(json.loads(capsys.readouterr().out))
+    return answers.answer(as_request(do, [TINY, TINY.as_variant("eager")], **options))
 
 
 @pytest.mark.usefixtures("tf32")
-def test_a_launch_times_as_lerobot_trains_and_says_so(
-    seen: list[set[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = launched("alternate", capsys, seconds=0)["environment"]
+def test_a_launch_times_as_lerobot_trains_and_says_so(seen: list[set[str]]) -> None:
+    made = launched("alternate", seconds=0)["environment"]
     assert seen == 2 * [{AS_LEROBOT_TRAIN}]
     assert made["flags"] == AS_LEROBOT_TRAIN
     assert f", cuda, fp32 ({AS_LEROBOT_TRAIN}); " in ratios.described(made, 3, "cuda")
     seen.clear()
-    launched("difference", capsys)
+    launched("difference")
     assert seen == 2 * [{STRICT}]
 
 
-def test_on_a_cpu_a_launch_says_what_it_said(
-    seen: list[set[str]], capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = launched("alternate", capsys, seconds=0)["environment"]
+def test_on_a_cpu_a_launch_says_what_it_said(seen: list[set[str]]) -> None:
+    made = launched("alternate", seconds=0)["environment"]
     assert seen == 2 * [{"fp32"}]
     assert ", cpu, fp32; " in ratios.described(made, 3, "cpu")
     assert ratios.described(made, 3, "cpu") == ratios.described({**made, "flags": "fp32"}, 3, "cpu")

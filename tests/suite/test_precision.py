@@ -221,7 +221,7 @@ def compiles_and_is_right(backend: str) -> None:
 
 
 def test_a_cpus_compiled_step_is_not_compiled_again_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.suite.counters import count_compilation
+    from benchmarks.suite.compile_counters import count_compilation
 
     torch.compiler.reset()
     compiled = torch.compile(lambda x: x @ x + 1, backend="eager")

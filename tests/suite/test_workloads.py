@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.suite import workloads
-from benchmarks.suite.counters import count_compilation
+from benchmarks.suite.compile_counters import count_compilation
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import PHASES, VARIANTS, WORKLOADS, Case, make_batch
 

@@ -1,4 +1,4 @@
-"""The gate's own proof: ``nox -s campaign -- pairing|record|mutants|runs|write``; each part resumes.
+"""The gate's own proof: ``nox -s campaign -- record|mutants|runs|write``; each part resumes.
 
 What it records lies in ``recorded/``, one JSON object a line, and is part of the repository: the
 figures in docs/gate.md are drawn from it and from nothing else.
@@ -9,27 +9,53 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from ...command import exit_code
 from ...markdown import write_between_markers
-from ...repository import PACKAGE, ROOT, MeasurementError, git
-from ..__main__ import gate, parser
+from ...repository import ROOT, MeasurementError, git
 from ..cases import named
+from ..result import Result
+from ..run import gate
+from ..run import parser as gate_parser
 from ..timing import Budget
 from ..verdict import SLOWER
 from ..workplace import sigterm_interrupts
 from . import evidence
 from .mutants import HARMLESS, MUTANTS
-from .recording import SLOWDOWN, compare_designs, record
+from .recording import SLOWDOWN, record
 from .records import KINDS, append, lines
 from .slowdown import inject, key
 
 MUTANT_CASES = ("pusht-inference", "pusht-training")
+
+
+@contextmanager
+def _clone(root: Path) -> Iterator[Path]:
+    """A clone of the checkout's HEAD, of which nothing stays."""
+    with tempfile.TemporaryDirectory(prefix="gate-campaign-") as directory:
+        clone = Path(directory) / "clone"
+        git("clone", "-q", "--shared", str(root), str(clone), root=root)
+        yield clone
+
+
+def _gated(
+    clone: Path, edit: Callable[[Path], None], console: Console, *options: str
+) -> tuple[Result, dict[str, Any]]:
+    """The gate's result on HEAD with ``edit`` against HEAD, and what is recorded of any run."""
+    git("checkout", "-q", "-f", "HEAD", root=clone)
+    git("clean", "-q", "-f", "-d", "src", root=clone)
+    edit(clone)
+    result = gate(gate_parser().parse_args(["--base", "HEAD", *options]), console, clone)
+    commit = git("rev-parse", "HEAD", root=clone)
+    return result, {"exit_code": result.exit_code, "headline": result.headline, "commit": commit}
 
 
 def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
@@ -42,78 +68,53 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
     """
     budget = Budget(minutes)
     done = {line["name"] for line in lines("mutants")}
-    with tempfile.TemporaryDirectory(prefix="gate-mutants-") as directory:
-        clone = Path(directory) / "clone"
-        git("clone", "-q", "--shared", str(root), str(clone), root=root)
-        for edit in MUTANTS:
-            if edit.name in done or budget.left < 0:
+    with _clone(root) as clone:
+        for mutant in MUTANTS:
+            if mutant.name in done or budget.left < 0:
                 continue
-            git("checkout", "-q", "-f", "HEAD", root=clone)
-            edit.apply(clone)
-            began = time.monotonic()
-            short = () if edit.cause == SLOWER else ("--no-times",)
-            args = parser().parse_args(["--base", "HEAD", "--workloads", *MUTANT_CASES, *short])
-            result = gate(args, console, clone)
-            append(
-                "mutants",
-                {
-                    "name": edit.name,
-                    "cause": edit.cause,
-                    "exit_code": result.exit_code,
-                    "headline": result.headline,
-                    "named": sorted(
-                        {f.what for f in result.red_findings} | {t.verdict.kind for t in result.red_times}
-                    ),
-                    "seconds": round(time.monotonic() - began),
-                    "commit": git("rev-parse", "HEAD", root=clone),
-                },
-            )
+            began = budget.used
+            short = () if mutant.cause == SLOWER else ("--no-times",)
+            result, line = _gated(clone, mutant.edit.apply, console, "--workloads", *MUTANT_CASES, *short)
+            named = {f.what for f in result.red_findings} | {t.verdict.kind for t in result.red_times}
+            seconds = round(budget.used - began)
+            line |= {"name": mutant.name, "cause": mutant.cause, "named": sorted(named), "seconds": seconds}
+            append("mutants", line)
 
 
 def run_gates(minutes: float, console: Console, root: Path = ROOT) -> None:
     """Real gate runs of the shipped budget, by turns: head with a harmless edit, and slower by SLOWDOWN.
 
     Raises:
-        MeasurementError: the clone could not be made.
+        MeasurementError: the clone could not be made, or nothing is calibrated yet.
     """
     budget = Budget(minutes)
     have = Counter(line["kind"] for line in lines("runs"))
-    with tempfile.TemporaryDirectory(prefix="gate-runs-") as directory:
-        clone = Path(directory) / "clone"
-        git("clone", "-q", "--shared", str(root), str(clone), root=root)
+    with _clone(root) as clone:
         while budget.left > 0:
             kind = min(KINDS, key=lambda kind: have[kind] / evidence.RUNS[kind])
             if have[kind] >= evidence.RUNS[kind]:
                 break
-            edit = HARMLESS[have[kind]] if kind == "same" else None
-            git("checkout", "-q", "-f", "HEAD", root=clone)
-            git("clean", "-q", "-f", "-d", "src", root=clone)
-            if edit is not None:
-                edit.apply(clone)
-            else:
-                slowed_lines = [line for line in lines("launches") if line["units"]]
-                units = {key(named(line["case"]).case): line["units"] for line in slowed_lines}
-                if not units:
-                    raise MeasurementError("nothing is calibrated yet; run nox -s campaign -- record first")
-                inject(clone / PACKAGE, units)
-            args = parser().parse_args(["--base", "HEAD", "--seed", str(have[kind])])
-            result = gate(args, console, clone)
+            name, edit = _slowdown() if kind == "slower" else _harmless(have[kind])
+            result, line = _gated(clone, edit, console, "--seed", str(have[kind]))
+            verdicts = {
+                t.name: [t.verdict.kind, round(t.verdict.ratio, 4), t.verdict.launches] for t in result.times
+            }
+            minutes_used = result.about.get("minutes", "0")
             append(
-                "runs",
-                {
-                    "kind": kind,
-                    "edit": edit.name if edit is not None else f"{SLOWDOWN:.0%} injected",
-                    "exit_code": result.exit_code,
-                    "headline": result.headline,
-                    "verdicts": {
-                        t.name: [t.verdict.kind, round(t.verdict.ratio, 4), t.verdict.launches]
-                        for t in result.times
-                    },
-                    "minutes": result.about.get("minutes", "0"),
-                    "commit": git("rev-parse", "HEAD", root=clone),
-                },
+                "runs", {**line, "kind": kind, "edit": name, "verdicts": verdicts, "minutes": minutes_used}
             )
             have[kind] += 1
+
+
+def _harmless(number: int) -> tuple[str, Callable[[Path], None]]:
+    return HARMLESS[number].name, HARMLESS[number].edit.apply
+
+
+def _slowdown() -> tuple[str, Callable[[Path], None]]:
+    units = {key(named(line["case"]).case): line["units"] for line in lines("launches") if line["units"]}
+    if not units:
+        raise MeasurementError("nothing is calibrated yet; run nox -s campaign -- record first")
+    return f"{SLOWDOWN:.0%} injected", partial(inject, units=units)
 
 
 def write_page(replays: int, console: Console, root: Path = ROOT) -> None:
@@ -129,8 +130,6 @@ def write_page(replays: int, console: Console, root: Path = ROOT) -> None:
 def _do(args: argparse.Namespace, console: Console) -> None:
     if args.part == "record":
         record(args.launches, args.minutes, args.device, console)
-    elif args.part == "pairing":
-        compare_designs(args.launches, args.minutes, console)
     elif args.part == "mutants":
         try_mutants(args.minutes, console)
     elif args.part == "runs":
@@ -140,26 +139,18 @@ def _do(args: argparse.Namespace, console: Console) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
-    arguments.add_argument("part", choices=("pairing", "record", "mutants", "runs", "write"))
-    arguments.add_argument(
-        "--launches", type=int, default=evidence.LAUNCHES, help="of each case and kind (40)"
-    )
-    arguments.add_argument("--minutes", type=float, default=240, help="at most, then it can go on (240)")
-    arguments.add_argument("--replays", type=int, default=10_000, help="gate runs to replay (10000)")
-    arguments.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    args = arguments.parse_args(argv)
+    """Exit code 0: done, or out of time; 2: could not measure, or stopped."""
+    parser = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
+    parser.add_argument("part", choices=("record", "mutants", "runs", "write"))
+    parser.add_argument("--launches", type=int, default=evidence.LAUNCHES, help="of each case and kind (40)")
+    parser.add_argument("--minutes", type=float, default=240, help="at most, then it can go on (240)")
+    parser.add_argument("--replays", type=int, default=10_000, help="gate runs to replay (10000)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    args = parser.parse_args(argv)
     console = Console(stderr=True, soft_wrap=True)
-    try:
-        with sigterm_interrupts():
-            _do(args, console)
-    except (MeasurementError, ValueError, OSError) as error:
-        print(f"campaign: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("campaign: stopped; the same command goes on where it was", file=sys.stderr)
-        return 2
-    return 0
+    with sigterm_interrupts():
+        stopped = "stopped; the same command goes on where it was"
+        return exit_code("campaign", lambda: _do(args, console), interrupted=stopped)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from ..cases import CompileTime, named
 from ..verdict import Plan
 from .mutants import HARMLESS
 from .records import KINDS, lines, log_ratios
-from .replay import Rates, Recorded, replay
-from .tables import Line, mutant_table, noise_table, pairing_table, runs_table, verdict
+from .replay import Rates, replay
+from .tables import Line, met_or_not, mutant_table, noise_table, pairing_table, runs_table
 
 BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -25,46 +25,23 @@ HEADER = ("every step slower by", "runs that are red", "target", "", "single cas
 
 
 def false_alarm_row(rates: Rates) -> list[str]:
-    return [
-        "none (A/A)",
-        f"{rates.alarms:.2%}, below {rates.upper():.2%} with 95% confidence",
-        f"≤ {ALARMS:.0%}",
-        verdict(rates.alarms <= ALARMS),
-        "",
-        f"{rates.undecided:.1%}",
-        f"{rates.launches:.1f}",
-    ]
+    alarms = f"{rates.alarms:.2%}, below {rates.upper():.2%} with 95% confidence"
+    target = [f"≤ {ALARMS:.0%}", met_or_not(rates.alarms <= ALARMS)]
+    return ["none (A/A)", alarms, *target, "", f"{rates.undecided:.1%}", f"{rates.launches:.1f}"]
 
 
 def power_row(rates: Rates) -> list[str]:
     """What is caught of a slowdown: by the run, and of each case where so small a one is worth a verdict."""
     worth = {name: share for name, share in rates.caught.items() if named(name).least < rates.effect}
     least, case = min((share, name) for name, share in worth.items())
-    wanted = CAUGHT.get(rates.effect)
-    return [
-        f"{rates.effect:.0%}",
-        f"{rates.alarms:.1%}",
-        f"≥ {wanted:.0%}" if wanted else "",
-        _by_run_and_case(rates.alarms >= wanted, least >= wanted) if wanted else "",
-        f"{least:.1%} ({case}) to {max(worth.values()):.1%}",
-        f"{rates.undecided:.1%}",
-        f"{rates.launches:.1f}",
-    ]
-
-
-def _by_run_and_case(run: bool, case: bool) -> str:
-    return verdict(run) if run == case else f"by the run {verdict(run)}, by the least case {verdict(case)}"
-
-
-def replay_table(
-    recorded: Recorded, plan: Plan, most: int, runs: int, progress: Callable[[str], None] = lambda _: None
-) -> str:
-    """False alarms, and what is caught of each slowdown, over ``runs`` replayed gates."""
-    rows = [false_alarm_row(replay(recorded, plan, runs=runs, most=most))]
-    for effect in EFFECTS:
-        progress(f"replay of {effect:.0%}, {most} launches at most")
-        rows.append(power_row(replay(recorded, plan, effect=effect, runs=runs, most=most)))
-    return table(HEADER, rows)
+    target, wanted = ["", ""], CAUGHT.get(rates.effect)
+    if wanted is not None:
+        by_run, by_case = met_or_not(rates.alarms >= wanted), met_or_not(least >= wanted)
+        both = by_run if by_run == by_case else f"by the run {by_run}, by the least case {by_case}"
+        target = [f"≥ {wanted:.0%}", both]
+    cases = f"{least:.1%} ({case}) to {max(worth.values()):.1%}"
+    start = [f"{rates.effect:.0%}", f"{rates.alarms:.1%}"]
+    return [*start, *target, cases, f"{rates.undecided:.1%}", f"{rates.launches:.1f}"]
 
 
 NOT_YET = "Not recorded yet."
@@ -107,13 +84,11 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
 def complete(runs: Sequence[Line]) -> bool:
     """Whether every case has LAUNCHES of each kind, and there are as many real runs as RUNS asks for."""
     found = [log_ratios(kind) for kind in KINDS]
-    steps = [
-        case for case in found[0] if not isinstance(case, CompileTime)
-    ]  # nothing is injected into compiling
-    enough = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
-    return (
-        bool(steps) and enough and all(sum(r["kind"] == kind for r in runs) >= RUNS[kind] for kind in KINDS)
-    )
+    # Nothing is injected into compiling.
+    steps = [case for case in found[0] if not isinstance(case, CompileTime)]
+    launched = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
+    ran = all(sum(run["kind"] == kind for run in runs) >= RUNS[kind] for kind in KINDS)
+    return bool(steps) and launched and ran
 
 
 def recorded_where(recorded: Sequence[Line]) -> str:
@@ -150,13 +125,16 @@ def used_up(minutes: str) -> bool:
 
 def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]) -> str:
     """False alarms and power over the recorded A/A launches: in the default time, and with all launches."""
-    plan = Plan()
+    plan, recorded = Plan(), log_ratios("same")
     parts = [
         f"{replays:,} gate runs replayed over the A/A launches, drawn by launch. A run is red when any "
         "case is called slower; a change that slows one case alone is caught as the single cases are."
     ]
     rooms = dict.fromkeys(shipped_launches(runs), "what the default time had room for in a real run")
     for most, why in {**rooms, plan.most: "however long they take"}.items():
-        rows = replay_table(log_ratios("same"), plan, most, replays, progress)
-        parts.append(f"With {most} launches at most, {why}:\n\n{rows}")
+        rows = [false_alarm_row(replay(recorded, plan, runs=replays, most=most))]
+        for effect in EFFECTS:
+            progress(f"replay of {effect:.0%}, {most} launches at most")
+            rows.append(power_row(replay(recorded, plan, effect=effect, runs=replays, most=most)))
+        parts.append(f"With {most} launches at most, {why}:\n\n{table(HEADER, rows)}")
     return "\n\n".join(parts)

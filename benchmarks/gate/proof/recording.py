@@ -1,41 +1,32 @@
-"""What the campaign records: launches of equal and of slowed sides, and every way to pair them."""
+"""What the campaign records: launches of equal sides, and of a head that is slowed."""
 
 from __future__ import annotations
 
 import datetime
 import math
-import os
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from rich.console import Console
 
 from ...repository import ROOT, MeasurementError
 from ...suite.workloads import Case
-from ..cases import CompileTime, StepTime, choose, timed
-from ..channel import STEP_TIMEOUT, Worker
-from ..pairing import BY_TURNS, abab, abba, blocks, duet
+from ..cases import CompileTime, StepTime, choose, step_times
+from ..channel import STEP_TIMEOUT, StartWorker, starter
+from ..identity import described
+from ..pairing import pairing_of
 from ..sides import check_out, resolve
-from ..slices import CAN_SLICE, IN_SLICES, pairing_of
-from ..timing import Budget, StartWorker, measure_launch, pair
+from ..timing import Budget, measure_launch, pair
 from ..verdict import launch_ratio
 from ..workplace import workplace
-from .records import KINDS, append, lines, log_ratios
+from .records import KINDS, append, log_ratios
 from .slowdown import key, slowed
 
 SLOWDOWN = 0.05
 FIRST = 0.20  # slower, about, to begin the calibration with
 CALIBRATION = 3  # times the seconds of a launch
-PAIRING_CASES = ("pusht-inference", "aloha-inference", "pusht-training")
-DESIGNS = {
-    **{design.__name__: replace(BY_TURNS, steps=design) for design in (abba, abab, blocks, duet)},
-    **({"slices": IN_SLICES} if CAN_SLICE else {}),
-}
 
 
 def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> dict[str, int]:
@@ -58,10 +49,8 @@ def calibrate(start: StartWorker, cases: Sequence[Case], rng: random.Random) -> 
         for case in cases:
             step = StepTime(case)
             head.resume()
-            seconds = head.ask("sample", timeout=STEP_TIMEOUT, samples=5, busy=True, **step.request)[
-                "seconds"
-            ]
-            first = max(1, round(FIRST * median(seconds) / unit))
+            alone = head.ask("sample", timeout=STEP_TIMEOUT, samples=5, busy=True, **step.request)
+            first = max(1, round(FIRST * median(alone["seconds"]) / unit))
             head.ask("ballast", timeout=STEP_TIMEOUT, units={key(case): first})
             workers["base"].resume()
             pairing.warm(workers, step)
@@ -88,10 +77,7 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
         base = check_out(source, place / "base", root)
         unloaded = slowed(base, place / "unloaded", {})
         sides = {"base": base, "head": unloaded}
-
-        def start(name: str, environment: Mapping[str, str]) -> Worker:
-            return Worker(sides[name], root / ".gate" / "inductor", environment=environment)
-
+        start = starter(sides, root)
         units = calibrate(start, cases, rng)
         with pair(start, rng) as (_, hello):
             about = described(hello["base"])
@@ -124,15 +110,6 @@ def today() -> str:
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
-def described(hello: dict[str, Any]) -> str:
-    """What belongs beside every figure."""
-    found = hello["environment"]
-    return (
-        f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads, torch {found['torch']}, "
-        f"LeRobot {found['lerobot']}, Python {found['python']}"
-    )
-
-
 def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[StepTime]]:
     """What is timed and has fewer launches of a kind than asked for; no work is injected into compiling."""
     found = {}
@@ -140,46 +117,9 @@ def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[StepTime]]:
         have = log_ratios(kind)
         todo = [
             case
-            for case in timed(cases)
+            for case in step_times(cases)
             if len(have.get(case, ())) < launches and not (kind == "slower" and isinstance(case, CompileTime))
         ]
         if todo:
             found[kind] = todo
     return found
-
-
-def compare_designs(launches: int, minutes: float, console: Console, root: Path = ROOT) -> None:
-    """Record A/A launches of every way to pair, by turns.
-
-    Raises:
-        MeasurementError: a side could not be run.
-    """
-    budget, rng = Budget(minutes), random.Random()  # noqa: S311
-    cases = [StepTime(case) for case in choose(PAIRING_CASES, "cpu") if case.variant == "eager"]
-    with workplace(root) as place:
-        side = check_out(resolve("HEAD", "HEAD", root)[0], place / "base", root)
-        head = replace(side, source=replace(side.source, side="head"))
-        sides = {"base": side, "head": head}
-
-        def start(name: str, environment: Mapping[str, str]) -> Worker:
-            return Worker(sides[name], root / ".gate" / "inductor", environment=environment)
-
-        with pair(start, rng) as (_, hello):
-            about = described(hello["base"])
-        have = Counter(line["design"] for line in lines("pairing"))
-        while budget.left > 0:
-            design = min(DESIGNS, key=lambda name: have[name])
-            if have[design] >= launches * len(cases):
-                break
-            console.print(f"pairing: {design}, {budget.left / 60:.0f} min left")
-            for case, samples in measure_launch(cases, start, rng, pairing=DESIGNS[design]):
-                line = {
-                    "design": design,
-                    "case": str(case),
-                    "log_ratio": launch_ratio(samples.base, samples.head),
-                    "seconds": samples.took,
-                    "about": about,
-                    "date": today(),
-                }
-                append("pairing", line)
-                have[design] += 1

@@ -53,15 +53,12 @@ def replay(
     effect: float = 0.0,
     runs: int = 10_000,
     most: int | None = None,
-    explained: bool = False,
-    seed: int = 0,
 ) -> Rates:
     """Replay ``runs`` gates with every case ``effect`` slower than recorded.
 
     Args:
         recorded: A/A launches; each case's mean is left as it is, so a bias of the pairing counts.
         most: launches that fit into a run's time; the plan's last look by default.
-        explained: whether a counter moved with the effect.
 
     Raises:
         ValueError: nothing is recorded, or a case has fewer than two launches.
@@ -71,7 +68,7 @@ def replay(
             "a replay needs at least two recorded launches of every case; run nox -s campaign -- record"
         )
     most = min(most or plan.most, plan.most)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     shift = math.log1p(effect)
     draws = {
         case: np.asarray(values)[generator.integers(len(values), size=(runs, most))] + shift
@@ -80,7 +77,7 @@ def replay(
     alarms = launches = undecided = 0
     caught = dict.fromkeys(recorded, 0)
     for run in range(runs):
-        timings = [Timing(case, explained=explained, base_seconds=[STEP_SECONDS]) for case in recorded]
+        timings = [Timing(case, base_seconds=[STEP_SECONDS]) for case in recorded]
         launches += _one_run(timings, {case: draws[case][run] for case in recorded}, plan, most)
         kinds = {timing.case: timing.verdict.kind for timing in timings if timing.verdict is not None}
         for case, kind in kinds.items():
@@ -98,7 +95,7 @@ def replay(
 
 
 def _one_run(timings: Sequence[Timing], draws: Recorded, plan: Plan, most: int) -> int:
-    """Give undecided cases one launch after another, as ``timing.run`` does; the number of launches."""
+    """As ``timing.launch_until_decided``: undecided cases get one launch after another; how many it took."""
     for launch in range(most):
         undecided = [timing for timing in timings if not timing.decided]
         if not undecided:

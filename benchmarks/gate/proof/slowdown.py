@@ -9,6 +9,7 @@ the call of a single product costs 8 µs in eager and 16 in compiled code.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 from ...repository import PACKAGE
@@ -27,6 +28,7 @@ _install_ballast(globals())
 SOURCE = '''"""Extra work, for the campaign that measures what the gate catches."""
 
 import json
+from functools import partial
 import time
 from pathlib import Path
 
@@ -91,15 +93,15 @@ def key(case: Case) -> str:
     return f"{WORKLOADS[case.workload].height}-{phase}-{case.variant}"
 
 
-def inject(package: Path, units: dict[str, int]) -> list[str]:
-    """Put ``units`` of extra work per step, by ``key``, into a copy of the package; files that changed."""
+def inject(root: Path, units: dict[str, int]) -> None:
+    """Put ``units`` of extra work per step, by ``key``, into the package in the checkout ``root``."""
+    package = root / PACKAGE
     (package / MODULE).write_text(SOURCE, encoding="utf-8")
     (package / UNITS).write_text(json.dumps(units), encoding="utf-8")
     with (package / TARGET).open("a", encoding="utf-8") as file:
         file.write(HOOK)
-    return [MODULE, UNITS, TARGET]
 
 
 def slowed(side: Side, into: Path, units: dict[str, int]) -> Side:
     """A copy of ``side`` that does the extra work, as head."""
-    return edited(side, into, lambda root: inject(root / PACKAGE, units))
+    return edited(side, into, partial(inject, units=units))

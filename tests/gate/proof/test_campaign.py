@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gate.__main__ import gate
-from benchmarks.gate.cases import CompileTime, StepTime, choose, timed
-from benchmarks.gate.channel import Worker
-from benchmarks.gate.pairing import Samples
+from benchmarks.edits import Edit
+from benchmarks.gate import channel
+from benchmarks.gate.cases import CompileTime, StepTime, choose, step_times
 from benchmarks.gate.proof import campaign, evidence, recording, records, tables
 from benchmarks.gate.proof.campaign import run_gates, try_mutants, write_page
-from benchmarks.gate.proof.mutants import Edit
-from benchmarks.gate.proof.recording import compare_designs, record
+from benchmarks.gate.proof.mutants import Mutant
+from benchmarks.gate.proof.recording import record
 from benchmarks.gate.proof.records import append, lines, log_ratios
 from benchmarks.gate.proof.replay import Rates
+from benchmarks.gate.run import gate
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import MeasurementError
 from benchmarks.suite.workloads import Case
@@ -36,7 +35,7 @@ STEP = StepTime(Case("pusht", "inference", "eager"))
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
-    monkeypatch.setattr(recording, "Worker", partial(Worker, command=FAKE))
+    monkeypatch.setattr(channel, "WORKER", FAKE)
 
 
 def recorded_ratios(kind: str) -> dict[str, int]:
@@ -46,7 +45,7 @@ def recorded_ratios(kind: str) -> dict[str, int]:
 def test_it_records_what_is_missing_and_no_more(repository: Repository) -> None:
     repository.commit(seconds=1.0)
     record(2, 5.0, "cpu", QUIET, repository.root)
-    everything = {str(case): 2 for case in timed(choose(None, "cpu"))}
+    everything = {str(case): 2 for case in step_times(choose(None, "cpu"))}
     assert recorded_ratios("same") == everything
     steps = {name: count for name, count in everything.items() if "-compile-" not in name}
     assert recorded_ratios("slower") == steps, "no work is injected into compiling"
@@ -87,22 +86,8 @@ def test_a_line_cut_short_is_as_if_it_were_not_there() -> None:
     assert log_ratios("same") == {STEP: [0.5, 0.25]}, "what follows it is not lost"
 
 
-def test_every_pairing_gets_as_many_launches(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    repository.commit(seconds=1.0)
-
-    def at_once(*_: Any) -> Samples:
-        return Samples([1.0, 1.0], [1.0, 1.0])
-
-    designs = {name: replace(design, steps=at_once) for name, design in recording.DESIGNS.items()}
-    monkeypatch.setattr(recording, "DESIGNS", designs)
-    compare_designs(2, 5.0, QUIET, repository.root)
-    table = tables.pairing_table(lines("pairing"))
-    for design in designs:
-        assert table.count(f"| {design} | 2 |") == 3, "three cases"
-
-
 def fill() -> None:
-    for case in timed([STEP.case, STEP.case.as_variant("compiled")]):
+    for case in step_times([STEP.case, STEP.case.as_variant("compiled")]):
         for i in range(12):
             common = {"case": str(case), "about": "2 cores", "date": "2026-01-0" + str(1 + i % 2), "units": 0}
             append("launches", {"kind": "same", "log_ratio": 0.004 * (-1) ** i, **common})
@@ -174,8 +159,8 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
 
 def test_machines_are_told_apart_by_what_differs() -> None:
     first, second = "2 cores, AVX2, torch 2.11", "2 cores, AVX512, torch 2.11"
-    assert tables.told_apart([first, second, first]) == {first: "AVX2", second: "AVX512"}
-    assert tables.told_apart([first]) == {first: first}
+    assert tables.short_names([first, second, first]) == {first: "AVX2", second: "AVX512"}
+    assert tables.short_names([first]) == {first: first}
     common = {"case": str(STEP), "kind": "same"}
     found = [{**common, "about": first, "log_ratio": ratio} for ratio in (0.01, -0.01)]
     text = tables.noise_table([*found, {**common, "about": second, "kind": "slower", "log_ratio": 0.0488}])
@@ -183,16 +168,17 @@ def test_machines_are_told_apart_by_what_differs() -> None:
     assert f"| {STEP} | AVX512 | 0 | nan% |  | +5.0% (1) |" in text
 
 
-def edit(name: str, cause: str = "", **behaviour: Any) -> Edit:
-    """An edit of the fake subject that makes it behave so."""
-    return Edit(name, "BEHAVIOUR = {}", f"NAME = {name!r}\nBEHAVIOUR = {behaviour!r}", cause, "__init__.py")
+def mutant(name: str, cause: str = "", **behaviour: Any) -> Mutant:
+    """The fake subject made to behave so."""
+    edit = Edit("BEHAVIOUR = {}", f"NAME = {name!r}\nBEHAVIOUR = {behaviour!r}", "__init__.py")
+    return Mutant(name, edit, cause)
 
 
 def test_a_mutant_is_timed_only_where_its_time_must_name_it(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.commit()
-    mutants = [edit("an op", "ops captured", counts={"ops": 271}), edit("slow", "slower", seconds=0.2)]
+    mutants = [mutant("an op", "ops captured", counts={"ops": 271}), mutant("slow", "slower", seconds=0.2)]
     monkeypatch.setattr(campaign, "MUTANTS", mutants)
     monkeypatch.setattr(campaign, "gate", partial(gate, command=FAKE))
     for _ in range(2):
@@ -209,14 +195,14 @@ def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.commit()
-    monkeypatch.setattr(campaign, "HARMLESS", [edit("first"), edit("second")])
+    monkeypatch.setattr(campaign, "HARMLESS", [mutant("first"), mutant("second")])
     monkeypatch.setattr(evidence, "RUNS", {"same": 2, "slower": 1})
     monkeypatch.setattr(campaign, "gate", partial(gate, command=FAKE))
     append("launches", {"kind": "slower", "case": str(STEP), "log_ratio": 0.05, "units": 3})
     for _ in range(2):  # the second time there is nothing left to do
         run_gates(5.0, QUIET, repository.root)
         assert [line["edit"] for line in lines("runs")] == ["first", "5% injected", "second"]
-    assert all(len(line["verdicts"]) == len(timed(choose(None, "cpu"))) for line in lines("runs"))
+    assert all(len(line["verdicts"]) == len(step_times(choose(None, "cpu"))) for line in lines("runs"))
     assert [line["kind"] for line in lines("runs")] == ["same", "slower", "same"]
     assert repository.left_behind() == set()
 

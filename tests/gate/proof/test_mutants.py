@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gate.proof.mutants import HARMLESS, MUTANTS, Edit
+from benchmarks.edits import Edit
+from benchmarks.gate.proof.mutants import HARMLESS, MUTANTS, Mutant
 from benchmarks.repository import PACKAGE
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("edit", [*MUTANTS, *HARMLESS], ids=lambda edit: edit.name)
-def test_an_edit_applies(edit: Edit, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mutant", [*MUTANTS, *HARMLESS], ids=lambda mutant: mutant.name)
+def test_an_edit_applies(mutant: Mutant, tmp_path: Path) -> None:
+    edit = mutant.edit
     shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE)
     before = (tmp_path / PACKAGE / edit.file).read_text()
     edit.apply(tmp_path)
@@ -23,11 +25,13 @@ def test_an_edit_applies(edit: Edit, tmp_path: Path) -> None:
     assert after != before
     ast.parse(after)
     with pytest.raises(ValueError, match="its text stands"):
-        Edit("gone", "no such text", "", "").apply(tmp_path)
+        Edit("no such text", "").apply(tmp_path)
 
 
 def test_there_are_enough_of_them() -> None:
-    names = [edit.name for edit in (*MUTANTS, *HARMLESS)]
+    names = [mutant.name for mutant in (*MUTANTS, *HARMLESS)]
     assert len(set(names)) == len(names)
     assert len(MUTANTS) >= 12
     assert len(HARMLESS) >= 6
+    assert all(mutant.cause for mutant in MUTANTS)
+    assert not any(mutant.cause for mutant in HARMLESS)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import kept
-from benchmarks.gate.kept import Kept
+from benchmarks.gate import answer_cache
+from benchmarks.gate.answer_cache import AnswerCache
 from benchmarks.gate.sides import Side, Source
 
 SOURCE = Source("base", "main", "0" * 40, False, "v1", "first")
@@ -32,25 +32,25 @@ ANSWERS = {"counts aloha-inference": {"ops": 270}}
 def test_whatever_an_answer_depends_on_is_in_its_key(
     side: Side, hello: dict[str, Any], tmp_path: Path
 ) -> None:
-    Kept(tmp_path, SIDE, HELLO).keep(ANSWERS)
-    assert Kept(tmp_path, SIDE, HELLO).answers() == ANSWERS
-    assert Kept(tmp_path, side, hello).answers() == {}
+    AnswerCache(tmp_path, SIDE, HELLO).keep(ANSWERS)
+    assert AnswerCache(tmp_path, SIDE, HELLO).answers() == ANSWERS
+    assert AnswerCache(tmp_path, side, hello).answers() == {}
 
 
 def test_so_is_the_ruler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Kept(tmp_path, SIDE, HELLO).key
-    monkeypatch.setattr(kept, "blob_hash", lambda _: "other")
-    assert Kept(tmp_path, SIDE, HELLO).key != before
+    before = AnswerCache(tmp_path, SIDE, HELLO).key
+    monkeypatch.setattr(answer_cache, "blob_hash", lambda _: "other")
+    assert AnswerCache(tmp_path, SIDE, HELLO).key != before
 
 
 def test_the_same_code_is_known_whatever_it_is_called(tmp_path: Path) -> None:
-    Kept(tmp_path, SIDE, HELLO).keep(ANSWERS)
+    AnswerCache(tmp_path, SIDE, HELLO).keep(ANSWERS)
     head = replace(SIDE, source=replace(SOURCE, side="head", commit="1" * 40), path=Path("elsewhere"))
-    assert Kept(tmp_path, head, HELLO).answers() == ANSWERS
+    assert AnswerCache(tmp_path, head, HELLO).answers() == ANSWERS
 
 
 def test_answers_are_added_to_those_that_are_there(tmp_path: Path) -> None:
-    side = Kept(tmp_path, SIDE, HELLO)
+    side = AnswerCache(tmp_path, SIDE, HELLO)
     side.keep(ANSWERS)
     side.keep({"counts pusht-training": {"ops": 400}})
     assert side.answers() == {**ANSWERS, "counts pusht-training": {"ops": 400}}
@@ -58,21 +58,21 @@ def test_answers_are_added_to_those_that_are_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\0", '{"counts aloha-inference": 5}'])
 def test_what_cannot_be_read_is_not_known(content: str, tmp_path: Path) -> None:
-    side = Kept(tmp_path, SIDE, HELLO)
+    side = AnswerCache(tmp_path, SIDE, HELLO)
     (tmp_path / f"{side.key}.json").write_text(content)
     assert side.answers() == {}
 
 
 def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    side = Kept(tmp_path / "file", SIDE, HELLO)
+    side = AnswerCache(tmp_path / "file", SIDE, HELLO)
     side.keep(ANSWERS)
     assert side.answers() == {}
 
 
 def test_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "MOST", 3)
+    monkeypatch.setattr(answer_cache, "MOST", 3)
     for number in range(5):
-        Kept(tmp_path, SIDE, {**HELLO, "installed": str(number)}).keep(ANSWERS)
+        AnswerCache(tmp_path, SIDE, {**HELLO, "installed": str(number)}).keep(ANSWERS)
     assert len(list(tmp_path.iterdir())) == 3
-    assert Kept(tmp_path, SIDE, {**HELLO, "installed": "4"}).answers() == ANSWERS
+    assert AnswerCache(tmp_path, SIDE, {**HELLO, "installed": "4"}).answers() == ANSWERS

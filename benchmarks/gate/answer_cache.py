@@ -20,7 +20,7 @@ MOST = 50  # files of some 100 kB; the oldest go first
 Answers = dict[str, dict[str, Any]]
 
 
-class Kept:
+class AnswerCache:
     """What is known of one side already.
 
     Args:
