@@ -20,8 +20,10 @@ from benchmarks.pages.optimisations import OPTIMISATIONS, Optimisation
 from benchmarks.repository import PACKAGE, ROOT, MeasurementError
 from benchmarks.suite.workloads import Case
 
+from ..gate import conftest as gate_fixtures
 from ..gate.conftest import FAKE, Repository
 
+repository = gate_fixtures.repository
 QUIET = Console(quiet=True)
 COMPILED, EAGER = "pusht-inference-compiled-fp32-cpu", "pusht-inference-eager-fp32-cpu"
 SLEEPS = Optimisation(
