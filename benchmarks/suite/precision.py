@@ -43,16 +43,15 @@ def strict_fp32(device: str | None = None) -> Iterator[None]:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     backends: Any = torch.backends
-    if not has_tf32(device):
-        with _strict_on_a_cpu(backends):
-            yield
-        return
     with _put_back(backends):
-        torch.set_float32_matmul_precision("highest")
-        backends.cudnn.allow_tf32 = False
-        backends.cudnn.benchmark = False
-        for place in _places(backends):  # "none" would inherit TF32 from torch.backends.fp32_precision
-            place.fp32_precision = "ieee"
+        if has_tf32(device):
+            torch.set_float32_matmul_precision("highest")
+            backends.cudnn.allow_tf32 = False
+            backends.cudnn.benchmark = False
+            for place in _places(backends):  # "none" would inherit TF32 from torch.backends.fp32_precision
+                place.fp32_precision = "ieee"
+        else:
+            _raise_a_cpus_precision(backends)
         yield
 
 
@@ -124,29 +123,16 @@ def _places_of_a_cpu(backends: Any) -> list[Any]:
     return [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
 
 
-@contextmanager
-def _strict_on_a_cpu(backends: Any) -> Iterator[None]:
-    """Writes only where a lower precision is in force: what Dynamo guards on stays as it is."""
+def _raise_a_cpus_precision(backends: Any) -> None:
+    """Writes only where a lower one is in force: what Dynamo guards on stays as it is."""
     import torch
 
     if _has_newer(backends):
-        places = [place for place in _places_of_a_cpu(backends) if place.fp32_precision in LOWER]
-        values = _values(backends, places)
-        try:
-            for place in places:
+        for place in _places_of_a_cpu(backends):
+            if place.fp32_precision in LOWER:
                 place.fp32_precision = "ieee"
-            yield
-        finally:
-            _write(places, values)
-        return
-    before = torch.get_float32_matmul_precision()
-    try:
-        if before != "highest":
-            torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        if before != "highest":
-            torch.set_float32_matmul_precision(before)
+    elif torch.get_float32_matmul_precision() != "highest":
+        torch.set_float32_matmul_precision("highest")
 
 
 @contextmanager
@@ -173,12 +159,12 @@ def _values(backends: Any, places: list[Any]) -> list[tuple[str, str]]:
     """Of each place what it has itself, which its parents hide while they have a value, and what it reads."""
     read = [place.fp32_precision for place in places]
     parents = [backends, backends.cudnn] if places else []
-    kept = []
+    of_parents = []
     for parent in parents:
-        kept.append(parent.fp32_precision)  # the second one's own: the first has none by then
+        of_parents.append(parent.fp32_precision)  # the second one's own: the first has none by then
         parent.fp32_precision = "none"
-    own = [kept[1] if place is backends.cudnn else place.fp32_precision for place in places]
-    for parent, value in zip(parents, kept, strict=True):
+    own = [of_parents[1] if place is backends.cudnn else place.fp32_precision for place in places]
+    for parent, value in zip(parents, of_parents, strict=True):
         parent.fp32_precision = value
     return list(zip(own, read, strict=True))
 
