@@ -15,7 +15,7 @@ COMPILED = ("aloha inference", "aloha_3cam inference", "pusht training")
 
 
 class Compilation:
-    """Seconds of the first call, each in a process of its own whose fixed first compile is left out.
+    """Seconds of the first call, each in a process of its own; its fixed first compile is left out.
 
     Cold: an empty cache directory. Warm: another process with the cache that the cold one filled.
     """

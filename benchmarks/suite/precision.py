@@ -1,13 +1,13 @@
 """How fp32 work is done on a CUDA device; the only file that knows torch's two interfaces to that.
 
-What compares does so in strict fp32; what times takes the flags that ``lerobot-train`` sets, which its
-users have. Neither changes anything for a CPU's work unless a lower precision was asked for there.
+Results are compared in strict fp32; steps are timed with the flags that ``lerobot-train`` sets, as its users
+have them. Neither changes a CPU's work unless somebody asked for a lower precision there.
 
 torch's older interface is ``cuda.matmul.allow_tf32``, ``cudnn.allow_tf32`` and
-``set_float32_matmul_precision``. Release 2.9 added ``fp32_precision``: one for all, one a backend, one an
-operator, and "none" inherits. The older writes the newer's values too, but not the other way round, and
-once they disagree reading the older raises. So the older is written first here and the newer after it,
-both to the same effect, and both are put back.
+``set_float32_matmul_precision``. Release 2.9 added ``fp32_precision``: one for all, one for each backend, one
+for each operator, and "none" inherits. The older interface writes the newer's values too, but not the other
+way round, and once they disagree, reading the older one raises. So the older is written first here and the
+newer after it, both to the same effect, and both are put back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def has_tf32(device: str) -> bool:
 
 @contextmanager
 def strict_fp32(device: str | None = None) -> Iterator[None]:
-    """Products and convolutions in full fp32, and cuDNN's algorithms not by a race between them.
+    """Products and convolutions in full fp32, and no race between cuDNN's algorithms.
 
     A step that was compiled outside is compiled again inside, or worse, replays what it recorded: Dynamo
     guards on TF32 for products, and neither it nor a CUDA graph on TF32 for convolutions. Have a step for
@@ -57,7 +57,7 @@ def strict_fp32(device: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def lerobot_train_flags(device: str, *, benchmark: bool = True) -> Iterator[None]:
-    """What ``lerobot-train`` sets, in the block; nothing on a CPU, whose work they do not touch.
+    """The flags that ``lerobot-train`` sets, in this block; on a CPU, whose work they do not touch, none.
 
     Args:
         benchmark: False where counts are to be exact: which algorithm wins cuDNN's race is chance.
@@ -74,7 +74,7 @@ def lerobot_train_flags(device: str, *, benchmark: bool = True) -> Iterator[None
 
 
 def set_lerobot_train_flags(device: str) -> None:
-    """What ``lerobot-train`` sets (0.4.4 to 0.6.1, unless ``cudnn_deterministic``), for the whole process.
+    """For the whole process what ``lerobot-train`` sets (0.4.4 to 0.6.1, unless ``cudnn_deterministic``).
 
     It leaves convolutions as torch has them: in TF32.
     """

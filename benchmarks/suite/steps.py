@@ -50,10 +50,10 @@ def step_of(
     mode: str = "auto",
     ticks: int | None = None,
 ) -> Step:
-    """The step of a stock policy and a batch that are on the case's device; the policy becomes the step's.
+    """The step of a stock policy and a batch, both on the case's device; it may patch and compile the policy.
 
     Args:
-        backend: torch.compile's backend, for the compiled variants but ``auto``.
+        backend: torch.compile's backend, for every compiled variant but ``auto``.
         mode: ``compile_mode`` of the variant ``auto``.
         ticks: calls of ``select_action`` in a step of a rollout; default: as many as empty its queue.
     """
