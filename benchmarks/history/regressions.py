@@ -122,18 +122,15 @@ def _measured_since(graph: Path, index: int | None, revision: int) -> int:
 
 
 def _regression(
-    name: str, machine: str, old: float, new: float, good: str, bad: str, home: Path, root: Path
+    benchmark: str, machine: str, old: float, new: float, good: str, bad: str, home: Path, root: Path
 ) -> Regression:
     listed = git("log", f"-n{MOST_COMMITS}", "--format=%h %s", f"{good}..{bad}", root=root).splitlines()
     before, after = (recorded(commit, machine, home) for commit in (good, bad))
     packages = None
     if before and after:
-        packages = {
-            package: (before.get(package, "none"), after.get(package, "none"))
-            for package in sorted(before.keys() | after.keys())
-            if before.get(package) != after.get(package)
-        }
-    return Regression(name, machine, old, new, good, bad, tuple(listed), packages)
+        changed = sorted({package for package, _ in before.items() ^ after.items()})
+        packages = {name: (before.get(name, "none"), after.get(name, "none")) for name in changed}
+    return Regression(benchmark, machine, old, new, good, bad, tuple(listed), packages)
 
 
 def issue_title(history: History) -> str:

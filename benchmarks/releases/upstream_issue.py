@@ -33,18 +33,11 @@ def read_report(path: Path) -> Report:
     """A report that ``upstream`` wrote; in place of one that cannot be read, one with that error."""
     try:
         found = json.loads(path.read_bytes()[:LARGEST])
-        report = {
-            "lerobot": str(found["lerobot"]),
-            "torch": str(found["torch"]),
-            "findings": [
-                {
-                    "what": str(f["what"]),
-                    "asked": int(f["asked"]),
-                    "wrong": [str(name) for name in f["wrong"]],
-                }
-                for f in found["findings"]
-            ],
-        }
+        findings = [
+            {"what": str(each["what"]), "asked": int(each["asked"]), "wrong": list(map(str, each["wrong"]))}
+            for each in found["findings"]
+        ]
+        report = {"lerobot": str(found["lerobot"]), "torch": str(found["torch"]), "findings": findings}
         return {**report, "error": str(found["error"])} if "error" in found else report
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{path.parent.name} left no report that can be read ({type(error).__name__})"
