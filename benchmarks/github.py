@@ -1,4 +1,4 @@
-"""GitHub's API by its command gh, and the one issue that a scheduled job keeps."""
+"""GitHub's API through the command gh, and the one issue that each scheduled job keeps."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def gh(*args: str, body: Mapping[str, Any] | None = None) -> Any:
     return json.loads(done.stdout) if done.stdout.strip() else None
 
 
-def _open(repository: str, label: str) -> int | None:
+def _open_issue(repository: str, label: str) -> int | None:
     where = f"repos/{repository}/issues"
     found = gh("--method", "GET", "-f", f"labels={label}", "-f", "state=open", where)
     return int(found[0]["number"]) if found else None
 
 
-def keep_issue(repository: str, label: str, title: str, body: str) -> str:
-    """Open the issue that bears ``label``, or bring the open one up to date; what was done.
+def open_or_update_issue(repository: str, label: str, title: str, body: str) -> str:
+    """Open an issue with ``label``, or bring the open one up to date; what was done.
 
     Raises:
         MeasurementError: gh failed.
     """
-    where, number = f"repos/{repository}/issues", _open(repository, label)
+    where, number = f"repos/{repository}/issues", _open_issue(repository, label)
     text = {"title": title, "body": body}
     if number is None:
         return f"issue opened: {gh('--method', 'POST', where, body={**text, 'labels': [label]})['html_url']}"
@@ -46,12 +46,12 @@ def keep_issue(repository: str, label: str, title: str, body: str) -> str:
 
 
 def close_issue(repository: str, label: str, why: str) -> str | None:
-    """Close the issue that bears ``label``, and say why in it; None where there is none.
+    """Close the open issue with ``label``, and say why in it; None where there is none.
 
     Raises:
         MeasurementError: gh failed.
     """
-    where, number = f"repos/{repository}/issues", _open(repository, label)
+    where, number = f"repos/{repository}/issues", _open_issue(repository, label)
     if number is None:
         return None
     gh("--method", "POST", f"{where}/{number}/comments", body={"body": f"Closed: {why}."})

@@ -1,4 +1,4 @@
-"""Markdown that is written by a program: tables, templates, and text of strangers made harmless. No torch."""
+"""Text that a program writes: templates, Markdown tables, and text of strangers made harmless. No torch."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def cell(text: str) -> str:
 
 
 def render(template: Path, **fields: Any) -> str:
-    """Markdown of a template, which escapes with ``cell`` what is not ours."""
-    environment = jinja2.Environment(  # noqa: S701  # it would escape for HTML
+    """Text of a template. HTML escapes every field; Markdown escapes what is not ours, with ``cell``."""
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -9,7 +9,6 @@ benchmark that failed).
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import re
 import subprocess
@@ -18,15 +17,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress, TimeElapsedColumn
 
+from ..command import exit_code
 from ..repository import PACKAGE, ROOT, MeasurementError, git
-from . import overview, result_files, torch_releases
+from . import installed, overview, torch_releases
+from .result_files import BRANCH, checked_out, is_measured, merge
 
 SUBJECT = f"{PACKAGE}/__init__.py"
 PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
-BRANCH = "benchmark-results"  # of the repository on GitHub: results of all machines
-QUICK_SHARE = 0.5  # asv counts two processes a benchmark; with --quick it starts one and ends at half
+QUICK_ENDS_AT = 50.0  # percent: asv counts two processes a benchmark, and with --quick it starts one
 
 
 def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]:
@@ -49,15 +49,10 @@ def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]
             raise MeasurementError(f"{error}; `git log --oneline` shows the commits there are") from None
         if not found:
             raise MeasurementError(f"no commit in {commit_range}; give a range as in HEAD~3..HEAD")
-    with_subject = [commit for commit in reversed(found) if _has_subject(commit, root)]
+    with_subject = [commit for commit in reversed(found) if git("ls-tree", commit, "--", SUBJECT, root=root)]
     if not with_subject:
         raise MeasurementError(f"none of the {len(found)} commits asked for has {SUBJECT}; choose later ones")
     return with_subject
-
-
-def _has_subject(commit: str, root: Path) -> bool:
-    command = ["git", "cat-file", "-e", f"{commit}:{SUBJECT}"]
-    return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -74,66 +69,40 @@ def share_of(commits: Sequence[str], share: int, of: int) -> list[str]:
     return list(commits[share - 1 :: of])
 
 
-def describe_machine(name: str | None, root: Path) -> None:
-    """Tell asv what this machine is.
-
-    A runner that is another one each day needs a ``name``: under it processor and kernel are left
-    out, which asv would draw as graphs of their own.
-
-    Raises:
-        MeasurementError: asv refused it.
-    """
-    known = () if name is None else ("--machine", name, "--os", "any", "--cpu", "any", "--ram", "any")
-    for _ in asv_lines(["machine", "--yes", *known], root):
-        pass
-
-
-def record_versions(commits: Sequence[str], machine: str, root: Path) -> None:
-    """Write down what is installed beside ``commits``, so that a step can be told from an upgrade.
-
-    asv resolves the dependencies once for all commits that declare the same.
-
-    Raises:
-        MeasurementError: uv cannot list the packages.
-    """
-    found: dict[str, str] = {}
-    for python in sorted((root / ".asv" / "env").glob("*/bin/python")):
-        found |= result_files.installed(python)
-    place = root / ".asv" / result_files.VERSIONS / machine
-    place.mkdir(parents=True, exist_ok=True)
-    for commit in commits:
-        (place / f"{commit[:8]}.json").write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
-
-
 def asv_lines(args: Sequence[str], root: Path) -> Iterator[str]:
     """Lines that ``asv ARGS`` prints, as it prints them.
 
     Raises:
         MeasurementError: asv's exit code is not 0; its last lines are the message.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", "asv", *args],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    last: list[str] = []
-    try:
-        for line in process.stdout:
-            last = [*last[-30:], line.rstrip()]
-            yield line.rstrip()
-    finally:
-        if process.poll() is None and sys.exc_info()[0] is not None:
+    command = [sys.executable, "-m", "asv", *args]
+    pipe, last = subprocess.PIPE, [""]
+    with subprocess.Popen(
+        command, cwd=root, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                last = [*last[-30:], line.rstrip()]
+                yield line.rstrip()
+        except BaseException:
             process.terminate()
-        process.wait()
+            raise
     if process.returncode != 0:
         failed = [line for line in last if "failed" in line.lower()] or last[-3:]
         raise MeasurementError(
             f"asv {args[0]} ended with exit code {process.returncode}: {' | '.join(failed)}"
         )
+
+
+def run_asv(*args: str, root: Path) -> None:
+    """``asv ARGS``, and nothing of what it prints.
+
+    Raises:
+        MeasurementError: as ``asv_lines`` does.
+    """
+    for _ in asv_lines(args, root):
+        pass
 
 
 def measure(commits: Sequence[str], extra: Sequence[str], console: Console, root: Path = ROOT) -> None:
@@ -145,22 +114,20 @@ def measure(commits: Sequence[str], extra: Sequence[str], console: Console, root
     listed = root / ".asv" / "commits.txt"
     listed.parent.mkdir(exist_ok=True)
     listed.write_text("\n".join(commits) + "\n")
-    quick = "--quick" in extra
-    rounds = [] if quick else ["--interleave-rounds"]
-    share = QUICK_SHARE if quick else 1.0
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task(f"{len(commits)} commits", total=100)
+    rounds, ends_at = (["--interleave-rounds"], 100.0) if "--quick" not in extra else ([], QUICK_ENDS_AT)
+    columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())  # elapsed in place of remaining
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(f"{len(commits)} commits", total=ends_at)
         for line in asv_lines(["run", f"HASHFILE:{listed}", *rounds, *extra], root):
             found = PERCENT.match(line)
             if found:
-                progress.update(task, completed=min(100.0, float(found[1]) / share))
+                progress.update(task, completed=min(ends_at, float(found[1])))
             if line.strip():
                 progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        progress.update(task, completed=100)
+        progress.update(task, completed=ends_at)
 
 
-def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nox -s history --",
         description=__doc__,
@@ -181,60 +148,60 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         type=torch_releases.releases,
         default=[],
         metavar="A,B",
-        help="these torch releases, a graph each, in place of the newest that LeRobot allows",
+        help="these torch releases, a graph each, instead of the newest that LeRobot allows",
     )
-    parser.add_argument("--machine", help="what to call this machine (default: its host name)")
+    parser.add_argument("--machine", metavar="NAME", help="of this machine (default: its host name)")
     parser.add_argument(
         "--missing",
         action="store_true",
-        help=f"leave out what branch {BRANCH} has results of, and draw nothing",
+        help=f"leave out commits that branch {BRANCH} has results of, and draw nothing",
     )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
+    parser = _parser()
     args, extra = parser.parse_known_args(argv)
     if args.torch and args.missing:
         parser.error("--missing knows no torch releases; leave out one of --torch and --missing")
-    console = Console()
-    try:
-        # A share is the same whatever is measured already, so one that failed can be run again alone.
-        commits = share_of(commits_to_measure(args.range, root), *args.shard)
-        machine = args.machine or platform.node()
-        if args.missing:
-            remote = git("remote", "get-url", "origin", root=root)
-            with result_files.checked_out(BRANCH, remote) as (place, _):
-                result_files.merge(place, root / ".asv")
-            home = root / ".asv"
-            commits = [commit for commit in commits if not result_files.is_measured(commit, machine, home)]
-        if not commits:
-            console.print("nothing to measure: every commit of this share has its results")
-            return 0
-        if git("status", "--porcelain", "--", "src", root=root):
-            console.print("note: asv measures commits; uncommitted changes in src/ are not in them")
-        console.print(
-            f"measuring {', '.join(commit[:8] for commit in commits)}; the first run installs torch"
-        )
-        describe_machine(args.machine, root)
-        named = ["--machine", args.machine] if args.machine else []
-        chosen = [f"--bench={regex}" for regex in args.bench]
-        options = [*(["--quick"] if args.quick else []), *named, *chosen, *extra]
-        for release in args.torch:
-            config = torch_releases.configuration(release, root)
-            measure(commits, [*options, "--config", str(config)], console, root)
-            torch_releases.assert_installed(release, root)
-        if not args.torch:
-            measure(commits, options, console, root)
-            record_versions(commits, machine, root)
-        if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
-            console.print(f"measured: {root / '.asv' / 'results'}; nox -s publish puts the shares together")
-            return 0
-        for _ in asv_lines(["publish"], root):
-            pass
-        page = overview.write(root / ".asv", root / ".asv" / "html")
-    except MeasurementError as error:
-        Console(stderr=True).print(f"history: {error}", markup=False, highlight=False, soft_wrap=True)
-        return 2
+    return exit_code("history", lambda: _run(args, extra, root))
+
+
+def _run(args: argparse.Namespace, extra: Sequence[str], root: Path) -> None:
+    console, home, machine = Console(), root / ".asv", args.machine or platform.node()
+    # A share is the same whatever is measured already, so one that failed can be run again alone.
+    commits = share_of(commits_to_measure(args.range, root), *args.shard)
+    if args.missing:
+        with checked_out(BRANCH, git("remote", "get-url", "origin", root=root)) as place:
+            merge(place, home)
+        commits = [commit for commit in commits if not is_measured(commit, machine, home)]
+    if not commits:
+        console.print("nothing to measure: every commit of this share has its results")
+        return
+    if git("status", "--porcelain", "--", "src", root=root):
+        console.print("note: asv measures commits; uncommitted changes in src/ are not in them")
+    console.print(f"measuring {', '.join(commit[:8] for commit in commits)}; the first run installs torch")
+    named = ["--machine", args.machine] if args.machine else []
+    # A named machine may be another runner each day: asv would draw each processor and kernel as a graph.
+    anonymous = ["--os", "any", "--cpu", "any", "--ram", "any"] if args.machine else []
+    run_asv("machine", "--yes", *named, *anonymous, root=root)
+    chosen = [f"--bench={regex}" for regex in args.bench]
+    options = [*(["--quick"] if args.quick else []), *named, *chosen, *extra]
+    for release in args.torch:
+        config = torch_releases.configuration(release, root)
+        measure(commits, [*options, "--config", str(config)], console, root)
+        torch_releases.assert_installed(release, root)
+    if not args.torch:
+        measure(commits, options, console, root)
+        installed.record(commits, machine, home)
+    if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
+        console.print(f"measured: {home / 'results'}; nox -s publish puts the shares together")
+        return
+    run_asv("publish", root=root)
+    page = overview.write(home, home / "html")
     # As an address that a terminal opens, on one line however long it is.
     console.print(f"published: {page.resolve().as_uri()}", markup=False, soft_wrap=True)
     console.print("every graph of asv's: nox -s asv -- preview")
-    return 0
 
 
 if __name__ == "__main__":

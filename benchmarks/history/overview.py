@@ -11,14 +11,13 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from .result_files import RESULTS, VERSIONS, read
+from ..markdown import render
+from .installed import recorded
+from .result_files import RESULTS, read_json, results_on
 
 PAGE = "overview.html"
 RATIO, LIMIT = "track_compiled_over_eager", "track_limit_over_eager"
@@ -26,16 +25,25 @@ TIMES = {
     "inference": "inference.Inference.time_predict_action_chunk",
     "training": "training.Training.time_training_step",
 }
-KEPT = ("lerobot", "torch")  # packages whose versions the page names
+NAMED_PACKAGES = ("lerobot", "torch")  # whose versions the page names
+TEMPLATE = Path(__file__).parent / "templates" / "overview.html.jinja"
 FOREGROUND = "#010203"  # drawn with, then replaced by the page's own colour, light or dark
+
+SeriesKey = tuple[str, str, str]  # device, phase, workload
 
 
 @dataclass(frozen=True)
 class Point:
-    """One case at one commit; a speed-up is eager over compiled time, in one process, by turns."""
+    """One case at one commit.
+
+    Attributes:
+        commit: its first eight digits.
+        speed_up: eager over compiled time, steps in turns in one process.
+        limit: of the speed-up.
+        eager, compiled: seconds of a step, each in a process of its own.
+    """
 
     commit: str
-    when: datetime
     speed_up: float
     limit: float | None
     eager: float | None
@@ -46,9 +54,9 @@ class Point:
 class Series:
     """One case on one machine, oldest first."""
 
+    device: str
     phase: str
     workload: str
-    device: str
     points: tuple[Point, ...]
 
     @property
@@ -67,8 +75,8 @@ class MachineHistory:
     series: tuple[Series, ...]
 
 
-def entries(file: Mapping[str, Any], benchmark: str) -> Iterator[tuple[tuple[str, ...], float]]:
-    """Parameters and value of each result of ``benchmark`` in one of asv's files that is a number."""
+def numbers(file: Mapping[str, Any], benchmark: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Parameters and value of each positive number that ``benchmark`` has in one of asv's files."""
     result = file.get("results", {}).get(benchmark)
     if not isinstance(result, list) or len(result) < 2 or not isinstance(result[0], list):
         return
@@ -82,58 +90,44 @@ def read_machines(home: Path) -> list[MachineHistory]:
     """What asv measured below ``home``, by machine; files that are cut short are left out."""
     found = []
     for place in sorted(path for path in (home / RESULTS).glob("*") if path.is_dir()):
-        points: dict[tuple[str, str, str], list[Point]] = {}
-        for path in place.glob("*-*.json"):
-            file = read(path)
-            if file.get("env_vars"):  # of one torch release
-                continue
+        points: dict[SeriesKey, list[Point]] = {}
+        newest = ""
+        for file in sorted(results_on(place.name, home), key=lambda file: file.get("date", 0)):
             for key, point in _points(file):
                 points.setdefault(key, []).append(point)
-        series = [
-            Series(*key, tuple(sorted(each, key=lambda point: point.when))) for key, each in points.items()
-        ]
-        if series:
-            ordered = tuple(sorted(series, key=lambda each: (each.device, each.phase, each.workload)))
-            found.append(MachineHistory(place.name, _about(home, place, ordered), ordered))
+                newest = point.commit
+        if points:
+            series = tuple(Series(*key, tuple(each)) for key, each in sorted(points.items()))
+            found.append(MachineHistory(place.name, _about(home, place, newest), series))
     return found
 
 
-def _points(file: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Point]]:
-    when = datetime.fromtimestamp(file.get("date", 0) / 1000, tz=timezone.utc)
-    for phase, timed in TIMES.items():
+def _points(file: Mapping[str, Any]) -> Iterator[tuple[SeriesKey, Point]]:
+    commit = str(file.get("commit_hash", ""))[:8]
+    for phase, step_time in TIMES.items():
         counts = f"{phase}.{phase.capitalize()}Counts"
-        limits = dict(entries(file, f"{counts}.{LIMIT}"))
-        times = dict(entries(file, timed))
-        for (workload, device), ratio in entries(file, f"{counts}.{RATIO}"):
+        limits = dict(numbers(file, f"{counts}.{LIMIT}"))
+        times = dict(numbers(file, step_time))
+        for (workload, device), ratio in numbers(file, f"{counts}.{RATIO}"):
             limit = limits.get((workload, device))
-            yield (
-                (phase, workload, device),
-                Point(
-                    str(file.get("commit_hash", ""))[:8],
-                    when,
-                    1 / ratio,
-                    1 / limit if limit else None,
-                    *(times.get((workload, "fp32", device, variant)) for variant in ("eager", "compiled")),
-                ),
-            )
+            eager, compiled = (times.get((workload, "fp32", device, each)) for each in ("eager", "compiled"))
+            point = Point(commit, 1 / ratio, 1 / limit if limit else None, eager, compiled)
+            yield (device, phase, workload), point
 
 
-def _about(home: Path, place: Path, series: tuple[Series, ...]) -> str:
-    """What the machine is and has installed, as far as asv and we wrote it down."""
-    machine = read(place / "machine.json")
-    newest = max((each.latest for each in series), key=lambda point: point.when)
-    versions = read(home / VERSIONS / place.name / f"{newest.commit}.json")
+def _about(home: Path, place: Path, commit: str) -> str:
+    """What the machine is and had installed for ``commit``, as far as asv and we wrote it down."""
+    machine = read_json(place / "machine.json")
+    versions = recorded(commit, place.name, home)
     parts = [machine.get("cpu"), f"{machine['num_cpu']} cores" if machine.get("num_cpu") else None]
-    installed = [f"{name} {versions[name]}" for name in KEPT if name in versions]
+    installed = [f"{name} {versions[name]}" for name in NAMED_PACKAGES if name in versions]
     return ", ".join([str(part) for part in parts if part and part != "any"] + installed)
 
 
 def plot(series: Series) -> str:
     """SVG of the speed-up over commits, in the colour of the text around it, the limit dashed."""
     import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -143,23 +137,19 @@ def plot(series: Series) -> str:
         **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), FOREGROUND),
     }
     with mpl.rc_context(style):
-        figure, axes = pyplot.subplots(figsize=(5, 1.9), layout="constrained")
-        at = range(len(series.points))
-        values = [point.speed_up for point in series.points]
-        axes.plot(at, values, color="#3b82d0", marker="o", markersize=4)
-        limits = [(x, point.limit) for x, point in zip(at, series.points, strict=True) if point.limit]
+        figure = Figure(figsize=(5, 1.9), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([point.speed_up for point in series.points], color="#3b82d0", marker="o", markersize=4)
+        limits = [(x, point.limit) for x, point in enumerate(series.points) if point.limit]
         if limits:
             axes.plot(*zip(*limits, strict=True), color="#d07a1f", linestyle="--", marker="_", markersize=8)
         axes.axhline(1, color=FOREGROUND, linewidth=0.7, alpha=0.5)
-        shown = sorted({0, len(values) - 1})
+        shown = sorted({0, len(series.points) - 1})
         axes.set_xticks(shown, [series.points[x].commit for x in shown])
         axes.yaxis.set_major_formatter("{x:.2f}x")
         axes.spines[["top", "right"]].set_visible(False)
-        figure.patch.set_alpha(0)
-        axes.patch.set_alpha(0)
         buffer = StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        pyplot.close(figure)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace(FOREGROUND, "currentColor")
     label = html.escape(f"speed-up of {series.name}, commit by commit", quote=True)
@@ -168,14 +158,6 @@ def plot(series: Series) -> str:
 
 def write(home: Path, directory: Path) -> Path:
     """The page, beside what ``asv publish`` wrote into ``directory``."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     page = directory / PAGE
-    text = environment.get_template("overview.html.jinja").render(machines=read_machines(home), plot=plot)
-    page.write_text(text, encoding="utf-8")
+    page.write_text(render(TEMPLATE, machines=read_machines(home), plot=plot), encoding="utf-8")
     return page

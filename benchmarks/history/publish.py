@@ -2,7 +2,7 @@
 
 Each DIRECTORY is what one shard measured (``results`` and ``versions``), or holds several of them.
 With ``--push`` the results go to branch benchmark-results and the pages to gh-pages of ``origin``; on
-GitHub, a change for the worse opens an issue or brings the open one up to date. Exit codes: 0 published,
+GitHub, a regression opens an issue or brings the open one up to date. Exit codes: 0 published,
 2 could not.
 """
 
@@ -11,15 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..github import close_issue, keep_issue
-from ..repository import ROOT, MeasurementError, git
+from ..command import exit_code
+from ..github import close_issue, open_or_update_issue
+from ..repository import ROOT, git
 from . import overview, result_files
-from .measure import BRANCH, asv_lines
-from .regressions import History, issue_text, read_history, title
+from .measure import run_asv
+from .regressions import History, issue_text, issue_title, read_history
+from .result_files import BASELINE, BRANCH
 
 PAGES = "gh-pages"
 LABEL = "performance-history"
@@ -32,10 +35,8 @@ def shares(directory: Path) -> list[Path]:
     return sorted(path.parent for path in directory.glob(f"*/{result_files.RESULTS}"))
 
 
-def publish(
-    directories: Sequence[Path], *, push: bool, accept: bool, root: Path = ROOT
-) -> tuple[History, str | None]:
-    """Merge, draw and look for changes; the history, and the baseline it was compared with.
+def publish(directories: Sequence[Path], *, push: bool, accept: bool, root: Path = ROOT) -> History:
+    """Merge, draw and look for regressions since the baseline.
 
     The baseline moves on to the newest commit where nothing became worse or may have, or with ``accept``.
 
@@ -44,71 +45,68 @@ def publish(
         ValueError: there are no results.
     """
     home, html = root / ".asv", root / ".asv" / "html"
-    remote = git("remote", "get-url", "origin", root=root) if push else None
+    remote = git("remote", "get-url", "origin", root=root) if push else ""
     for directory in directories:
         for share in shares(directory):
             result_files.merge(share, home)
-    if remote is not None:
-        with result_files.checked_out(BRANCH, remote) as (place, _):
+    if push:
+        with result_files.checked_out(BRANCH, remote) as place:
             result_files.merge(place, home)
-            (home / result_files.BASELINE).unlink(missing_ok=True)
-            if (place / result_files.BASELINE).exists():
-                (home / result_files.BASELINE).write_bytes((place / result_files.BASELINE).read_bytes())
-    for _ in asv_lines(["publish"], root):
-        pass
+            (home / BASELINE).unlink(missing_ok=True)
+            if (place / BASELINE).exists():
+                shutil.copyfile(place / BASELINE, home / BASELINE)
+    run_asv("publish", root=root)
     overview.write(home, html)
-    baseline = result_files.read(home / result_files.BASELINE).get("commit")
-    history = read_history(html, home, baseline, root)
-    if accept or not (history.changes or history.unconfirmed):
-        text = json.dumps({"commit": history.newest}) + "\n"
-        (home / result_files.BASELINE).write_text(text, encoding="utf-8")
-    if remote is not None:
-        result_files.keep(home, BRANCH, remote, f"Results up to {history.newest[:8]}")
-        result_files.replace(html, PAGES, remote, f"History up to {history.newest[:8]}")
-    return history, baseline
+    history = read_history(html, home, result_files.read_json(home / BASELINE).get("commit"), root)
+    if accept or not (history.regressions or history.unconfirmed):
+        (home / BASELINE).write_text(json.dumps({"commit": history.newest}) + "\n", encoding="utf-8")
+    if push:
+        result_files.push_results(home, BRANCH, remote, f"Results up to {history.newest[:8]}")
+        result_files.force_push_pages(html, PAGES, remote, f"History up to {history.newest[:8]}")
+    return history
 
 
-def report(history: History, baseline: str | None, repository: str, *, accepted: bool) -> str:
+def update_issue(history: History, repository: str, *, accepted: bool) -> str:
     """Open the issue, bring it up to date, or close it; what was done.
 
     Raises:
         MeasurementError: gh failed.
     """
-    if history.unconfirmed and not (accepted or history.changes):
-        return f"{history.unconfirmed} timings are worse at one commit only: the next one tells"
-    if accepted or not history.changes:
-        why = (
-            "taken over as the new baseline"
-            if accepted
-            else f"nothing is worse any more at {history.newest[:8]}"
-        )
-        return close_issue(repository, LABEL, why) or "nothing became worse"
-    return keep_issue(repository, LABEL, title(history), issue_text(history, baseline))
+    if accepted:
+        why = "accepted as the new baseline"
+    elif history.regressions:
+        return open_or_update_issue(repository, LABEL, issue_title(history), issue_text(history))
+    elif history.unconfirmed:
+        return "the issue stays as it is: the next commit confirms or clears what is timed worse"
+    else:
+        why = f"nothing is worse any more at {history.newest[:8]}"
+    return close_issue(repository, LABEL, why) or "nothing became worse"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s publish --", description=__doc__)
     parser.add_argument(
-        "directory", nargs="*", type=Path, help="what the shards measured; - none: what is here"
+        "directory", nargs="*", type=Path, help="what the shards measured (default: what is below .asv)"
     )
     parser.add_argument("--push", action="store_true", help=f"to branches {BRANCH} and {PAGES} of origin")
-    parser.add_argument("--accept", action="store_true", help="what became worse is meant: a new baseline")
+    parser.add_argument(
+        "--accept", action="store_true", help="what became worse is intended: it is the new baseline"
+    )
     args = parser.parse_args(argv)
-    try:
-        history, baseline = publish(args.directory, push=args.push, accept=args.accept)
-        if history.changes:
-            (ROOT / ".asv" / "issue.md").write_text(issue_text(history, baseline), encoding="utf-8")
-            print(f"{title(history)}: see .asv/issue.md")
-        if history.unconfirmed:
-            print(f"{history.unconfirmed} timings are worse at one commit only: the next one tells")
-        repository = os.environ.get("GITHUB_REPOSITORY")
-        if args.push and repository:
-            print(report(history, baseline, repository, accepted=args.accept))
-    except (MeasurementError, OSError, ValueError) as error:
-        print(f"publish: {error}", file=sys.stderr)
-        return 2
+    return exit_code("publish", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    history = publish(args.directory, push=args.push, accept=args.accept)
+    if history.regressions:
+        (ROOT / ".asv" / "issue.md").write_text(issue_text(history), encoding="utf-8")
+        print(f"{issue_title(history)}: see .asv/issue.md")
+    if history.unconfirmed:
+        print(f"timed worse at the newest measured commit only: {history.unconfirmed}; the next commit tells")
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    if args.push and repository:
+        print(update_issue(history, repository, accepted=args.accept))
     print(f"published up to {history.newest[:8]}: .asv/html/index.html")
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from pathlib import Path
 from ..markdown import render
 from ..repository import git
 from . import torch_releases
-from .result_files import VERSIONS, read
+from .installed import recorded
+from .result_files import read_json
 
 MACHINE = re.compile(r"/machine-([^/]+)/")
 # Counts are the same on a busy machine. What is timed must be worse at a second commit too, or one night of a
@@ -22,13 +23,13 @@ MACHINE = re.compile(r"/machine-([^/]+)/")
 EXACT = re.compile(r"\.track_(?!compiled_over|cold|warm|limit)")
 CONFIRMED = 2  # measured commits at or after the step
 MOST_COMMITS = 20  # listed; a range can be long where commits were not measured one by one
-MOST_CHANGES = 50
+MOST_REGRESSIONS = 50
 TEMPLATE = Path(__file__).parent / "templates" / "issue.md.jinja"
 
 
 @dataclass(frozen=True)
-class Change:
-    """A step to the worse.
+class Regression:
+    """A step for the worse that still lasts.
 
     Attributes:
         benchmark: with its parameters, as asv names it.
@@ -60,45 +61,48 @@ class History:
 
     Attributes:
         newest: the last commit that is in it.
-        changes: steps to the worse after the baseline that still last.
-        unconfirmed: how many more there are of what is timed, at the newest measured commit only.
+        regressions: after the baseline.
+        unconfirmed: how many more timings are worse, but at the newest measured commit only.
+        baseline: the commit up to which it was known to be good; None: from its beginning.
     """
 
     newest: str
-    changes: tuple[Change, ...]
+    regressions: tuple[Regression, ...]
     unconfirmed: int = 0
+    baseline: str | None = None
 
 
 def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> History:
-    """Changes that asv found and that the newest results still show.
+    """Regressions that asv found and that the newest results still show.
 
     Args:
         html: what ``asv publish`` wrote.
-        home: holds ``versions/MACHINE/COMMIT.json``.
-        baseline: the commit up to which the history is known; None: from its beginning.
+        home: holds ``versions``.
+        baseline: the commit up to which the history is known to be good; None: from its beginning.
 
     Raises:
         ValueError: nothing was published.
     """
-    revisions: dict[str, str] = read(html / "index.json").get("revision_to_hash", {})
+    revisions: dict[str, str] = read_json(html / "index.json").get("revision_to_hash", {})
     if not revisions:
         raise ValueError(f"asv published nothing in {html}; run nox -s history first")
     hashes = {int(revision): commit for revision, commit in revisions.items()}
-    known = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
+    known_good = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
     found, unconfirmed = [], 0
-    for benchmark, graph, _, index, _, _, jumps in read(html / "regressions.json").get("regressions", []):
+    regressions = read_json(html / "regressions.json").get("regressions", [])
+    for benchmark, graph, _, index, _, _, jumps in regressions:
         machine, torch = MACHINE.search(graph), torch_releases.GRAPH.search(graph)
         name = f"{benchmark}, torch {torch[1]}" if torch else benchmark
         for before, after, old, new in jumps:
-            if after <= known:
+            if after <= known_good:
                 continue
             if not EXACT.search(name) and _measured_since(html / graph, index, after) < CONFIRMED:
                 unconfirmed += 1
             else:
                 good = max(r for r in hashes if r < after) if before is None else before
                 where = machine[1] if machine else "unknown"
-                found.append(_change(name, where, old, new, hashes[good], hashes[after], home, root))
-    return History(hashes[max(hashes)], tuple(found), unconfirmed)
+                found.append(_regression(name, where, old, new, hashes[good], hashes[after], home, root))
+    return History(hashes[max(hashes)], tuple(found), unconfirmed, baseline)
 
 
 def _measured_since(graph: Path, index: int | None, revision: int) -> int:
@@ -117,36 +121,32 @@ def _measured_since(graph: Path, index: int | None, revision: int) -> int:
     return sum(value is not None for value in values)
 
 
-def _change(
-    name: str, machine: str, old: float, new: float, good: str, bad: str, home: Path, root: Path
-) -> Change:
+def _regression(
+    benchmark: str, machine: str, old: float, new: float, good: str, bad: str, home: Path, root: Path
+) -> Regression:
     listed = git("log", f"-n{MOST_COMMITS}", "--format=%h %s", f"{good}..{bad}", root=root).splitlines()
-    before, after = (read(home / VERSIONS / machine / f"{commit[:8]}.json") for commit in (good, bad))
+    before, after = (recorded(commit, machine, home) for commit in (good, bad))
     packages = None
     if before and after:
-        packages = {
-            package: (before.get(package, "none"), after.get(package, "none"))
-            for package in sorted(before.keys() | after.keys())
-            if before.get(package) != after.get(package)
-        }
-    return Change(name, machine, old, new, good, bad, tuple(listed), packages)
+        changed = sorted({package for package, _ in before.items() ^ after.items()})
+        packages = {name: (before.get(name, "none"), after.get(name, "none")) for name in changed}
+    return Regression(benchmark, machine, old, new, good, bad, tuple(listed), packages)
 
 
-def title(history: History) -> str:
-    """Of the issue: how much, and since when."""
-    first = history.changes[-1].bad[:8]
-    count = len(history.changes)
+def issue_title(history: History) -> str:
+    """How much became worse, and since when."""
+    first = history.regressions[-1].bad[:8]
+    count = len(history.regressions)
     return f"Performance: {count} benchmark{'' if count == 1 else 's'} worse since {first}"
 
 
-def issue_text(history: History, baseline: str | None) -> str:
-    """Markdown of the issue: a table, then each range of commits with what changed in it."""
+def issue_text(history: History) -> str:
+    """Markdown: a table, then each range of commits with what changed in it."""
     return render(
         TEMPLATE,
-        changes=history.changes[:MOST_CHANGES],
-        more=max(0, len(history.changes) - MOST_CHANGES),
-        ranges={(change.good, change.bad, change.machine): change for change in history.changes},
-        baseline=baseline,
-        newest=history.newest,
+        history=history,
+        regressions=history.regressions[:MOST_REGRESSIONS],
+        more=max(0, len(history.regressions) - MOST_REGRESSIONS),
+        ranges={(each.good, each.bad, each.machine): each for each in history.regressions},
         most_commits=MOST_COMMITS,
     )

@@ -1,8 +1,8 @@
 """asv over several torch releases at one commit: ``nox -s history -- --torch 2.7.0,2.11.0 HEAD^!``.
 
-A step in the usual graphs can be torch's, which each new environment takes the newest of, or ours. Beside
-them each release that is asked for has a graph of its own, by the parameter ``env-TORCH``: a step that is
-in all of them is ours.
+A step in the usual graphs can come from torch, of which each new environment takes the newest release, or
+from us. Each release that is named here has a graph of its own beside them (parameter ``env-TORCH``): a step
+in all of these is ours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 
 from ..repository import MeasurementError
-from . import result_files
+from . import installed
+from .result_files import RESULTS
 
 VARIABLE = "TORCH"  # asv calls graphs after environment variables; nothing reads this one
 GRAPH = re.compile(rf"/env-{VARIABLE}-([^/]+)/")
@@ -28,7 +29,7 @@ def releases(text: str) -> list[str]:
 
 
 def configuration(release: str, root: Path) -> Path:
-    """Write asv's configuration with torch ``release`` in every environment; where it lies.
+    """Write asv's configuration with torch ``release`` in every environment, and return its path.
 
     The release stands in the command that installs a commit, so that a LeRobot which does not allow it is
     an error of uv's and no graph of another torch. Not among asv's requirements: pip would install those.
@@ -39,7 +40,7 @@ def configuration(release: str, root: Path) -> Path:
         **base,
         "repo": str(root),
         "benchmark_dir": str(root / base["benchmark_dir"]),
-        "results_dir": str(home / result_files.RESULTS),
+        "results_dir": str(home / RESULTS),
         "html_dir": str(home / "html"),
         "env_dir": str(environments(release, root)),
         "matrix": {**base["matrix"], "env": {VARIABLE: [release]}},
@@ -59,7 +60,7 @@ def environments(release: str, root: Path) -> Path:
 def assert_installed(release: str, root: Path) -> None:
     """Raise MeasurementError unless every environment for ``release`` holds it."""
     pythons = sorted(environments(release, root).glob("*/bin/python"))
-    found = {result_files.installed(python).get("torch", "none").partition("+")[0] for python in pythons}
+    found = {installed.packages(python).get("torch", "none").partition("+")[0] for python in pythons}
     if found != {release}:
         raise MeasurementError(
             f"torch {release} was asked for, and {', '.join(found) or 'none'} was measured"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def pytest_configure() -> None:
-    """Not on import: asv imports every module of this package."""
+    """Not on import: a test imports every module of the ruler."""
     from lerobot_policy_act_compiled import patch_lerobot
 
     patch_lerobot()

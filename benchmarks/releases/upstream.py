@@ -1,10 +1,10 @@
 """Is all well with the LeRobot and torch that are installed: ``nox -s upstream [-- --lerobot main]``.
 
-Three questions, weekly, of the newest releases or of LeRobot's main: do our tests pass; do LeRobot's
-own tests of ACT that pass without the patch pass with it; is the gain over stock what it was. The
-answers lie in upstream.json, which ``upstream_issue`` makes an issue of, and the whole table of ratios in
-ratios.md, which ``nox -s ratios -- --from`` takes. Exit codes: 0 all is well, 1
-something broke or the gain shrank, 2 could not tell.
+Three checks, weekly, of the newest releases or of LeRobot's main: our tests pass; LeRobot's own tests of
+ACT that pass without the patch pass with it; the ratios to stock meet their targets. The results are in
+upstream.json, which ``upstream_issue`` makes an issue of, and the whole table of ratios is in ratios.md,
+which ``nox -s ratios -- --from`` takes. Exit codes: 0 all is well, 1 something broke or a ratio misses its
+target, 2 could not tell.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from ..command import exit_code
 from ..pages import ratios
 from ..repository import ROOT, MeasurementError, git
 from . import upstream_issue
@@ -36,13 +37,13 @@ TIMEOUT = 3600  # s for one run of tests
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One answer.
+class Check:
+    """What came out of one check.
 
     Attributes:
-        what: the question, as the issue's heading says it.
-        asked: how many tests or figures it is about.
-        wrong: names of those that are not well.
+        what: was checked, as the issue's heading says it.
+        asked: how many tests or figures that is.
+        wrong: names of those that failed.
     """
 
     what: str
@@ -89,14 +90,14 @@ def outcomes(report: Path) -> dict[str, str]:
     return found
 
 
-def our_tests() -> Finding:
+def check_our_tests() -> Check:
     """Every test of this repository that the machine can run."""
     found = run_tests(["tests"], ROOT)
     wrong = tuple(name for name, outcome in found.items() if outcome in ("failed", "error"))
-    return Finding("tests of this repository", len(found), wrong)
+    return Check("tests of this repository", len(found), wrong)
 
 
-def lerobots_tests(source: Path) -> Finding:
+def check_lerobots_tests(source: Path) -> Check:
     """LeRobot's tests of ACT, without the patch and with it: what passed must pass.
 
     Args:
@@ -117,15 +118,20 @@ def lerobots_tests(source: Path) -> Finding:
             "none of LeRobot's tests of ACT passes without the patch: nothing to compare with"
         )
     wrong = tuple(name for name in passed if patched.get(name) != "passed")
-    return Finding("LeRobot's own tests of ACT, patched", len(passed), wrong)
+    return Check("LeRobot's own tests of ACT, patched", len(passed), wrong)
 
 
-def gains(launches: int, report: Path) -> Finding:
-    """The README's ratios to stock, measured anew and kept in ``report``; wrong is what misses its target."""
+def check_ratios(launches: int, report: Path) -> Check:
+    """The README's ratios to stock, measured anew; wrong is what misses its target.
+
+    Args:
+        launches: fresh processes per ratio.
+        report: where to put the table.
+    """
     rows, kept, about = ratios.measure(launches, "cpu", "")
     (report / TABLE).write_text(ratios.table(rows, kept, about), encoding="utf-8")
     wrong = tuple(f"{row.what}: {row.figure} (target {row.target})" for row in rows if row.met is False)
-    return Finding("ratios to stock LeRobot", sum(row.met is not None for row in rows), wrong)
+    return Check("ratios to stock LeRobot", sum(row.met is not None for row in rows), wrong)
 
 
 def checkout(directory: Path) -> Path:
@@ -136,27 +142,25 @@ def checkout(directory: Path) -> Path:
     return clone
 
 
-def asked(source: Path | None, launches: int, report: Path) -> dict[str, Any]:
-    """What is installed and every finding; what could not be asked stands there as ``error``."""
-    findings: list[Any] = []
-    errors: list[Any] = []
+def run_checks(source: Path | None, launches: int, report: Path) -> dict[str, Any]:
+    """What is installed, and what every check found; ``error`` is why some could not be made."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        for ask in (
-            our_tests,
-            lambda: lerobots_tests(source or checkout(place)),
-            lambda: gains(launches, report),
-        ):
-            finding = answer(ask)
-            (errors if isinstance(finding, str) else findings).append(finding)
-    answers = {"lerobot": version("lerobot"), "torch": version("torch"), "findings": findings}
-    return {**answers, "error": "; ".join(errors)} if errors else answers
+        checks = (
+            check_our_tests,
+            lambda: check_lerobots_tests(source or checkout(place)),
+            lambda: check_ratios(launches, report),
+        )
+        results = [_check_or_error(check) for check in checks]
+    findings = [asdict(result) for result in results if isinstance(result, Check)]
+    errors = [result for result in results if isinstance(result, str)]
+    found = {"lerobot": version("lerobot"), "torch": version("torch"), "findings": findings}
+    return {**found, "error": "; ".join(errors)} if errors else found
 
 
-def answer(ask: Callable[[], Finding]) -> dict[str, Any] | str:
-    """The finding, or why there is none."""
+def _check_or_error(check: Callable[[], Check]) -> Check | str:
     try:
-        return asdict(ask())
+        return check()
     except (MeasurementError, OSError, RuntimeError, ValueError) as error:
         return str(error)
 
@@ -164,18 +168,21 @@ def answer(ask: Callable[[], Finding]) -> dict[str, Any] | str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s upstream --", description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", type=Path, help="a checkout of the installed LeRobot (the release's tag)")
-    parser.add_argument("--launches", type=int, default=3, help="fresh processes per ratio (3)")
+    parser.add_argument("--launches", type=int, default=3, help="fresh processes per ratio (default: 3)")
     parser.add_argument(
         "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {TABLE}"
     )
     args = parser.parse_args(argv)
+    return exit_code("upstream", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
     args.report.mkdir(parents=True, exist_ok=True)
-    report = asked(args.source, args.launches, args.report)
+    report = run_checks(args.source, args.launches, args.report)
     (args.report / NAME).write_text(json.dumps(report, indent=1), encoding="utf-8")
     print(upstream_issue.body([report]))
     if "error" in report:
-        print(f"upstream: {report['error']}", file=sys.stderr)
-        return 2
+        raise MeasurementError(report["error"])
     return int(any(finding["wrong"] for finding in report["findings"]))
 
 

@@ -2,7 +2,7 @@
 
 It runs in a job that may write issues, apart from the one that runs LeRobot's newest code: that one's
 reports are read as data, and every text in them is escaped. DIRECTORY holds them as NAME/upstream.json.
-Exit codes: 0 told or all is well, 2 could not.
+Exit codes: 0 the issue says it or all is well, 2 could not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..github import close_issue, keep_issue
+from ..command import exit_code
+from ..github import close_issue, open_or_update_issue
 from ..markdown import render
 from ..repository import MeasurementError
 
@@ -28,22 +29,15 @@ TEMPLATE = Path(__file__).parent / "templates" / "upstream.md.jinja"
 Report = dict[str, Any]
 
 
-def read(path: Path) -> Report:
-    """A report of the shape that ``upstream`` writes; one that is not says so in its place."""
+def read_report(path: Path) -> Report:
+    """A report that ``upstream`` wrote; in place of one that cannot be read, one with that error."""
     try:
         found = json.loads(path.read_bytes()[:LARGEST])
-        report = {
-            "lerobot": str(found["lerobot"]),
-            "torch": str(found["torch"]),
-            "findings": [
-                {
-                    "what": str(f["what"]),
-                    "asked": int(f["asked"]),
-                    "wrong": [str(name) for name in f["wrong"]],
-                }
-                for f in found["findings"]
-            ],
-        }
+        findings = [
+            {"what": str(each["what"]), "asked": int(each["asked"]), "wrong": list(map(str, each["wrong"]))}
+            for each in found["findings"]
+        ]
+        report = {"lerobot": str(found["lerobot"]), "torch": str(found["torch"]), "findings": findings}
         return {**report, "error": str(found["error"])} if "error" in found else report
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{path.parent.name} left no report that can be read ({type(error).__name__})"
@@ -59,7 +53,7 @@ def title(reports: Sequence[Report]) -> str:
     parts = []
     for report in reports:
         said = [f"{len(f['wrong'])} of {f['asked']} {f['what']}" for f in report["findings"] if f["wrong"]]
-        said += ["not everything could be asked"] if "error" in report else []
+        said += ["not everything could be checked"] if "error" in report else []
         if said:
             parts.append(f"LeRobot {report['lerobot']} with torch {report['torch']}: {', '.join(said)}")
     return "; ".join(parts)[:200]
@@ -75,22 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", type=Path, help=f"holds the reports: NAME/{NAME}")
     parser.add_argument("--expect", nargs="+", default=[], help="names of reports that must be there")
     args = parser.parse_args(argv)
-    names = sorted({path.parent.name for path in args.directory.glob(f"*/{NAME}")} | set(args.expect))
-    reports = [read(args.directory / name / NAME) for name in names]
+    return exit_code("upstream_issue", lambda: _run(args.directory, args.expect))
+
+
+def _run(directory: Path, expected: Sequence[str]) -> None:
+    names = sorted({path.parent.name for path in directory.glob(f"*/{NAME}")} | set(expected))
+    reports = [read_report(directory / name / NAME) for name in names]
     if not reports:
-        print(f"upstream_issue: there is no report in {args.directory}", file=sys.stderr)
-        return 2
+        raise MeasurementError(f"there is no report in {directory}")
     print(body(reports))
     repository = os.environ.get("GITHUB_REPOSITORY")
-    try:
-        if repository and all(map(is_well, reports)):
-            print(close_issue(repository, LABEL, "all is well again") or "all is well")
-        elif repository:
-            print(keep_issue(repository, LABEL, title(reports), body(reports)))
-    except MeasurementError as error:
-        print(f"upstream_issue: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if not repository:
+        return
+    if all(map(is_well, reports)):
+        print(close_issue(repository, LABEL, "all is well again") or "all is well")
+    else:
+        print(open_or_update_issue(repository, LABEL, title(reports), body(reports)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from .fresh_process import TRUST_THE_PROCESSOR
 from .precision import set_lerobot_train_flags
 from .timer import warmed_up
-from .workloads import Case, Step, available_devices
+from .workloads import DEVICES, SUITE_VERSION, Case, Step, available_devices
 
 TIMEOUT = 900  # s; a cold compile of a training step takes 160-220 on two cores
 
@@ -45,10 +45,18 @@ SUITE: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What the process that measures can do; found out once per commit, by asv's setup_cache."""
+    """What the process that measures can do; found out once per commit."""
 
     devices: tuple[str, ...]
     cpu_bf16: bool  # without AVX-512 one bf16 step of aloha takes 15 s, 40 times as long as fp32
+
+
+def this_machine() -> Machine:
+    """What can be measured here; asked once per commit, in a ``setup_cache``."""
+    import torch
+
+    use_inductor_cache()
+    return Machine(available_devices(), torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
 def workloads_of(phase: str) -> list[str]:
@@ -60,14 +68,6 @@ def workloads_of(phase: str) -> list[str]:
 def precisions_of(phase: str) -> list[str]:
     """Every precision that some device measures in ``phase``."""
     return list(dict.fromkeys(key[1] for device in SUITE.values() for key in device if key[0] == phase))
-
-
-def setup_cache() -> Machine:
-    """Asv calls this once per commit; every module that times shares this one."""
-    import torch
-
-    use_inductor_cache()
-    return Machine(available_devices(), torch.backends.cpu.get_cpu_capability() == "AVX512")
 
 
 def measured_cases(machine: Machine, phase: str, variant: str = "compiled") -> list[Case]:
@@ -109,6 +109,35 @@ def ready(machine: Machine, case: Case) -> Step:
         use_inductor_cache()
         _ready[case] = warmed_up(case)
     return _ready[case]
+
+
+class Timing:
+    """Seconds of one step of a phase: each workload, precision, device; eager and compiled.
+
+    A subclass adds the ``time_`` method that asv's results are named after. This class has none, so asv does
+    not take it for a benchmark in the modules that import it.
+    """
+
+    version = SUITE_VERSION
+    timeout = TIMEOUT
+    param_names = ("workload", "precision", "device", "variant")
+    number, repeat, warmup_time = 1, (3, 10, 4.0), 0  # ready() has warmed it up
+    phase: str
+    params: tuple[list[str], ...]
+
+    def __init_subclass__(cls, *, phase: str) -> None:
+        cls.phase = phase
+        cls.params = (workloads_of(phase), precisions_of(phase), list(DEVICES), ["eager", "compiled"])
+
+    def setup_cache(self) -> Machine:
+        return this_machine()
+
+    def setup(self, machine: Machine, workload: str, precision: str, device: str, variant: str) -> None:
+        self.step = ready(machine, Case(workload, self.phase, variant, precision, device))
+
+    def run_step(self) -> None:
+        self.step()
+        self.step.wait()
 
 
 def use_inductor_cache() -> None:

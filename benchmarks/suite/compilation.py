@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .asv_cases import TIMEOUT, setup_cache
+from .asv_cases import TIMEOUT, this_machine
 from .launch import as_request, launch
 from .workloads import DEVICES, SUITE_VERSION, Case
 
@@ -15,7 +15,7 @@ COMPILED = ("aloha inference", "aloha_3cam inference", "pusht training")
 
 
 class Compilation:
-    """Seconds of the first call, each in a process of its own whose fixed first compile is left out.
+    """Seconds of the first call, each in a process of its own; its fixed first compile is left out.
 
     Cold: an empty cache directory. Warm: another process with the cache that the cold one filled.
     """
@@ -29,11 +29,9 @@ class Compilation:
     def setup_cache(self) -> dict[str, Any]:
         return {
             f"{graph} {device}": _cold_and_warm(graph, device)
-            for device in setup_cache().devices
+            for device in this_machine().devices
             for graph in COMPILED
         }
-
-    setup_cache.timeout = TIMEOUT  # type: ignore[attr-defined]
 
     def setup(self, compiled: dict[str, Any], graph: str, device: str) -> None:
         if f"{graph} {device}" not in compiled:

@@ -1,13 +1,13 @@
 """How fp32 work is done on a CUDA device; the only file that knows torch's two interfaces to that.
 
-What compares does so in strict fp32; what times takes the flags that ``lerobot-train`` sets, which its
-users have. Neither changes anything for a CPU's work unless a lower precision was asked for there.
+Results are compared in strict fp32; steps are timed with the flags that ``lerobot-train`` sets, as its users
+have them. Neither changes a CPU's work unless somebody asked for a lower precision there.
 
 torch's older interface is ``cuda.matmul.allow_tf32``, ``cudnn.allow_tf32`` and
-``set_float32_matmul_precision``. Release 2.9 added ``fp32_precision``: one for all, one a backend, one an
-operator, and "none" inherits. The older writes the newer's values too, but not the other way round, and
-once they disagree reading the older raises. So the older is written first here and the newer after it,
-both to the same effect, and both are put back.
+``set_float32_matmul_precision``. Release 2.9 added ``fp32_precision``: one for all, one for each backend, one
+for each operator, and "none" inherits. The older interface writes the newer's values too, but not the other
+way round, and once they disagree, reading the older one raises. So the older is written first here and the
+newer after it, both to the same effect, and both are put back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def has_tf32(device: str) -> bool:
 
 @contextmanager
 def strict_fp32(device: str | None = None) -> Iterator[None]:
-    """Products and convolutions in full fp32, and cuDNN's algorithms not by a race between them.
+    """Products and convolutions in full fp32, and no race between cuDNN's algorithms.
 
     A step that was compiled outside is compiled again inside, or worse, replays what it recorded: Dynamo
     guards on TF32 for products, and neither it nor a CUDA graph on TF32 for convolutions. Have a step for
@@ -43,22 +43,21 @@ def strict_fp32(device: str | None = None) -> Iterator[None]:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     backends: Any = torch.backends
-    if not has_tf32(device):
-        with _strict_on_a_cpu(backends):
-            yield
-        return
     with _put_back(backends):
-        torch.set_float32_matmul_precision("highest")
-        backends.cudnn.allow_tf32 = False
-        backends.cudnn.benchmark = False
-        for place in _places(backends):  # "none" would inherit TF32 from torch.backends.fp32_precision
-            place.fp32_precision = "ieee"
+        if has_tf32(device):
+            torch.set_float32_matmul_precision("highest")
+            backends.cudnn.allow_tf32 = False
+            backends.cudnn.benchmark = False
+            for place in _places(backends):  # "none" would inherit TF32 from torch.backends.fp32_precision
+                place.fp32_precision = "ieee"
+        else:
+            _raise_a_cpus_precision(backends)
         yield
 
 
 @contextmanager
 def lerobot_train_flags(device: str, *, benchmark: bool = True) -> Iterator[None]:
-    """What ``lerobot-train`` sets, in the block; nothing on a CPU, whose work they do not touch.
+    """The flags that ``lerobot-train`` sets, in this block; on a CPU, whose work they do not touch, none.
 
     Args:
         benchmark: False where counts are to be exact: which algorithm wins cuDNN's race is chance.
@@ -75,7 +74,7 @@ def lerobot_train_flags(device: str, *, benchmark: bool = True) -> Iterator[None
 
 
 def set_lerobot_train_flags(device: str) -> None:
-    """What ``lerobot-train`` sets (0.4.4 to 0.6.1, unless ``cudnn_deterministic``), for the whole process.
+    """For the whole process what ``lerobot-train`` sets (0.4.4 to 0.6.1, unless ``cudnn_deterministic``).
 
     It leaves convolutions as torch has them: in TF32.
     """
@@ -124,29 +123,16 @@ def _places_of_a_cpu(backends: Any) -> list[Any]:
     return [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
 
 
-@contextmanager
-def _strict_on_a_cpu(backends: Any) -> Iterator[None]:
-    """Writes only where a lower precision is in force: what Dynamo guards on stays as it is."""
+def _raise_a_cpus_precision(backends: Any) -> None:
+    """Writes only where a lower one is in force: what Dynamo guards on stays as it is."""
     import torch
 
     if _has_newer(backends):
-        places = [place for place in _places_of_a_cpu(backends) if place.fp32_precision in LOWER]
-        values = _values(backends, places)
-        try:
-            for place in places:
+        for place in _places_of_a_cpu(backends):
+            if place.fp32_precision in LOWER:
                 place.fp32_precision = "ieee"
-            yield
-        finally:
-            _write(places, values)
-        return
-    before = torch.get_float32_matmul_precision()
-    try:
-        if before != "highest":
-            torch.set_float32_matmul_precision("highest")
-        yield
-    finally:
-        if before != "highest":
-            torch.set_float32_matmul_precision(before)
+    elif torch.get_float32_matmul_precision() != "highest":
+        torch.set_float32_matmul_precision("highest")
 
 
 @contextmanager
@@ -173,12 +159,12 @@ def _values(backends: Any, places: list[Any]) -> list[tuple[str, str]]:
     """Of each place what it has itself, which its parents hide while they have a value, and what it reads."""
     read = [place.fp32_precision for place in places]
     parents = [backends, backends.cudnn] if places else []
-    kept = []
+    of_parents = []
     for parent in parents:
-        kept.append(parent.fp32_precision)  # the second one's own: the first has none by then
+        of_parents.append(parent.fp32_precision)  # the second one's own: the first has none by then
         parent.fp32_precision = "none"
-    own = [kept[1] if place is backends.cudnn else place.fp32_precision for place in places]
-    for parent, value in zip(parents, kept, strict=True):
+    own = [of_parents[1] if place is backends.cudnn else place.fp32_precision for place in places]
+    for parent, value in zip(parents, of_parents, strict=True):
         parent.fp32_precision = value
     return list(zip(own, read, strict=True))
 

@@ -4,41 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from .asv_cases import TIMEOUT, Machine, precisions_of, ready, setup_cache, workloads_of
-from .workloads import DEVICES, SUITE_VERSION, Case
+from .asv_cases import Timing
 
 
-class _Rollout:
-    version = SUITE_VERSION
-    timeout = TIMEOUT
-    param_names = ("workload", "precision", "device", "variant")
-    number, repeat, warmup_time = 1, (3, 10, 4.0), 0  # ready() has warmed it up
-    phase: str
-
-    def setup_cache(self) -> Machine:
-        return setup_cache()
-
-    def setup(self, machine: Machine, workload: str, precision: str, device: str, variant: str) -> None:
-        self.step = ready(machine, Case(workload, self.phase, variant, precision, device))
-
-
-class Rollout(_Rollout):
+class Rollout(Timing, phase="rollout"):
     """Seconds per chunk: one prediction, and every action of it taken from the queue."""
 
-    phase = "rollout"
-    params = (workloads_of(phase), precisions_of(phase), list(DEVICES), ["eager", "compiled"])
-
     def time_chunk_of_actions(self, *_: Any) -> None:
-        self.step()
-        self.step.wait()
+        self.run_step()
 
 
-class TemporalEnsembling(_Rollout):
+class TemporalEnsembling(Timing, phase="rollout_ensemble"):
     """Seconds per tick: one prediction and the ensemble's update."""
 
-    phase = "rollout_ensemble"
-    params = (workloads_of(phase), precisions_of(phase), list(DEVICES), ["eager", "compiled"])
-
     def time_tick(self, *_: Any) -> None:
-        self.step()
-        self.step.wait()
+        self.run_step()

@@ -12,7 +12,7 @@ from .workloads import Case
 
 SIZE = 2048  # of the square matrices whose product's rate is the machine's
 COPY = 1 << 28  # bytes, far beyond any cache
-FEW = 256  # of small ones, to begin with
+SMALL = 256  # of those that are tried first
 SLOW = 3e9  # FLOP/s; with instructions for it every processor is faster
 ROUNDS = 12
 # Passes over all weights. Inference reads them once. A training step reads them forward and backward and
@@ -28,7 +28,7 @@ def rates(cases: Sequence[Case]) -> dict[str, Any]:
     found = {precision: matrix_rate(device, precision) for precision in ("fp32", "bf16")}
     source = torch.zeros(COPY, dtype=torch.uint8, device=device)
     target = torch.ones_like(source)
-    found["bytes"] = 2 * COPY / _best(partial(target.copy_, source), device)
+    found["bytes"] = 2 * COPY / _best_seconds(partial(target.copy_, source), device)
     return {"rates": found}
 
 
@@ -40,14 +40,14 @@ def matrix_rate(device: str, precision: str = "fp32") -> float:
 
     def reached(size: int) -> float:
         a = torch.randn(size, size, device=device).to(dtype)
-        return 2 * size**3 / _best(partial(torch.mm, a, a), device)
+        return 2 * size**3 / _best_seconds(partial(torch.mm, a, a), device)
 
-    at_first = reached(FEW)
+    at_first = reached(SMALL)
     # Without instructions for it (bf16 with AVX2) the large product takes a minute, and is no faster.
     return at_first if at_first < SLOW else reached(SIZE)
 
 
-def _best(work: Callable[[], Any], device: str) -> float:
+def _best_seconds(work: Callable[[], Any], device: str) -> float:
     import torch
 
     seconds = []

@@ -50,10 +50,10 @@ def step_of(
     mode: str = "auto",
     ticks: int | None = None,
 ) -> Step:
-    """The step of a stock policy and a batch that are on the case's device; the policy becomes the step's.
+    """The step of a stock policy and a batch, both on the case's device; it may patch and compile the policy.
 
     Args:
-        backend: torch.compile's backend, for the compiled variants but ``auto``.
+        backend: torch.compile's backend, for every compiled variant but ``auto``.
         mode: ``compile_mode`` of the variant ``auto``.
         ticks: calls of ``select_action`` in a step of a rollout; default: as many as empty its queue.
     """
@@ -77,12 +77,24 @@ def step_of(
             return nullcontext()
         return torch.autocast(case.device, dtype=torch.bfloat16)
 
-    if case.phase.startswith("rollout"):
-        return _rollout_step(
-            case, policy, batch, compile_graph, precision, ticks or policy.config.n_action_steps
-        )
-    maker = _training_step if case.phase == "training" else _inference_step
-    return maker(case, policy, batch, compile_graph, precision)
+    if case.phase == "training":
+        forward, work = policy.forward, _training_work(case, policy, batch, compile_graph, precision)
+        return Step(case, policy, batch, forward, work)
+    forward = policy.predict_action_chunk
+    if case.phase == "inference":
+        act, calls = compile_graph(forward), 1
+    else:  # with a queue one chunk is predicted and all its actions taken; with ensembling it is one action
+        if case.compiles:
+            policy.predict_action_chunk = compile_graph(forward)
+        act, calls = policy.select_action, ticks or policy.config.n_action_steps
+
+    def acting() -> Any:
+        with precision():
+            for _ in range(calls):
+                result = act(batch)
+        return result
+
+    return Step(case, policy, batch, forward, acting)
 
 
 def _act_compiled(policy: Any, mode: str) -> Any:
@@ -96,27 +108,16 @@ def _act_compiled(policy: Any, mode: str) -> Any:
     return compiled
 
 
-def _inference_step(
+def _training_work(
     case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision
-) -> Step:
-    predict = compile_graph(policy.predict_action_chunk)
-
-    def work() -> Any:
-        with precision():
-            return predict(batch)
-
-    return Step(case, policy, batch, policy.predict_action_chunk, work)
-
-
-def _training_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision) -> Step:
+) -> Callable[[], float]:
     optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
-    forward = policy.forward
     if case.variant == "stock-compiled":
         # Stock's forward reads its losses back, which no single graph can hold; its model can be one.
         policy.model = compile_graph(policy.model)
-        loss_of = forward
+        loss_of = policy.forward
     else:
-        loss_of = compile_graph(forward)
+        loss_of = compile_graph(policy.forward)
 
     def work() -> float:
         with precision():
@@ -126,21 +127,4 @@ def _training_step(case: Case, policy: Any, batch: Any, compile_graph: Compile, 
         optimizer.zero_grad()
         return float(parts["l1_loss"])
 
-    return Step(case, policy, batch, forward, work)
-
-
-def _rollout_step(
-    case: Case, policy: Any, batch: Any, compile_graph: Compile, precision: Precision, ticks: int
-) -> Step:
-    """With a queue: one chunk predicted and all its actions taken. With ensembling: one action."""
-    forward = policy.predict_action_chunk
-    if case.compiles:
-        policy.predict_action_chunk = compile_graph(forward)
-
-    def work() -> Any:
-        with precision():
-            for _ in range(ticks):
-                action = policy.select_action(batch)
-        return action
-
-    return Step(case, policy, batch, forward, work)
+    return work

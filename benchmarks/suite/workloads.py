@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-# The version of every asv benchmark. asv hashes a benchmark's own source, which is one call;
-# raise this whenever a change here makes old figures incomparable with new ones.
+# The version of every asv benchmark, whose own source is one call: a hash of it would say nothing.
+# Raise it whenever a change here makes old figures incomparable with new ones.
 SUITE_VERSION = "1"
 
 PHASES = ("inference", "training", "rollout", "rollout_ensemble")

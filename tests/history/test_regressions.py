@@ -1,4 +1,4 @@
-"""What is said of a step to the worse: which commits, which packages, and nothing that is known already."""
+"""What is said of a regression: which commits, which packages, and nothing that is known already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.history import publish
-from benchmarks.history.regressions import Change, History, issue_text, read_history, title
+from benchmarks.history.regressions import History, Regression, issue_text, issue_title, read_history
 from benchmarks.repository import git
 
 from ..github_issues import GitHubIssues
@@ -56,10 +56,11 @@ def published(tmp_path: Path) -> Published:
 
 def test_a_step_between_two_measured_commits_names_both_and_what_lies_between(published: Published) -> None:
     published.write([0, 2, 1.0, 1.2], measured=(0, 2, 3))
-    (change,) = published.read().changes
-    assert (change.good, change.bad, change.machine) == (published.commits[0], published.commits[2], "vm")
-    assert [line.partition(" ")[2] for line in change.commits] == [f"change {n} of <b>" for n in (2, 1)]
-    assert change.factor == "1.20x"
+    (regression,) = published.read().regressions
+    assert (regression.good, regression.bad) == (published.commits[0], published.commits[2])
+    assert regression.machine == "vm"
+    assert [line.partition(" ")[2] for line in regression.commits] == [f"change {n} of <b>" for n in (2, 1)]
+    assert regression.factor == "1.20x"
 
 
 def test_a_step_under_one_torch_release_names_it(
@@ -69,26 +70,26 @@ def test_a_step_under_one_torch_release_names_it(
     of_one_release = GRAPH.replace("/inference", "/env-TORCH-2.7.0/inference")
     monkeypatch.setitem(globals(), "GRAPH", of_one_release)
     published.write([0, 1, 1.0, 1.1], [1, 2, 1.1, 1.2], measured=(0, 1, 2, 3))
-    for change in published.read().changes:
-        assert change.benchmark == "inference.Inference.time_x('aloha'), torch 2.7.0"
-        assert change.machine == "vm"
-    assert len(published.read().changes) == 2
+    for regression in published.read().regressions:
+        assert regression.benchmark == "inference.Inference.time_x('aloha'), torch 2.7.0"
+        assert regression.machine == "vm"
+    assert len(published.read().regressions) == 2
 
 
 def test_a_step_of_one_commit_has_the_one_measured_before_it(published: Published) -> None:
     published.write([None, 2, 1.0, 1.2], measured=(0, 1, 2, 3))
-    (change,) = published.read().changes
-    assert (change.good, change.bad) == tuple(published.commits[1:3])
-    assert len(change.commits) == 1
+    (regression,) = published.read().regressions
+    assert (regression.good, regression.bad) == tuple(published.commits[1:3])
+    assert len(regression.commits) == 1
 
 
-def test_one_slow_night_is_no_change_until_the_next_commit(published: Published) -> None:
+def test_one_slow_night_is_no_regression_until_the_next_commit(published: Published) -> None:
     published.write([None, 3, 1.0, 1.2])
     found = published.read()
-    assert (found.changes, found.unconfirmed) == ((), 1)
+    assert (found.regressions, found.unconfirmed) == ((), 1)
     for measured, count in (((0, 1, 2), 0), ((0, 1, 2, 3), 1)):
         published.write([None, 2, 1.0, 1.2], measured=measured)
-        assert len(published.read().changes) == count
+        assert len(published.read().regressions) == count
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_count_needs_no_second_commit(
 ) -> None:
     monkeypatch.setitem(globals(), "NAME", name)
     published.write([None, 3, 1.0, 2.0])
-    assert len(published.read().changes) == exact
+    assert len(published.read().regressions) == exact
     assert published.read().unconfirmed == (not exact)
 
 
@@ -115,8 +116,8 @@ def test_what_may_be_worse_leaves_the_issue_as_it_is(
 ) -> None:
     published.write([None, 3, 1.0, 1.2])
     gh = GitHubIssues(monkeypatch, [{"number": 3}])
-    said = publish.report(published.read(), None, "o/r", accepted=False)
-    assert said == "1 timings are worse at one commit only: the next one tells"
+    said = publish.update_issue(published.read(), "o/r", accepted=False)
+    assert said.startswith("the issue stays as it is")
     assert gh.sent == []
 
 
@@ -124,7 +125,7 @@ def test_what_may_be_worse_leaves_the_issue_as_it_is(
 def test_the_baseline_stays_where_something_may_be_worse(
     published: Published, monkeypatch: pytest.MonkeyPatch, unconfirmed: int
 ) -> None:
-    monkeypatch.setattr(publish, "asv_lines", lambda *_: iter(()))
+    monkeypatch.setattr(publish, "run_asv", lambda *_, **__: None)
     monkeypatch.setattr(publish, "read_history", lambda *_: History("c" * 40, (), unconfirmed))
     publish.publish([], push=False, accept=False, root=published.root)
     assert (published.home / "baseline.json").exists() == (unconfirmed == 0)
@@ -137,27 +138,27 @@ def test_what_lies_before_the_baseline_is_known(
     published.write([None, 2, 1.0, 1.2])
     commit = None if baseline is None else published.commits[baseline]
     found = published.read(commit)
-    assert len(found.changes) == count
+    assert len(found.regressions) == count
     assert found.newest == published.commits[3]
 
 
 def test_packages_that_changed_stand_beside_the_commits(published: Published) -> None:
     published.write([None, 2, 1.0, 1.2])
-    text = issue_text(published.read(), None)
+    text = issue_text(published.read())
     assert "What was installed there is not known." in text
     published.installed(1, torch="2.10.0", numpy="2.3.5", gone="1")
     published.installed(2, torch="2.11.0", numpy="2.3.5", new="2")
-    text = issue_text(published.read(), None)
+    text = issue_text(published.read())
     assert "Packages changed: gone 1 → none, new none → 2, torch 2.10.0 → 2.11.0." in text
     published.installed(1, torch="2.11.0", numpy="2.3.5", new="2")
-    assert "No installed package changed." in issue_text(published.read(), None)
+    assert "No installed package changed." in issue_text(published.read())
 
 
 def test_the_issue_says_how_much_since_when_and_what_to_do(published: Published) -> None:
     published.write([None, 2, 1.0, 1.2])
     history = published.read(published.commits[0])
-    assert title(history) == f"Performance: 1 benchmark worse since {published.commits[2][:8]}"
-    text = issue_text(history, published.commits[0])
+    assert issue_title(history) == f"Performance: 1 benchmark worse since {published.commits[2][:8]}"
+    text = issue_text(history)
     assert f"after {published.commits[0][:8]}, the last commit known to be good" in text
     good, bad = (commit[:8] for commit in published.commits[1:3])
     assert rf"| inference.Inference.time\_x('aloha') | vm | 1 | 1.2 | 1.20x | {good}..{bad} |" in text
@@ -165,9 +166,9 @@ def test_the_issue_says_how_much_since_when_and_what_to_do(published: Published)
     assert "change 2 of &lt;b&gt;" in text, "a commit message is text"
 
 
-def test_many_changes_do_not_make_an_endless_issue() -> None:
-    change = Change("x", "vm", 1, 2, "a" * 40, "b" * 40, ("b change",), None)
-    text = issue_text(History("c" * 40, (change,) * 80), None)
+def test_many_regressions_do_not_make_an_endless_issue() -> None:
+    regression = Regression("x", "vm", 1, 2, "a" * 40, "b" * 40, ("b change",), None)
+    text = issue_text(History("c" * 40, (regression,) * 80))
     assert text.count("| x |") == 50
     assert "And 30 more" in text
     assert text.count("### ") == 1, "one range is told once"
@@ -184,7 +185,7 @@ def test_one_issue_is_opened_and_then_brought_up_to_date(
 ) -> None:
     published.write([None, 2, 1.0, 1.2])
     gh = GitHubIssues(monkeypatch, [{"number": 3}] if is_open else [])
-    done = publish.report(published.read(), None, "o/r", accepted=False)
+    done = publish.update_issue(published.read(), "o/r", accepted=False)
     ((method, where, body),) = gh.sent
     expected = ("PATCH", "repos/o/r/issues/3") if is_open else ("POST", "repos/o/r/issues")
     assert (method, where) == expected
@@ -199,9 +200,9 @@ def test_a_clean_run_or_a_word_closes_it(
 ) -> None:
     published.write(*([[None, 2, 1.0, 1.2]] if accepted else []))
     gh = GitHubIssues(monkeypatch, [{"number": 3}])
-    publish.report(published.read(), None, "o/r", accepted=accepted)
+    publish.update_issue(published.read(), "o/r", accepted=accepted)
     assert [method for method, _, _ in gh.sent] == ["POST", "PATCH"]
     assert gh.sent[-1][2] == {"state": "closed"}
     nothing = GitHubIssues(monkeypatch, [])
-    publish.report(published.read(), None, "o/r", accepted=accepted)
+    publish.update_issue(published.read(), "o/r", accepted=accepted)
     assert nothing.sent == []

@@ -33,8 +33,12 @@ def values(home: Path, machine: str, commit: str) -> dict[str, Any]:
     return {name: result[0] for name, result in found.items()}
 
 
+def contents(home: Path) -> dict[str, str]:
+    return {path.relative_to(home).as_posix(): path.read_text() for path in home.rglob("*.json")}
+
+
 def files(home: Path) -> set[str]:
-    return {path.relative_to(home).as_posix() for path in home.rglob("*.json")}
+    return set(contents(home))
 
 
 def test_other_commits_are_other_files(tmp_path: Path) -> None:
@@ -43,7 +47,9 @@ def test_other_commits_are_other_files(tmp_path: Path) -> None:
         result_files.merge(tmp_path / str(number), tmp_path / "all")
     expected = {"results/vm/11111111-env.json", "results/vm/22222222-env.json"}
     assert expected | {"results/vm/machine.json", "results/benchmarks.json"} == files(tmp_path / "all")
-    assert result_files.merge(tmp_path / "1", tmp_path / "all") == 0, "nothing new"
+    before = contents(tmp_path / "all")
+    result_files.merge(tmp_path / "1", tmp_path / "all")
+    assert contents(tmp_path / "all") == before, "nothing new"
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -64,7 +70,7 @@ def test_half_a_file_is_left_out(tmp_path: Path) -> None:
     write(tmp_path / "new", "vm", "1" * 8, time_a=([2.0], 2))
     path = tmp_path / "new" / "results" / "vm" / ("1" * 8 + "-env.json")
     path.write_text(path.read_text()[:30])
-    assert result_files.merge(tmp_path / "new", tmp_path / "all") == 0
+    result_files.merge(tmp_path / "new", tmp_path / "all")
     assert values(tmp_path / "all", "vm", "1" * 8) == {"time_a": [1.0]}
 
 
@@ -92,17 +98,17 @@ def server(tmp_path: Path) -> str:
     return str(tmp_path / "server.git")
 
 
-def kept(server: str) -> set[str]:
-    with result_files.checked_out("results", server) as (place, exists):
-        assert exists
+def on_branch(server: str) -> set[str]:
+    with result_files.checked_out("results", server) as place:
         return files(place)
 
 
 def test_the_branch_is_made_when_there_is_none(server: str, tmp_path: Path) -> None:
     write(tmp_path / "home", "vm", "1" * 8, time_a=([1.0], 1))
-    assert result_files.keep(tmp_path / "home", "results", server, "first")
-    assert "results/vm/11111111-env.json" in kept(server)
-    assert not result_files.keep(tmp_path / "home", "results", server, "again"), "nothing new"
+    for message in ("first", "again"):
+        result_files.push_results(tmp_path / "home", "results", server, message)
+        assert "results/vm/11111111-env.json" in on_branch(server)
+    assert git("log", "--format=%s", "results", root=Path(server)) == "first", "nothing new, no commit"
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -113,18 +119,18 @@ def test_two_that_push_at_once_lose_nothing(
     for number, home in enumerate(homes):
         write(home, "vm", f"{number}" * 8, time_a=([1.0], 1))
     if there:
-        result_files.keep(homes[0], "results", server, "there before")
+        result_files.push_results(homes[0], "results", server, "there before")
     others = [homes[1]]
 
     def with_another_job(*args: str, **options: Any) -> str:
         if args[0] == "push" and others:  # it comes between this job's look and its push
-            result_files.keep(others.pop(), "results", server, "the other job")
+            result_files.push_results(others.pop(), "results", server, "the other job")
         return git(*args, **options)
 
     monkeypatch.setattr(result_files, "git", with_another_job)
-    assert result_files.keep(homes[2], "results", server, "this job")
-    assert {"results/vm/11111111-env.json", "results/vm/22222222-env.json"} <= kept(server)
-    assert ("results/vm/00000000-env.json" in kept(server)) is there
+    result_files.push_results(homes[2], "results", server, "this job")
+    assert {"results/vm/11111111-env.json", "results/vm/22222222-env.json"} <= on_branch(server)
+    assert ("results/vm/00000000-env.json" in on_branch(server)) is there
 
 
 def test_a_branch_that_takes_no_push_is_said(server: str, tmp_path: Path) -> None:
@@ -134,15 +140,15 @@ def test_a_branch_that_takes_no_push_is_said(server: str, tmp_path: Path) -> Non
     hook.chmod(0o755)
     write(tmp_path / "home", "vm", "1" * 8, time_a=([1.0], 1))
     with pytest.raises(MeasurementError, match=r"branch results took none of 5 pushes .*run this job again"):
-        result_files.keep(tmp_path / "home", "results", server, "first")
+        result_files.push_results(tmp_path / "home", "results", server, "first")
 
 
 def test_pages_are_one_commit(server: str, tmp_path: Path) -> None:
     for text in ("old", "new"):
         (tmp_path / "html").mkdir(exist_ok=True)
         (tmp_path / "html" / "index.html").write_text(text)
-        result_files.replace(tmp_path / "html", "gh-pages", server, text)
-    with result_files.checked_out("gh-pages", server) as (place, _):
+        result_files.force_push_pages(tmp_path / "html", "gh-pages", server, text)
+    with result_files.checked_out("gh-pages", server) as place:
         assert (place / "index.html").read_text() == "new"
         assert git("rev-list", "--count", "HEAD", root=place) == "1"
     assert not (tmp_path / "html" / ".git").exists()

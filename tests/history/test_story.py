@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.history import measure, publish, result_files
-from benchmarks.history.measure import BRANCH, SUBJECT
+from benchmarks.history.measure import SUBJECT
 from benchmarks.history.regressions import History, issue_text
+from benchmarks.history.result_files import BRANCH
 from benchmarks.repository import MeasurementError, git
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,11 +82,11 @@ class Project:
             if (clone / ".asv" / name).exists():
                 shutil.copytree(clone / ".asv" / name, artifacts / f"history-cpu-{share[0]}" / name)
 
-    def publish(self, artifacts: Path, *, accept: bool = False) -> tuple[History, str | None]:
+    def publish(self, artifacts: Path, *, accept: bool = False) -> History:
         """The publishing job."""
         return publish.publish([artifacts], push=True, accept=accept, root=self.runner("publisher"))
 
-    def kept(self, path: str) -> str:
+    def on_branch(self, path: str) -> str:
         return git("show", f"{BRANCH}:{path}", root=self.server)
 
     def measured(self) -> set[str]:
@@ -115,32 +116,33 @@ def test_six_commits_in_three_shards(project: Project, tmp_path: Path) -> None:
     # It is run again, alone.
     shutil.rmtree(artifacts)
     project.measure("6", "2/3", artifacts)
-    found, baseline = project.publish(artifacts)
+    found = project.publish(artifacts)
     assert project.measured() == set(short)
-    assert json.loads(project.kept(f"versions/runner/{short[1]}.json"))["uv"]
+    assert json.loads(project.on_branch(f"versions/runner/{short[1]}.json"))["uv"]
 
-    machine = json.loads(project.kept("results/runner/machine.json"))
+    machine = json.loads(project.on_branch("results/runner/machine.json"))
     assert (machine["os"], machine["cpu"], machine["ram"]) == ("any",) * 3, (
         "or each runner had graphs of its own"
     )
 
     # The change is found, with its commit, and the baseline stays where it was.
-    (change,) = found.changes
-    assert (change.benchmark, change.machine) == ("counts.Counts.track_inductor_kernels", "runner")
-    assert (change.before, change.after, change.good, change.bad) == (90, 95, *project.commits[2:4])
-    assert baseline != found.newest
-    text = issue_text(found, baseline)
+    (regression,) = found.regressions
+    assert (regression.benchmark, regression.machine) == ("counts.Counts.track_inductor_kernels", "runner")
+    assert (regression.before, regression.after) == (90, 95)
+    assert [regression.good, regression.bad] == project.commits[2:4]
+    assert found.baseline != found.newest
+    text = issue_text(found)
     assert f"{short[2]}..{short[3]}" in text
     assert "| 90 | 95 | 1.06x |" in text
     assert "95 kernels \\| @\u200byou" in text
     assert "No installed package changed." in text
     assert "graphs" in git("ls-tree", "--name-only", publish.PAGES, root=project.server)
 
-    # It is meant: the baseline moves on, and nothing is found any more.
-    found, _ = project.publish(artifacts, accept=True)
-    assert json.loads(project.kept(result_files.BASELINE)) == {"commit": project.commits[-1]}
-    found, baseline = project.publish(artifacts)
-    assert (found.changes, baseline) == ((), project.commits[-1])
+    # It is intended: the baseline moves on, and nothing is found any more.
+    project.publish(artifacts, accept=True)
+    assert json.loads(project.on_branch(result_files.BASELINE)) == {"commit": project.commits[-1]}
+    found = project.publish(artifacts)
+    assert (found.regressions, found.baseline) == ((), project.commits[-1])
 
 
 def test_a_server_that_cannot_be_reached_is_no_empty_branch(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.history import measure, result_files, torch_releases
+from benchmarks.history import installed, measure, result_files, torch_releases
 from benchmarks.repository import MeasurementError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,17 +45,17 @@ def test_each_release_is_installed_apart_and_by_name(root: Path) -> None:
         assert Path(old[key]).is_absolute(), "asv goes by where its configuration lies"
 
 
-def environment(root: Path, release: str, monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+def environment(root: Path, release: str, monkeypatch: pytest.MonkeyPatch, torch: str) -> None:
     python = torch_releases.environments(release, root) / "abc" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
-    monkeypatch.setattr(result_files, "installed", lambda _: {"torch": installed})
+    monkeypatch.setattr(installed, "packages", lambda _: {"torch": torch})
 
 
 def test_another_torch_than_asked_for_is_an_error(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment(root, "2.7.0", monkeypatch, "2.7.0+cpu")
     torch_releases.assert_installed("2.7.0", root)
-    monkeypatch.setattr(result_files, "installed", lambda _: {"torch": "2.8.0"})
+    monkeypatch.setattr(installed, "packages", lambda _: {"torch": "2.8.0"})
     with pytest.raises(MeasurementError, match=r"torch 2\.7\.0 was asked for, and 2\.8\.0 was measured"):
         torch_releases.assert_installed("2.7.0", root)
     with pytest.raises(MeasurementError, match="and none was measured"):

@@ -49,9 +49,9 @@ def lerobot(tmp_path: Path) -> Path:
 
 
 def test_what_passes_without_the_patch_must_pass_with_it(lerobot: Path) -> None:
-    finding = upstream.lerobots_tests(lerobot)
-    assert finding.asked == 2
-    assert finding.wrong == ("tests.policies.test_policies::test_that_the_patch_breaks",)
+    check = upstream.check_lerobots_tests(lerobot)
+    assert check.asked == 2
+    assert check.wrong == ("tests.policies.test_policies::test_that_the_patch_breaks",)
 
 
 def test_nothing_that_passes_is_nothing_to_compare_with(
@@ -59,7 +59,7 @@ def test_nothing_that_passes_is_nothing_to_compare_with(
 ) -> None:
     monkeypatch.setattr(upstream, "run_tests", lambda *_args, **_options: {"test_act": "failed"})
     with pytest.raises(MeasurementError, match="none of LeRobot's tests of ACT passes without the patch"):
-        upstream.lerobots_tests(lerobot)
+        upstream.check_lerobots_tests(lerobot)
 
 
 def test_the_tests_are_those_of_the_release_that_is_installed(
@@ -87,7 +87,7 @@ def test_a_gain_that_shrank_is_named_with_its_target(monkeypatch: pytest.MonkeyP
     rows = [ratios.Row("compiled", "1.10x", "≥ 1.25x", False), ratios.Row("eager", "1.04x", "≥ 0.98x", True)]
     rows.append(ratios.Row("no target", "1.00x", "", None))
     monkeypatch.setattr(ratios, "measure", lambda *_: (rows, [], "about"))
-    assert upstream.gains(1, tmp_path) == upstream.Finding(
+    assert upstream.check_ratios(1, tmp_path) == upstream.Check(
         "ratios to stock LeRobot", 2, ("compiled: 1.10x (target ≥ 1.25x)",)
     )
     assert "| compiled | 1.10x | ≥ 1.25x | **not met** |" in (tmp_path / upstream.TABLE).read_text()
@@ -97,16 +97,16 @@ def test_a_gain_that_shrank_is_named_with_its_target(monkeypatch: pytest.MonkeyP
 def test_the_exit_code_says_how_it_went(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: tuple[str, ...] | None, code: int
 ) -> None:
-    def ask(*_: Any) -> upstream.Finding:
+    def ask(*_: Any) -> upstream.Check:
         if wrong is None:
             raise MeasurementError("no such tag")
-        return upstream.Finding("tests", 3, wrong)
+        return upstream.Check("tests", 3, wrong)
 
-    for name in ("our_tests", "lerobots_tests", "gains"):
+    for name in ("check_our_tests", "check_lerobots_tests", "check_ratios"):
         monkeypatch.setattr(upstream, name, ask)
     report = tmp_path / "release"
     assert upstream.main(["--report", str(report), "--source", str(tmp_path)]) == code
-    found = upstream_issue.read(report / upstream_issue.NAME)
+    found = upstream_issue.read_report(report / upstream_issue.NAME)
     assert upstream_issue.is_well(found) == (code == 0)
     assert len(found["findings"]) == (0 if wrong is None else 3)
     assert ("error" in found) == (code == 2)

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from benchmarks.history import overview
-from benchmarks.repository import git
+from benchmarks.repository import ROOT, git
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..asv_results import benchmark, machine_of, results
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TIME, RATIO, LIMIT = overview.TIMES["inference"], overview.RATIO, overview.LIMIT
 COUNTS = "inference.InferenceCounts"
@@ -45,57 +46,17 @@ SCRIPTS = {
 }
 
 
-def benchmark(name: str, params: dict[str, list[str]], unit: str) -> dict[str, Any]:
-    """What asv writes down of a benchmark when it discovers it."""
-    return {
-        "code": "",
-        "name": name,
-        "param_names": list(params),
-        "params": [[repr(value) for value in values] for values in params.values()],
-        "timeout": 900,
-        "type": "time" if unit == "seconds" else "track",
-        "unit": unit,
-        "version": "1",
-    }
-
-
 BENCHMARKS = {
     TIME: benchmark(
         TIME,
-        {"workload": ["aloha"], "precision": ["fp32"], "device": ["cpu"], "variant": ["eager", "compiled"]},
         "seconds",
+        {"workload": ["aloha"], "precision": ["fp32"], "device": ["cpu"], "variant": ["eager", "compiled"]},
     ),
     **{
-        f"{COUNTS}.{name}": benchmark(f"{COUNTS}.{name}", {"workload": ["aloha"], "device": ["cpu"]}, "ratio")
+        f"{COUNTS}.{name}": benchmark(f"{COUNTS}.{name}", "ratio", {"workload": ["aloha"], "device": ["cpu"]})
         for name in (RATIO, LIMIT)
     },
 }
-
-
-def results(commit: str, when: int, machine: str, values: dict[str, list[float]]) -> dict[str, Any]:
-    """One of asv's files."""
-    return {
-        "commit_hash": commit,
-        "env_name": "virtualenv-py3.12",
-        "date": when * 1000,
-        "params": {
-            "machine": machine,
-            "arch": "x86_64",
-            "cpu": "any",
-            "num_cpu": "2",
-            "os": "any",
-            "ram": "any",
-        },
-        "python": "3.12",
-        "requirements": {},
-        "env_vars": {},
-        "result_columns": ["result", "params", "version", "started_at", "duration"],
-        "results": {
-            name: [found, BENCHMARKS[name]["params"], "1", when * 1000, 1.0] for name, found in values.items()
-        },
-        "durations": {},
-        "version": 2,
-    }
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +70,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("vm-one", "vm-two"):
         place = home / "results" / name
         place.mkdir(parents=True)
-        machine = {"machine": name, "arch": "x86_64", "cpu": "any", "num_cpu": "2", "os": "any", "ram": "any"}
-        (place / "machine.json").write_text(json.dumps({**machine, "version": 1}))
+        (place / "machine.json").write_text(json.dumps({**machine_of(name), "version": 1}))
     (home / "results" / "benchmarks.json").write_text(json.dumps({**BENCHMARKS, "version": 2}))
     for number, (eager, compiled, worse) in enumerate(zip(EAGER, COMPILED, WORSE, strict=True)):
         when = 1_790_000_000 + 86_400 * number
@@ -124,7 +84,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 f"{COUNTS}.{LIMIT}": [0.6],
             }
             file = home / "results" / name / f"{commit[:8]}-virtualenv-py3.12.json"
-            file.write_text(json.dumps(results(commit, when, name, values)))
+            file.write_text(json.dumps(results(commit, when, name, values, BENCHMARKS)))
     command = [sys.executable, "-m", "asv", "publish"]
     done = subprocess.run(
         command, cwd=root, env={**os.environ, "HOME": str(root)}, capture_output=True, text=True, check=False

@@ -79,9 +79,7 @@ def test_a_count_that_a_device_lacks_is_not_a_failure(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(counts, "ready", ready)
 
-    class Counted(counts.Counts):
-        phase = "inference"
-
+    class Counted(counts.Counts, phase="inference"):
         def setup_cache(self) -> dict[str, Any]:
             return {}
 
