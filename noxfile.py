@@ -161,39 +161,45 @@ def compare(session: nox.Session) -> None:
     session.run("python", "examples/benchmark_act_compile.py", *session.posargs)
 
 
+def _page(session: nox.Session, *name: str) -> None:
+    _install(session, "gate")
+    session.run("python", "-m", "benchmarks.pages", *name, *session.posargs)
+
+
 @nox.session(default=False)
 def ratios(session: nox.Session) -> None:
     """Ratios to stock LeRobot, each taken in one run, written into README.md (about 45 minutes)."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.ratios", *session.posargs)
+    _page(session, "ratios")
 
 
 @nox.session(default=False)
 def limits(session: nox.Session) -> None:
     """How fast compile_mode="auto" is and how fast the machine lets it be, into TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.limits", *session.posargs)
+    _page(session, "limits")
 
 
 @nox.session(default=False)
 def breakdown(session: nox.Session) -> None:
     """Where the fastest mode's time goes, step by step and in compiling, into TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.breakdown", *session.posargs)
-
-
-@nox.session(default=False)
-def picture(session: nox.Session) -> None:
-    """Draw README.md's picture from the figures that stand there and in TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.picture", *session.posargs)
+    _page(session, "breakdown")
 
 
 @nox.session(default=False)
 def effects(session: nox.Session) -> None:
     """What each optimisation is worth by itself, into TORCH_COMPILE_ACT.md (45 minutes; --only WORDS)."""
-    _install(session, "gate")
-    session.run("python", "-m", "benchmarks.pages.effects", *session.posargs)
+    _page(session, "effects")
+
+
+@nox.session(default=False)
+def picture(session: nox.Session) -> None:
+    """Draw README.md's picture from what ratios and limits recorded."""
+    _page(session, "picture")
+
+
+@nox.session(default=False)
+def pages(session: nox.Session) -> None:
+    """Draw every table of measured figures and the picture anew from benchmarks/pages/recorded (seconds)."""
+    _page(session)
 
 
 @nox.session(default=False)

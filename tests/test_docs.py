@@ -109,9 +109,8 @@ def test_commands_exist(code: str, sessions: set[str]) -> None:
 PROGRAMS = {
     "compare": ["examples/benchmark_act_compile.py"],
     "gate": ["-m", "benchmarks.gate"],
-    **{
-        name: ["-m", f"benchmarks.{name}"] for name in ("breakdown", "effects", "history", "limits", "ratios")
-    },
+    "history": ["-m", "benchmarks.history.measure"],
+    **{name: ["-m", "benchmarks.pages", name] for name in ("breakdown", "effects", "limits", "ratios")},
 }
 OPTIONS = re.compile(r"nox -s (\w+) -- ([^`\n#]*)")
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.pages import comparison, ratios
+from benchmarks.pages import comparison, records
 from benchmarks.pages.comparison import compare, from_workload
+from benchmarks.repository import ROOT
 from benchmarks.suite import answers, asv_cases, launch, precision, timer
 from benchmarks.suite.precision import AS_LEROBOT_TRAIN, STRICT, in_force, strict_fp32
 from benchmarks.suite.steps import prepare, step_of
@@ -69,6 +70,11 @@ def launched(do: str, capsys: pytest.CaptureFixture[str], **options: Any) -> dic
     return dict(json.loads(capsys.readouterr().out))
 
 
+def said(environment: dict[str, Any], device: str) -> str:
+    """Above a table of ratios."""
+    return records.measured_on(records.about(environment, device, ROOT, precision="fp32"))
+
+
 @pytest.mark.usefixtures("tf32")
 def test_a_launch_times_as_lerobot_trains_and_says_so(
     seen: list[set[str]], capsys: pytest.CaptureFixture[str]
@@ -76,7 +82,7 @@ def test_a_launch_times_as_lerobot_trains_and_says_so(
     made = launched("alternate", capsys, seconds=0)["environment"]
     assert seen == 2 * [{AS_LEROBOT_TRAIN}]
     assert made["flags"] == AS_LEROBOT_TRAIN
-    assert f", cuda, fp32 ({AS_LEROBOT_TRAIN}); " in ratios.described(made, 3, "cuda")
+    assert f", cuda, fp32 ({AS_LEROBOT_TRAIN}); " in said(made, "cuda")
     seen.clear()
     launched("difference", capsys)
     assert seen == 2 * [{STRICT}]
@@ -87,8 +93,8 @@ def test_on_a_cpu_a_launch_says_what_it_said(
 ) -> None:
     made = launched("alternate", capsys, seconds=0)["environment"]
     assert seen == 2 * [{"fp32"}]
-    assert ", cpu, fp32; " in ratios.described(made, 3, "cpu")
-    assert ratios.described(made, 3, "cpu") == ratios.described({**made, "flags": "fp32"}, 3, "cpu")
+    assert ", cpu, fp32; " in said(made, "cpu")
+    assert said(made, "cpu") == said({**made, "flags": "fp32"}, "cpu")
 
 
 @pytest.mark.usefixtures("tf32")
