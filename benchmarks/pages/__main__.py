@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from ..command import exit_code
 from ..markdown import markers, write_between_markers
@@ -37,13 +36,13 @@ def draw_tables() -> None:
         write_between_markers(text, ROOT / document, *markers(name))
 
 
-def draw_picture(root: Path | None = None) -> None:
+def draw_picture() -> None:
     """Draw the README's picture.
 
     Raises:
         ValueError: what it shows is not recorded.
     """
-    picture.draw(read(ratios.NAME), read(limits.NAME), (root or ROOT) / picture.FILE)
+    picture.draw(read(ratios.NAME), read(limits.NAME), ROOT / picture.FILE)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -59,10 +58,7 @@ def measure(args: argparse.Namespace) -> None:
         print(f"{picture.FILE} stays as it is: {error}", file=sys.stderr)
 
 
-def do(args: argparse.Namespace) -> None:
-    if args.page in MEASURED:
-        measure(args)
-        return
+def draw(args: argparse.Namespace) -> None:
     if args.page is None:
         draw_tables()
     draw_picture()
@@ -78,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     pages.add_parser("picture", prog="nox -s picture --", description="The README's picture alone.")
     args = parser.parse_args(argv)
     stopped = "stopped; what was recorded stands in the table, effects -- --only WORDS measures the rest"
-    return exit_code(args.page or "pages", lambda: do(args), interrupted=stopped)
+    work = measure if args.page in MEASURED else draw
+    return exit_code(args.page or "pages", lambda: work(args), interrupted=stopped)
 
 
 if __name__ == "__main__":

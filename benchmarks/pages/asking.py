@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -27,15 +27,12 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
-class Ask(Protocol):
-    def __call__(
-        self, do: str, cases: Sequence[Case], cache: str = "warm", **options: Any
-    ) -> dict[str, Any]: ...
+Ask = Callable[..., dict[str, Any]]  # of what to do and with which cases; see ``asking``
 
 
 @contextmanager
 def asking(total: int) -> Iterator[tuple[Ask, Path]]:
-    """``ask(do, cases)``, which answers as ``launch`` does, and a directory that goes afterwards.
+    """``ask(do, cases, cache="warm", **options)``, answered as ``launch`` does; a directory to be used.
 
     Launches of one ``cache`` share Inductor's, which is empty at first.
 

@@ -20,7 +20,7 @@ from . import limits
 from .asking import asking
 from .limits import DOCUMENT
 from .records import about, by_machine, keep, machine, measured_on, reached
-from .rows import COLD_COMPILE, WARM_START, Row, with_records
+from .rows import COLD_COMPILE, WARM_START, Row, as_record, with_records
 
 NAME = "breakdown"
 COMPILES = (COLD_COMPILE, WARM_START)  # in this order, as a cold one fills the case's cache
@@ -103,7 +103,7 @@ def measure(args: argparse.Namespace) -> list[Record]:
         for row in chosen:
             is_step = row.kind == "step"
             do, cache = ("step_breakdown", "warm") if is_step else ("compile_breakdown", f"{row.case}")
-            answer = ask(do, [row.case], cache)
-            new.append(row.record(about=made, **figures(answer, rates[row.case.precision])))
+            found = figures(ask(do, [row.case], cache), rates[row.case.precision])
+            new.append(as_record(row.kind, row.case, about=made, **found))
     keep(NAME, new, lambda record: machine(record) != here)
     return new

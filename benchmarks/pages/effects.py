@@ -13,12 +13,11 @@ import math
 import os
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from ..gate import pairing as gate_pairing
 from ..gate.cases import StepTime
 from ..gate.channel import STEP_TIMEOUT, Worker
 from ..gate.sides import Side, check_out, edited, resolve
@@ -36,23 +35,8 @@ from .optimisations import OPTIMISATIONS, Optimisation
 from .records import about, is_same, keep, measured_on, read, spread, summary
 
 NAME = "effects"
-SIDES = ("with", "without")  # the optimisation; base and head
+SIDES = {"base": "with", "head": "without"}  # the optimisation
 HEADER = ("optimisation", "measured on", "operations", "compiling", "speed-up of a step")
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One launch of a case: the time of its step without the optimisation over that with it.
-
-    Attributes:
-        counts: of operations, with and without; of an eager step those it dispatches, of a compiled one
-            Inductor's kernels. In the first launch only, as they are exact.
-        compiling: s, with and without; None in eager mode, and after the first launch.
-    """
-
-    ratio: float
-    counts: tuple[int, int] | None = None
-    compiling: tuple[float, float] | None = None
 
 
 def without(side: Side, optimisation: Optimisation, into: Path) -> Side:
@@ -69,50 +53,46 @@ def without(side: Side, optimisation: Optimisation, into: Path) -> Side:
     return edited(side, into, take_back)
 
 
-def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first: bool) -> Launch:
-    """Fresh workers of both sides.
+def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first: bool) -> Record:
+    """One launch, with fresh workers of both sides.
 
     Args:
         first: of this case: count operations, and compile with no graph in the cache.
+
+    Returns:
+        ``times_as_fast``: the time of its step without the optimisation over that with it. Of the first also
+        what is exact or taken once, by SIDES: of an eager step the operations that it dispatches, of a
+        compiled one Inductor's kernels and ``compile_seconds``.
 
     Raises:
         MeasurementError: a side failed, or compiled nothing.
     """
     step, pairing = StepTime(case), pairing_of(case.device)
-    counts = compiling = None
+    once: Record = {}
     with pair(start, rng, pairing.environment) as (workers, _):
         if first:
             for worker in workers.values():
                 worker.send("compile" if case.compiles else "graph", case=asdict(case))
             found = {side: worker.receive(STEP_TIMEOUT) for side, worker in workers.items()}
-            base, head = found["base"], found["head"]
-            count = "kernels" if case.compiles else "dispatched_ops"
-            counts = base[count], head[count]
-            compiling = (base["seconds"], head["seconds"]) if case.compiles else None
+            compiled = {"kernels": "kernels", "compile_seconds": "seconds"}
+            for name, answer in (compiled if case.compiles else {"dispatched": "dispatched_ops"}).items():
+                once[name] = {with_or_without: found[side][answer] for side, with_or_without in SIDES.items()}
         pairing.warm(workers, step)
-        samples = gate_pairing.timed(pairing, workers, step, step.seconds)
-    return Launch(math.exp(launch_ratio(samples.base, samples.head)), counts, compiling)
+        samples = pairing.steps(workers, step, step.seconds)
+    return {"times_as_fast": math.exp(launch_ratio(samples.base, samples.head)), **once}
 
 
-def record_of(optimisation: Optimisation, case: Case, launches: Sequence[Launch]) -> Record:
-    """A row of the table; the first launch has the counts."""
-    counts, compiling = launches[0].counts, launches[0].compiling
-    assert counts is not None
-    seconds = {} if compiling is None else {"compile_seconds": dict(zip(SIDES, compiling, strict=True))}
-    return {
-        "row": optimisation.name,
-        "case": f"{case}",
-        "kernels" if case.compiles else "dispatched": dict(zip(SIDES, counts, strict=True)),
-        "times_as_fast": summary([launch.ratio for launch in launches]),
-        **seconds,
-    }
+def record_of(optimisation: Optimisation, case: Case, launches: Sequence[Record]) -> Record:
+    """A row of the table."""
+    times = summary([launch["times_as_fast"] for launch in launches])
+    return {**launches[0], "row": optimisation.name, "case": f"{case}", "times_as_fast": times}
 
 
 def cells(record: Record) -> list[str]:
     """A line of the table; left of an arrow is what there is without the optimisation."""
     workload, phase, variant, precision, _ = record["case"].split("-")
     what = "kernels" if "kernels" in record else "dispatched"
-    with_it, without_it = (record[what][side] for side in SIDES)
+    with_it, without_it = record[what]["with"], record[what]["without"]
     operations = f"{without_it} → {with_it} {what}" if with_it != without_it else f"{with_it} {what}"
     compiling = record.get("compile_seconds")
     seconds = f"{compiling['without']:.1f} → {compiling['with']:.1f} s" if compiling else ""

@@ -39,6 +39,7 @@ from .rows import (
     WARM_START,
     WITH_ARTIFACT,
     Row,
+    as_record,
     beside_targets,
     peak_memory,
     speed_up,
@@ -189,6 +190,6 @@ def measure(args: argparse.Namespace) -> list[Record]:
                 f"{DOCUMENT} has no figures of this machine ({described(made)}); run without --only first"
             )
         found = [figures(row, args.launches, ask, place, rates) for row in chosen]
-    new = [row.record(about=made, **each) for row, each in zip(chosen, found, strict=True)]
+    new = [as_record(row.kind, row.case, about=made, **each) for row, each in zip(chosen, found, strict=True)]
     keep(NAME, new, lambda record: chosen != every or machine(record) != here)
     return new

@@ -23,17 +23,22 @@ from .rows import (
     SECONDS,
     Line,
     Row,
+    as_record,
     beside_targets,
     peak_memory,
     speed_up,
     step_seconds,
-    with_records,
 )
 
 NAME, DOCUMENT = "ratios", "README.md"
-MOST_OPS = {"aloha": 275, "aloha_3cam": 300}
-COLD_COMPILE = {"aloha": 1 / 2, "aloha_3cam": 1 / 4}  # at most, as a share of what stock takes
+# Targets: the most, and of speed-ups the least.
 COLD = ("share of a cold compile", "kernels")
+MOST = {"kernels": 1 / 3, "peak memory": 1, "difference": 1e-5}  # of stock's, but for the last
+TRACED = ("aloha", "aloha_3cam")  # what is traced, and compiled with an empty cache
+MOST_BY_WORKLOAD: dict[str, dict[str, float]] = {
+    "operations": {"aloha": 275, "aloha_3cam": 300},
+    "share of a cold compile": {"aloha": 1 / 2, "aloha_3cam": 1 / 4},
+}
 COMPILED_SPEED_UP = {("aloha", "inference"): 1.25}
 EAGER_SPEED_UP = 0.98
 STEPS = (
@@ -46,27 +51,18 @@ STEPS = (
 )
 
 
-def rows(device: str) -> list[Row]:
-    """The table's, in their order."""
-
-    def row(kind: str, workload: str, phase: str, variant: str, target: float | None) -> Row:
-        return Row(kind, Case(workload, phase, variant, device=device), target)
-
-    found = [row("operations", workload, "inference", "eager", most) for workload, most in MOST_OPS.items()]
-    for workload, share in COLD_COMPILE.items():
-        found.append(row("share of a cold compile", workload, "inference", "compiled", share))
-        found.append(row("kernels", workload, "inference", "compiled", 1 / 3))
-    for step in STEPS:
-        found.append(row("speed-up", *step, "eager", EAGER_SPEED_UP))
-        found.append(row("speed-up", *step, "compiled", COMPILED_SPEED_UP.get(step)))
-        found.append(row("peak memory", *step, "eager", 1))
-    return found + [row("difference", "aloha", "inference", name, 1e-5) for name in ("eager", "compiled")]
+def target_of(kind: str, case: Case) -> float | None:
+    """None: there is none."""
+    if kind == "speed-up":
+        compiled = COMPILED_SPEED_UP.get((case.workload, case.phase))
+        return EAGER_SPEED_UP if case.variant == "eager" else compiled
+    return MOST[kind] if kind in MOST else MOST_BY_WORKLOAD[kind][case.workload]
 
 
 def lines(records: Sequence[Record]) -> list[Line]:
     """Each figure beside its target."""
-    device = records[0]["about"]["device"]
-    return [row.line(record) for row, record in with_records(rows(device), records)]
+    found = ((record, record["row"], Case(*record["case"].split("-"))) for record in records)
+    return [Row(kind, case, target_of(kind, case)).line(record) for record, kind, case in found]
 
 
 def tables(records: Sequence[Record]) -> dict[str, str]:
@@ -86,41 +82,40 @@ def measured(launches: int, device: str, *, keep_cold: bool = False) -> list[Rec
     Raises:
         ValueError: cold compiles are to be kept, and those recorded are another subject's or machine's.
     """
-    by_kind: dict[str, list[Row]] = {}
-    for row in rows(device):
-        by_kind.setdefault(row.kind, []).append(row)
-    total = (0 if keep_cold else 4 * launches) + len(MOST_OPS) + len(STEPS) * (launches + 1) + 1
+    total = (0 if keep_cold else 4 * launches) + len(TRACED) + len(STEPS) * (launches + 1) + 1
+
+    def variants(workload: str, phase: str, *names: str) -> list[Case]:
+        return [Case(workload, phase, name, device=device) for name in names]
+
     found: list[Record] = []
     with asking(total) as (ask, _):
-        for row in by_kind["operations"]:
-            answer = ask("traced", [row.stock, row.case])
-            stock, ours = (answer["traces"][str(case)]["ops"] for case in (row.stock, row.case))
-            found.append(row.record(ours=ours, stock=stock))
+        for workload in TRACED:
+            pair = variants(workload, "inference", "stock", "eager")
+            answer = ask("traced", pair)
+            stock, ours = (answer["traces"][str(case)]["ops"] for case in pair)
+            found.append(as_record("operations", pair[1], ours=ours, stock=stock))
         how = {"launches": launches, "seconds": SECONDS, "precision": "fp32"}
         made = about(answer["environment"], device, ROOT, **how)
         if keep_cold:
             check_cold(made)
-        else:
-            for share, kernels in zip(*(by_kind[kind] for kind in COLD), strict=True):
-                cold = cold_compile(ask, share.case, launches)
-                found += [share.record(**cold[0]), kernels.record(**cold[1])]
-        speed_ups = by_kind["speed-up"]
-        for eager, compiled, memory in zip(
-            speed_ups[::2], speed_ups[1::2], by_kind["peak memory"], strict=True
-        ):
-            seconds = step_seconds(ask, [eager.stock, eager.case, compiled.case], launches)
-            for row in (eager, compiled):
-                found.append(row.record(times_as_fast=speed_up(seconds, row.case.variant)))
-            found.append(memory.record(**peak_memory(ask, [memory.stock, memory.case])))
-        differing = by_kind["difference"]
-        answer = ask("difference", [differing[0].stock, *(row.case for row in differing)])
-        found += [row.record(difference=answer["difference"][str(row.case)]) for row in differing]
-    return [{**record, "about": made} for record in found]
+        for workload in () if keep_cold else TRACED:
+            pair = variants(workload, "inference", "stock-compiled", "compiled")
+            figures = zip(COLD, cold_compile(ask, pair, launches), strict=True)
+            found += [as_record(kind, pair[1], **each) for kind, each in figures]
+        for step in STEPS:
+            cases = variants(*step, "stock", "eager", "compiled")
+            seconds = step_seconds(ask, cases, launches)
+            for case in cases[1:]:
+                found.append(as_record("speed-up", case, times_as_fast=speed_up(seconds, case.variant)))
+            found.append(as_record("peak memory", cases[1], **peak_memory(ask, cases[:2])))
+        cases = variants("aloha", "inference", "stock", "eager", "compiled")
+        answer = ask("difference", cases)["difference"]
+        found += [as_record("difference", case, difference=answer[str(case)]) for case in cases[1:]]
+    return [{**each, "about": made} for each in found]
 
 
-def cold_compile(ask: Ask, case: Case, launches: int) -> tuple[Record, Record]:
+def cold_compile(ask: Ask, pair: Sequence[Case], launches: int) -> tuple[Record, Record]:
     """What it takes beside stock's, and its kernels; by turns, each with a process and a cache of its own."""
-    pair = [case.as_variant("stock-compiled"), case]
     answers: dict[Case, list[Record]] = {each: [] for each in pair}
     for turn in range(launches):
         for each in pair:
@@ -158,9 +153,9 @@ def made_before(file: Path) -> list[Record]:
     here = subject(ROOT)
     try:
         found = files.read(file)
-        if all(record["about"]["subject"] == here for record in found) and len(lines(found)) == len(found):
+        if lines(found) and all(record["about"]["subject"] == here for record in found):
             return found
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         pass
     raise ValueError(f"{file} holds no ratios of the subject as of {here}; measure them again")
 

@@ -133,8 +133,9 @@ class Row:
         met = value >= self.target if kind.target.startswith("≥") else value <= self.target
         return Line(f"{self}", figure, kind.target.format(self.target), met)
 
-    def record(self, **figures: object) -> Record:
-        return {"row": self.kind, "case": str(self.case), **figures}
+
+def as_record(kind: str, case: Case, **figures: object) -> Record:
+    return {"row": kind, "case": str(case), **figures}
 
 
 def with_records(rows: Iterable[Row], records: Iterable[Record]) -> list[tuple[Row, Record]]:

@@ -16,7 +16,7 @@ import benchmarks.pages.__main__ as pages
 from benchmarks.gate.channel import Worker
 from benchmarks.markdown import between_markers, markers
 from benchmarks.pages import effects, records
-from benchmarks.pages.effects import Launch, measure_each, record_of, tables
+from benchmarks.pages.effects import measure_each, record_of, tables
 from benchmarks.pages.limits import DOCUMENT
 from benchmarks.pages.optimisations import OPTIMISATIONS, Optimisation
 from benchmarks.repository import PACKAGE, ROOT, MeasurementError
@@ -103,7 +103,7 @@ def test_what_was_measured_before_an_interruption_is_recorded_and_drawn(
 ) -> None:
     launch = effects.measured_launch
 
-    def interrupted(case: Case, *args: Any, **named: Any) -> Launch:
+    def interrupted(case: Case, *args: Any, **named: Any) -> dict[str, Any]:
         if case.variant == "eager":
             raise KeyboardInterrupt
         return launch(case, *args, **named)
@@ -115,7 +115,8 @@ def test_what_was_measured_before_an_interruption_is_recorded_and_drawn(
 
 
 def test_rows_stand_in_the_order_of_the_list_and_those_of_no_optimisation_do_not() -> None:
-    case, launches = Case(*COMPILED.split("-")), [Launch(1.0, (1, 2), (3.0, 4.0))]
+    case = Case(*COMPILED.split("-"))
+    launches = [{"times_as_fast": 1.0, "kernels": {"with": 1, "without": 2}}]
     gone = Optimisation("it is no more", "", "", (COMPILED,))
     how: dict[str, Any] = {"cpu": "AVX2", "threads": 2, "torch": "2.11.0", "lerobot": "0.6.1"}
     how |= {"python": "3.12.1", "device": "cpu", "subject": "abc", "launches": 1}

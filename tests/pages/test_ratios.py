@@ -126,10 +126,10 @@ def asked(root: Path, launches: Callable[[Any], None]) -> list[str]:  # noqa: AR
 
 
 def test_every_row_is_measured_and_drawn(asked: list[str], root: Path) -> None:
-    rows = ratios.rows("cpu")
-    assert len({str(row) for row in rows}) == len(rows) == len(records.read("ratios"))
     text = between_markers(root / "README.md", *markers("ratios"))
-    assert all(f"| {row} |" in text for row in rows)
+    lines = ratios.lines(records.read("ratios"))
+    assert len({line.what for line in lines}) == len(lines) == 2 + 4 + 3 * len(ratios.STEPS) + 2
+    assert all(f"| {line.what} | {line.figure} | {line.target} | " in text for line in lines)
     assert "the subject as of abc. Medians over 2 fresh launches of 40 s" in text
     assert pages.main(["ratios", "--launches", "1", "--print"]) == 0
     assert asked.count("first_call") == 4
