@@ -11,18 +11,15 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..markdown import between_markers, markers, table
+from ..markdown import table
 from ..records import Record
-from ..repository import ROOT
 from ..suite.profiling import KINDS, MATRIX_WORK, PHASES, REST, STEPS
-from ..suite.workloads import Case
 from . import limits
 from .asking import asking
-from .limits import DOCUMENT
-from .records import about, by_machine, keep, machine, measured_on, reached
+from .records import by_machine, keep, machine, measured_on, reached
 from .rows import COLD_COMPILE, WARM_START, Row, as_record, with_records
 
-NAME = "breakdown"
+NAME, DOCUMENT = "breakdown", limits.DOCUMENT
 COMPILES = (COLD_COMPILE, WARM_START)  # in this order, as a cold one fills the case's cache
 
 
@@ -95,15 +92,11 @@ def measure(args: argparse.Namespace) -> list[Record]:
     """
     new, chosen = [], rows(args.device)
     with asking(1 + len(chosen)) as (ask, _):
-        answer = ask("rates", [Case("tiny", "inference", "stock", device=args.device)])
-        rates = answer["rates"]
-        made = about(answer["environment"], args.device, ROOT, rates=rates, launches=1, steps=STEPS)
-        here = machine({"about": made})
-        between_markers(ROOT / DOCUMENT, *markers(f"{NAME} {here}"))
+        made = limits.about_machine(ask, args.device, NAME, launches=1, steps=STEPS)
         for row in chosen:
             is_step = row.kind == "step"
             do, cache = ("step_breakdown", "warm") if is_step else ("compile_breakdown", f"{row.case}")
-            found = figures(ask(do, [row.case], cache), rates[row.case.precision])
+            found = figures(ask(do, [row.case], cache), made["rates"][row.case.precision])
             new.append(as_record(row.kind, row.case, about=made, **found))
-    keep(NAME, new, lambda record: machine(record) != here)
+    keep(NAME, new, lambda record: machine(record["about"]) != machine(made))
     return new

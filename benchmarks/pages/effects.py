@@ -29,12 +29,12 @@ from ..markdown import between_markers, markers, table
 from ..records import Record
 from ..repository import ROOT
 from ..suite.workloads import Case
+from . import limits
 from .asking import at_least
-from .limits import DOCUMENT
 from .optimisations import OPTIMISATIONS, Optimisation
 from .records import about, is_same, keep, measured_on, read, spread, summary
 
-NAME = "effects"
+NAME, DOCUMENT = "effects", limits.DOCUMENT
 SIDES = {"base": "with", "head": "without"}  # the optimisation
 HEADER = ("optimisation", "measured on", "operations", "compiling", "speed-up of a step")
 

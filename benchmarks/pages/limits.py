@@ -107,6 +107,18 @@ def _table(records: Sequence[Record]) -> str:
     return beside_targets(f"{measured_on(how)} {HOW_OFTEN.format(**how)} {reached(how['rates'])}", lines)
 
 
+def about_machine(ask: Ask, device: str, table: str, **how: object) -> Record:
+    """What a machine's records keep beside their figures, its rates included.
+
+    Raises:
+        ValueError: the document has no place for its table.
+    """
+    answer = ask("rates", [Case("tiny", "inference", "stock", device=device)])
+    made = about(answer["environment"], device, ROOT, rates=answer["rates"], **how)
+    between_markers(ROOT / DOCUMENT, *markers(f"{table} {machine(made)}"))
+    return made
+
+
 def limit(work: Mapping[str, float], rates: Mapping[str, float], precision: str) -> float:
     """Seconds that the machine needs for a step: its matrix work, or its least memory traffic."""
     return max(work["flops"] / rates[precision], work["bytes"] / rates["bytes"])
@@ -114,11 +126,11 @@ def limit(work: Mapping[str, float], rates: Mapping[str, float], precision: str)
 
 def step(launches: Sequence[dict[str, list[float]]], least: float) -> Record:
     """Figures of a step; each launch holds seconds of ``stock`` and of ``auto``; ``least``: the limit, s."""
-    stock, ours = (median(median(each[name]) for each in launches) for name in ("stock", "auto"))
+    stock, ours = (1e3 * median(median(each[name]) for each in launches) for name in ("stock", "auto"))
     return {
         "times_as_fast": speed_up(launches, "auto"),
-        "seconds": {"ours": ours, "stock": stock},
-        "limit": {"times_as_fast": stock / least, "seconds": least},
+        "ms": {"ours": ours, "stock": stock},
+        "limit": {"times_as_fast": stock / 1e3 / least, "ms": 1e3 * least},
     }
 
 
@@ -179,17 +191,15 @@ def measure(args: argparse.Namespace) -> list[Record]:
         raise ValueError(f"no row's name holds {' or '.join(args.only)}; {DOCUMENT} lists them")
     extra = {"step": 1, "peak memory": 1 - args.launches, COLD_COMPILE: 0}
     with asking(1 + sum(args.launches + extra.get(row.kind, 1) for row in chosen)) as (ask, place):
-        answer = ask("rates", [Case("tiny", "inference", "stock", device=args.device)])
-        rates, how = answer["rates"], {"launches": args.launches, "seconds": SECONDS, "precision": "fp32"}
-        made = about(answer["environment"], args.device, ROOT, rates=rates, **how)
-        here = machine({"about": made})
-        between_markers(ROOT / DOCUMENT, *markers(f"{NAME} {here}"))
+        how = {"launches": args.launches, "seconds": SECONDS, "precision": "fp32"}
+        made = about_machine(ask, args.device, NAME, **how)
+        here = machine(made)
         there = [record["about"] for record in by_machine(read(NAME)).get(here, [])]
         if chosen != every and not (there and all(is_same(each, made, ENVIRONMENT) for each in there)):
             raise ValueError(
                 f"{DOCUMENT} has no figures of this machine ({described(made)}); run without --only first"
             )
-        found = [figures(row, args.launches, ask, place, rates) for row in chosen]
+        found = [figures(row, args.launches, ask, place, made["rates"]) for row in chosen]
     new = [as_record(row.kind, row.case, about=made, **each) for row, each in zip(chosen, found, strict=True)]
-    keep(NAME, new, lambda record: chosen != every or machine(record) != here)
+    keep(NAME, new, lambda record: chosen != every or machine(record["about"]) != here)
     return new

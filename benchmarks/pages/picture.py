@@ -25,7 +25,7 @@ def draw(ratios: Sequence[Record], limits: Sequence[Record], into: Path) -> None
     compiles = [record for record in ratios if record["row"] == "share of a cold compile"]
     if not compiles:
         raise ValueError("no cold compile is recorded; run nox -s ratios first")
-    here, about = machine(compiles[0]), compiles[0]["about"]
+    here, about = machine(compiles[0]["about"]), compiles[0]["about"]
     steps = [row for row in rows(about["device"]) if row.kind == "step"]
     gains = with_records(steps, by_machine(limits).get(here, []))
     if not gains:

@@ -120,15 +120,11 @@ def cold_compile(ask: Ask, pair: Sequence[Case], launches: int) -> tuple[Record,
     for turn in range(launches):
         for each in pair:
             answers[each].append(ask("first_call", [each], f"{each}-{turn}")["cases"][str(each)])
-    return beside_stock(*answers.values())
-
-
-def beside_stock(stock: Sequence[Record], ours: Sequence[Record]) -> tuple[Record, Record]:
-    """Figures of a cold compile and of its kernels; each list holds one answer a launch."""
-    stock_seconds, our_seconds = ([launched["seconds"] for launched in side] for side in (stock, ours))
-    shares = [our / theirs for theirs, our in zip(stock_seconds, our_seconds, strict=True)]
-    seconds = {"ours": median(our_seconds), "stock": median(stock_seconds), "share": summary(shares)}
-    return seconds, {"ours": ours[0]["kernels"], "stock": stock[0]["kernels"]}
+    stock, ours = ([launched["seconds"] for launched in found] for found in answers.values())
+    shares = [our / theirs for theirs, our in zip(stock, ours, strict=True)]
+    seconds = {"ours": median(ours), "stock": median(stock), "share": summary(shares)}
+    theirs, kernels = (found[0]["kernels"] for found in answers.values())
+    return seconds, {"ours": kernels, "stock": theirs, "share": kernels / theirs}
 
 
 def check_cold(made: Record) -> None:

@@ -1,7 +1,7 @@
 """What stands in the tables: ``recorded/NAME.jsonl``, one record a row, kept in git. No torch.
 
-A record has the ``row`` it is, its ``case`` where there is one, numbers in seconds, bytes and FLOPs, and
-``about``: machine, versions, subject, how often, and the date where it is known.
+A record has the ``row`` it is, its ``case`` where there is one, numbers (times in s unless they are named
+``ms``), and ``about``: machine, versions, subject, how often, and the date where it is known.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ def keep(name: str, new: Iterable[Record], stays: Callable[[Record], bool] = lam
 
 
 def _key(record: Record) -> tuple[str, str | None, str]:
-    return record["row"], record.get("case"), machine(record)
+    return record["row"], record.get("case"), machine(record["about"])
 
 
-def machine(record: Record) -> str:
+def machine(about: Mapping[str, Any]) -> str:
     """What tells machines' tables apart: processors differ by more than twice in bf16."""
-    device = str(record["about"].get("device", ""))
-    return f"{device} {record['about']['cpu']}" if device == "cpu" else device
+    device = str(about.get("device", ""))
+    return f"{device} {about['cpu']}" if device == "cpu" else device
 
 
 def by_machine(rows: Iterable[Record]) -> dict[str, list[Record]]:
     found: dict[str, list[Record]] = {}
     for record in rows:
-        found.setdefault(machine(record), []).append(record)
+        found.setdefault(machine(record["about"]), []).append(record)
     return found
 
 
@@ -102,6 +102,10 @@ def summary(launches: Sequence[float]) -> dict[str, Any]:
     """A figure of several launches: each of them, and median, least and most."""
     ends = {"least": min(launches), "most": max(launches)} if len(launches) > 1 else {}
     return {"launches": list(launches), "median": median(launches), **ends}
+
+
+def is_summary(found: object) -> bool:
+    return isinstance(found, dict) and "median" in found
 
 
 def spread(found: Mapping[str, Any]) -> str:

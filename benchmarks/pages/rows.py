@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from ..markdown import table
 from ..records import Record
 from ..suite.workloads import Case
 from .asking import Ask
-from .records import spread, summary
+from .records import is_summary, spread, summary
 
 SECONDS = 40  # of steps in a launch, all variants together; with 5 a median scattered by 4%
 HOW_OFTEN = (
@@ -27,74 +27,50 @@ class Kind(NamedTuple):
 
     Attributes:
         what: after the workload and phase; ``case`` is its case.
+        figure: of the record's fields, and of a ``summary`` its ``spread``.
         target: begins with the side of it that is met.
-        value: what is compared with the target.
+        compared: the field that is compared with the target; of a ``summary`` the median.
     """
 
     what: str
+    figure: str
     target: str
-    value: Callable[[Record], float]
-    figure: Callable[[Record], str]
+    compared: str
 
 
-def _limit(record: Record) -> str:
-    times, seconds, least = record["times_as_fast"], record["seconds"], record["limit"]
-    return (
-        f"{spread(times)}x: {1e3 * seconds['ours']:.1f} of {1e3 * seconds['stock']:.1f} ms; "
-        f"limit {least['times_as_fast']:.2f}x ({1e3 * least['seconds']:.1f} ms)"
-    )
-
-
-def _first_call(record: Record) -> str:
-    more = record.get("first_compile_seconds")
-    apart = f"; {more:.1f} s more for the process's first compile, whatever it is" if more else ""
-    return f"{spread(record['seconds'])} s{apart}"
-
-
-def _difference(record: Record) -> str:
-    strict = "" if record["about"].get("flags", "fp32") == "fp32" else " in strict fp32"
-    return f"{record['difference']:.1e}{strict}"
-
-
+FIRST_COMPILE = "; {first_compile_seconds:.1f} s more for the process's first compile, whatever it is"
 KINDS = {
-    "operations": Kind(
-        ": ops captured", "≤ {}", lambda r: r["ours"], lambda r: f"{r['ours']}; stock {r['stock']}"
-    ),
-    "kernels": Kind(
-        ": Inductor kernels",
-        "≤ {:.2f} of stock's",
-        lambda r: r["ours"] / r["stock"],
-        lambda r: f"{r['ours']} of stock's {r['stock']}",
-    ),
+    "operations": Kind(": ops captured", "{ours}; stock {stock}", "≤ {}", "ours"),
+    "kernels": Kind(": Inductor kernels", "{ours} of stock's {stock}", "≤ {:.2f} of stock's", "share"),
     "share of a cold compile": Kind(
         ": cold compile, share of stock's",
+        "{share}; {ours:.0f} s against {stock:.0f} s",
         "≤ {:.2f}",
-        lambda r: r["share"]["median"],
-        lambda r: f"{spread(r['share'])}; {r['ours']:.0f} s against {r['stock']:.0f} s",
+        "share",
     ),
     "speed-up": Kind(
-        ": {case.variant}, times as fast as stock eager",
-        "≥ {}x",
-        lambda r: r["times_as_fast"]["median"],
-        lambda r: f"{spread(r['times_as_fast'])}x",
+        ": {case.variant}, times as fast as stock eager", "{times_as_fast}x", "≥ {}x", "times_as_fast"
     ),
     "peak memory": Kind(
-        ": {case.variant}, peak memory, share of stock's",
-        "≤ {}",
-        lambda r: r["share"],
-        lambda r: f"{r['share']:.4g}; {r['bytes'] / 2**20:.4g} MiB",
+        ": {case.variant}, peak memory, share of stock's", "{share:.4g}; {mib:.4g} MiB", "≤ {}", "share"
     ),
     "difference": Kind(
-        ": {case.variant}, largest difference of an action from stock's",
+        ": {case.variant}, largest difference of an action from stock's in strict fp32",
+        "{difference:.1e}",
         "≤ {:.0e}",
-        lambda r: r["difference"],
-        _difference,
+        "difference",
     ),
-    "step": Kind(", {case.precision}", "≥ {}x", lambda r: r["times_as_fast"]["median"], _limit),
-    **{
-        name: Kind(f": {name}", "≤ {} s", lambda r: r["seconds"]["median"], _first_call)
-        for name in (COLD_COMPILE, WARM_START, WITH_ARTIFACT, FROM_ARTIFACT)
-    },
+    "step": Kind(
+        ", {case.precision}",
+        "{times_as_fast}x: {ms[ours]:.1f} of {ms[stock]:.1f} ms; "
+        "limit {limit[times_as_fast]:.2f}x ({limit[ms]:.1f} ms)",
+        "≥ {}x",
+        "times_as_fast",
+    ),
+    COLD_COMPILE: Kind(f": {COLD_COMPILE}", "{seconds} s" + FIRST_COMPILE, "≤ {} s", "seconds"),
+    WARM_START: Kind(f": {WARM_START}", "{seconds} s" + FIRST_COMPILE, "≤ {} s", "seconds"),
+    WITH_ARTIFACT: Kind(f": {WITH_ARTIFACT}", "{seconds} s", "≤ {} s", "seconds"),
+    FROM_ARTIFACT: Kind(f": {FROM_ARTIFACT}", "{seconds} s", "≤ {} s", "seconds"),
 }
 
 
@@ -125,11 +101,12 @@ class Row:
         return Case(self.case.workload, self.case.phase, "stock", device=self.case.device)
 
     def line(self, record: Record, note: str = "") -> Line:
-        kind = KINDS[self.kind]
-        figure = kind.figure(record) + note
+        kind, compared = KINDS[self.kind], record[KINDS[self.kind].compared]
+        summaries = {name: spread(each) for name, each in record.items() if is_summary(each)}
+        figure = kind.figure.format_map({**record, **summaries}) + note
         if self.target is None:
             return Line(f"{self}", figure, "", None)
-        value = kind.value(record)
+        value = compared["median"] if is_summary(compared) else compared
         met = value >= self.target if kind.target.startswith("≥") else value <= self.target
         return Line(f"{self}", figure, kind.target.format(self.target), met)
 
@@ -168,7 +145,7 @@ def peak_memory(ask: Ask, cases: Sequence[Case]) -> Record:
     """Of the second case, beside the first."""
     peaks = ask("memory", cases)["bytes"]
     stock, ours = (peaks[str(case)] for case in cases)
-    return {"share": ours / stock, "bytes": ours}
+    return {"share": ours / stock, "mib": ours / 2**20}
 
 
 def speed_up(launches: Sequence[dict[str, list[float]]], variant: str) -> Record:

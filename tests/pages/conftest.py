@@ -10,7 +10,7 @@ import pytest
 
 import benchmarks.pages.__main__ as pages
 from benchmarks.markdown import markers
-from benchmarks.pages import asking, breakdown, limits, ratios, records
+from benchmarks.pages import asking, limits, ratios, records
 
 from ..gate.conftest import repository as repository  # a fixture, for effects
 
@@ -47,7 +47,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
     monkeypatch.setattr(records, "subject", lambda _: "abc")
     monkeypatch.setattr(ratios, "subject", lambda _: "abc")
-    for module in (pages, ratios, limits, breakdown):
+    for module in (pages, ratios, limits):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 

@@ -30,7 +30,7 @@ def test_a_row_measured_anew_replaces_that_of_the_same_case_and_machine() -> Non
     records.keep("limits", old)
     records.keep("limits", [{"row": "step", "case": "a", "about": {**HERE, "subject": "def"}, "n": 6}])
     assert [record["n"] for record in records.read("limits")] == [6, 2, 3, 4, 5]
-    records.keep("limits", [], lambda record: records.machine(record) != "cpu AVX512")
+    records.keep("limits", [], lambda record: records.machine(record["about"]) != "cpu AVX512")
     assert [record["n"] for record in records.read("limits")] == [4, 5]
 
 
