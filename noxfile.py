@@ -75,6 +75,11 @@ def _pytest(session: nox.Session, *args: str) -> None:
     session.run("python", "-m", "pytest", *args, *session.posargs)
 
 
+def _page(session: nox.Session, *name: str) -> None:
+    _install(session, "gate")
+    session.run("python", "-m", "benchmarks.pages", *name, *session.posargs)
+
+
 # Start here. Each group has its tag, and nox lists sessions in the order of this file.
 # The gate is the last of its group: it replaces the nox process, so no session can follow it.
 @nox.session(tags=["start"])
@@ -222,36 +227,37 @@ def campaign(session: nox.Session) -> None:
 @nox.session(default=False, tags=["figures"])
 def ratios(session: nox.Session) -> None:
     """Measure the ratios to stock LeRobot for README.md (45 minutes)."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.ratios", *session.posargs)
+    _page(session, "ratios")
 
 
 @nox.session(default=False, tags=["figures"])
 def limits(session: nox.Session) -> None:
     """Measure compile_mode="auto" beside the machine's limit for TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.limits", *session.posargs)
+    _page(session, "limits")
 
 
 @nox.session(default=False, tags=["figures"])
 def breakdown(session: nox.Session) -> None:
     """Profile where a step's and a compile's time goes for TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.breakdown", *session.posargs)
+    _page(session, "breakdown")
 
 
 @nox.session(default=False, tags=["figures"])
 def effects(session: nox.Session) -> None:
     """Measure each optimisation by itself for TORCH_COMPILE_ACT.md; -- --only WORDS (45 minutes)."""
-    _install(session, "gate")
-    session.run("python", "-m", "benchmarks.pages.effects", *session.posargs)
+    _page(session, "effects")
 
 
 @nox.session(default=False, tags=["figures"])
 def picture(session: nox.Session) -> None:
-    """Draw README.md's picture from the figures in README.md and TORCH_COMPILE_ACT.md."""
-    _install(session, "history")
-    session.run("python", "-m", "benchmarks.pages.picture", *session.posargs)
+    """Draw README.md's picture from what ratios and limits recorded (seconds)."""
+    _page(session, "picture")
+
+
+@nox.session(default=False, tags=["figures"])
+def pages(session: nox.Session) -> None:
+    """Draw every table of figures and the picture from benchmarks/pages/recorded (seconds)."""
+    _page(session)
 
 
 # jobs: what GitHub's workflows run beside the sessions above.

@@ -42,6 +42,11 @@ def render(template: Path, **fields: Any) -> str:
     return environment.get_template(template.name).render(cell=cell, **fields)
 
 
+def markers(name: str) -> tuple[str, str]:
+    """What a table of measured figures stands between; the first word of ``name`` is the nox session's."""
+    return f"<!-- {name}: written by nox -s {name.split()[0]} -->", f"<!-- /{name} -->"
+
+
 def between_markers(path: Path, begin: str, end: str) -> str:
     """What stands between ``begin`` and ``end`` in ``path``.
 

@@ -31,7 +31,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is n
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.pages.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
+from benchmarks.markdown import table
+from benchmarks.pages.comparison import (
+    VariantTimes,
+    compare,
+    from_checkpoint,
+    from_workload,
+    pays_off,
+    speed_up,
+)
+from benchmarks.plots import NEUTRAL, OURS, style
+from benchmarks.records import described
 from benchmarks.suite.environment import environment
 from benchmarks.suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from benchmarks.suite.workloads import PRECISIONS, WORKLOADS
@@ -107,7 +117,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def rows(found: Sequence[Timed], hz: float | None, batch_size: int) -> tuple[list[str], list[list[str]]]:
+def rows(
+    found: Sequence[VariantTimes], hz: float | None, batch_size: int
+) -> tuple[list[str], list[list[str]]]:
     """The table: a heading and one line a variant."""
     stock, per_step = found[0], found[0].per_step
     is_rollout = bool(stock.ticks)
@@ -116,46 +128,44 @@ def rows(found: Sequence[Timed], hz: float | None, batch_size: int) -> tuple[lis
     heading += [f"missed at {hz:g} Hz"] if hz else []
     heading += ["first call", "pays off after", "peak memory", "graph breaks", "kernels", "difference"]
     lines = []
-    for timed in found:
-        times, low, high = speed_up(stock, timed)
-        seconds = (timed.median, timed.percentile(95), timed.percentile(99))
-        line = [timed.name, *(f"{1e3 * second:.2f} ms" for second in seconds)]
-        line += [f"{timed.spread:.0%}", "" if timed is stock else f"{times:.2f}x ({low:.2f} to {high:.2f})"]
-        rate = per_step / timed.median
+    for variant in found:
+        times, low, high = speed_up(stock, variant)
+        seconds = (variant.median, variant.percentile(95), variant.percentile(99))
+        line = [variant.name, *(f"{1e3 * second:.2f} ms" for second in seconds)]
+        line += [
+            f"{variant.spread:.0%}",
+            "" if variant is stock else f"{times:.2f}x ({low:.2f} to {high:.2f})",
+        ]
+        rate = per_step / variant.median
         line += [f"{batch_size * rate:.1f}", f"{rate:.1f}"]
-        line += [f"{1e3 * median(timed.longest):.2f} ms"] if is_rollout else []
-        line += [f"{timed.missed(hz):.1%}"] if hz else []
-        steps = pays_off(stock, timed)
-        if timed.first_call is None:
+        line += [f"{1e3 * median(variant.longest):.2f} ms"] if is_rollout else []
+        line += [f"{variant.missed(hz):.1%}"] if hz else []
+        steps = pays_off(stock, variant)
+        if variant.first_call is None:
             line += ["", ""]
         else:
-            line += [f"{timed.first_call:.1f} s", f"{steps:,} steps" if steps else "never"]
-        line += [f"{timed.peak_memory / 2**20:.0f} MiB" if timed.peak_memory is not None else "unknown"]
-        line += ["" if value is None else str(value) for value in (timed.graph_breaks, timed.kernels)]
-        line += ["" if timed.difference is None or timed is stock else f"{timed.difference:.0e}"]
+            line += [f"{variant.first_call:.1f} s", f"{steps:,} steps" if steps else "never"]
+        line += [f"{variant.peak_memory / 2**20:.0f} MiB" if variant.peak_memory is not None else "unknown"]
+        line += ["" if value is None else str(value) for value in (variant.graph_breaks, variant.kernels)]
+        line += ["" if variant.difference is None or variant is stock else f"{variant.difference:.0e}"]
         lines.append(line)
     return heading, lines
 
 
 def markdown(title: str, about: str, heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    table = [f"| {' | '.join(cells)} |" for cells in (heading, ["---"] * len(heading), *lines)]
-    return "\n".join([f"# {title}", "", about, "", *table, ""])
+    return f"# {title}\n\n{about}\n\n{table(heading, lines)}\n"
 
 
-def draw(found: Sequence[Timed], title: str, hz: float | None, directory: Path) -> None:
+def draw(found: Sequence[VariantTimes], title: str, hz: float | None, directory: Path) -> None:
     """Latency distributions side by side, the deadline drawn in; readable on light and dark pages."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    grey, colours = "#808080", ("#808080", "#4c78a8", "#e4572e")
-    style = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), grey
-    )
-    with rc_context({**style, "svg.fonttype": "none", "font.family": "sans-serif"}):
+    colours = (NEUTRAL, "#4c78a8", OURS)
+    with style("latency"):
         figure = Figure(figsize=(8, 0.9 + 0.8 * len(found)), layout="constrained")
         axes = figure.add_subplot()
-        for at, (timed, colour) in enumerate(zip(reversed(found), reversed(colours), strict=True)):
-            milliseconds = [1e3 * second for second in timed.longest]
+        for at, (variant, colour) in enumerate(zip(reversed(found), reversed(colours), strict=True)):
+            milliseconds = [1e3 * second for second in variant.longest]
             heights = [
                 at + 0.25 * (i * 0.618 % 1 - 0.5) for i in range(len(milliseconds))
             ]  # apart, not random
@@ -168,7 +178,7 @@ def draw(found: Sequence[Timed], title: str, hz: float | None, directory: Path) 
             axes.axvline(1e3 / hz, color="#d62728", linestyle="--", linewidth=1)
             text = {"color": "#d62728", "va": "top", "fontsize": 9, "textcoords": "offset points"}
             axes.annotate(f"{hz:g} Hz", (1e3 / hz, len(found) - 0.45), xytext=(3, 0), **text)
-        axes.set_yticks(range(len(found)), [timed.name for timed in reversed(found)])
+        axes.set_yticks(range(len(found)), [variant.name for variant in reversed(found)])
         axes.set_ylim(-0.5, len(found) - 0.35)
         axes.set_xlim(left=0)
         n = found[0].per_step
@@ -197,26 +207,23 @@ def run(args: argparse.Namespace, console: Console) -> None:
             progress=lambda text: status.update(f"{title}: {text}"),
         )
     here = environment()
-    about = (
-        f"torch {here['torch']}, LeRobot {here['lerobot']}, Python {here['python']}, {here['threads']} "
-        f"threads, {here['cpu']}; {args.num_runs} steps each, by turns in one process"
-    )
+    about = f"{described(here)}; {args.num_runs} steps each, by turns in one process"
     if has_tf32(args.device):
         about += f"; timed {AS_LEROBOT_TRAIN}; differences in {STRICT}"
     if found[0].ticks:
         about += f"; a step is {found[0].per_step} ticks: a chunk is predicted and its actions are taken"
     heading, lines = rows(found, args.hz, batch_size)
-    table = Table("", *(line[0] for line in lines), title=title, caption=about)
+    shown = Table("", *(line[0] for line in lines), title=title, caption=about)
     for at, name in enumerate(heading[1:], start=1):
-        table.add_row(name, *(line[at] for line in lines))
-    Console().print(table)
+        shown.add_row(name, *(line[at] for line in lines))
+    Console().print(shown)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
         (args.output / "result.md").write_text(markdown(title, about, heading, lines), encoding="utf-8")
         document: dict[str, Any] = {
             "title": title,
             "about": here | ({"flags": [AS_LEROBOT_TRAIN, STRICT]} if has_tf32(args.device) else {}),
-            "variants": [asdict(timed) for timed in found],
+            "variants": [asdict(variant) for variant in found],
         }
         (args.output / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         draw(found, title, args.hz, args.output)

@@ -151,7 +151,7 @@ PROGRAMS = {
     "compare": ["examples/benchmark_act_compile.py"],
     "gate": ["-m", "benchmarks.gate"],
     "history": ["-m", "benchmarks.history.measure"],
-    **{name: ["-m", f"benchmarks.pages.{name}"] for name in ("breakdown", "effects", "limits", "ratios")},
+    **{name: ["-m", "benchmarks.pages", name] for name in ("breakdown", "effects", "limits", "ratios")},
 }
 OPTIONS = re.compile(r"nox -s (\w+) -- ([^`\n#]*)")
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .. import plots
 from ..markdown import cell, render
+from ..plots import NEUTRAL
 from .exact import COUNTERS, Finding, describe
 from .result import CaseTime, Result
 from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER
 
 SCHEMA = 1  # of report.json; raised when a reader of the old one would misread the new one
 ORDER = {SLOWER: 0, INCONCLUSIVE: 1, FASTER: 2, SAME: 3}
-# Contrast of at least 3:1 on GitHub's light (#ffffff) and dark (#0d1117) pages alike.
-COLOURS = {SLOWER: "#d1454d", FASTER: "#2f8f4e", SAME: "#7d8590", INCONCLUSIVE: "#b58407"}
-NEUTRAL = "#7d8590"
+# As readable as NEUTRAL.
+COLOURS = {SLOWER: "#d1454d", FASTER: "#2f8f4e", SAME: NEUTRAL, INCONCLUSIVE: "#b58407"}
 TEMPLATE = Path(__file__).parent / "templates" / "report.md.jinja"
 
 
@@ -108,11 +108,10 @@ def _finite(value: Any) -> Any:
 
 def as_svg(result: Result) -> str:
     """Every ratio with its 95% interval, as a picture that reads on a light and on a dark page."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     times = worst_first(result)[::-1]
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "gate", "font.family": "sans-serif"}):
+    with plots.style("gate"):
         figure = Figure(figsize=(8, 0.8 + 0.36 * max(1, len(times))), layout="constrained")
         axes = figure.subplots()
         effect = result.plan.min_effect
@@ -128,13 +127,7 @@ def as_svg(result: Result) -> str:
         axes.set_yticks(range(len(times)), [time.name for time in times])
         axes.set_xlabel(f"time of head over base (band: ±{effect:.0%}, the minimum effect)")
         axes.set_ylim(-0.6, max(0.4, len(times) - 0.4))
-        axes.tick_params(colors=NEUTRAL)
-        axes.xaxis.label.set_color(NEUTRAL)
-        for spine in axes.spines.values():
-            spine.set_color(NEUTRAL)
-        drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    return drawn.getvalue()
+        return plots.as_svg(figure)
 
 
 def write(result: Result, directory: Path) -> list[Path]:

@@ -8,111 +8,95 @@ made faster by computing less only. A compile is split by what torch waits for.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from ..markdown import write_between_markers
-from ..repository import ROOT, MeasurementError
-from ..suite.launch import as_request, launch
+from ..markdown import table
+from ..records import Record
 from ..suite.profiling import COMPILE_STAGES, KINDS, MATRIX_WORK, REST, STEPS
-from ..suite.workloads import Case
-from .limits import ARTIFACT, FIRST_CALLS, KEPT, PAGE, SPEED_UPS, Seconds, SpeedUp, place_of
-from .ratios import flags_of, subject_as_of
+from . import limits
+from .asking import asking
+from .records import by_machine, keep, machine, measured_on, reached
+from .rows import COLD_COMPILE, WARM_START, Row, as_record, with_records
 
-BEGIN, END = "<!-- breakdown {machine}: written by nox -s breakdown -->", "<!-- /breakdown {machine} -->"
+NAME, DOCUMENT = "breakdown", limits.DOCUMENT
+COMPILES = (COLD_COMPILE, WARM_START)  # in this order, as a cold one fills the case's cache
 
 
-def step_line(wanted: SpeedUp, found: Mapping[str, Any], rates: Mapping[str, float]) -> str:
+def rows(device: str) -> list[Row]:
+    """Of both tables, in their order."""
+    return [row for row in limits.rows(device) if row.kind in ("step", *COMPILES)]
+
+
+def step_cells(row: Row, record: Record) -> list[str]:
     """A row: milliseconds by kind, and of matrix work the share of the machine's rate that it reaches."""
-    cells = [f"{wanted}", f"{1e3 * found['takes']:.1f} ms"]
-    for kind, seconds in found["times"].items():
+    cells = [f"{row}", f"{1e3 * record['seconds']:.1f} ms"]
+    for kind in (*KINDS, REST):
+        seconds = record["parts"][kind]
         cell = f"{1e3 * seconds:.1f} ms" if seconds else ""
-        if kind in MATRIX_WORK and seconds:
-            flops = found["flops"][kind]
-            rate = flops / seconds / rates[wanted.precision]
-            cell += f": {flops / 1e9:.1f} GFLOP at {rate:.2f} of torch.mm's rate"
+        if kind in record["share_of_rate"]:
+            flops, share = record["flops"][kind], record["share_of_rate"][kind]
+            cell += f": {flops / 1e9:.1f} GFLOP at {share:.2f} of torch.mm's rate"
         cells.append(cell)
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
-def compile_line(wanted: Seconds, found: Mapping[str, Any]) -> str:
+def compile_cells(row: Row, record: Record) -> list[str]:
     """A row: seconds by phase."""
-    cells = [
-        f"{found['takes']:.1f} s",
-        *(f"{found['times'][phase]:.1f} s" for phase in (*COMPILE_STAGES, REST)),
+    parts = (f"{record['parts'][phase]:.1f} s" for phase in (*COMPILE_STAGES, REST))
+    return [f"{row}", f"{record['seconds']:.1f} s", *parts]
+
+
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """Both tables of each machine, by their place in the document."""
+    return {f"{NAME} {name}": _tables(rows) for name, rows in by_machine(records).items()}
+
+
+def _tables(records: Sequence[Record]) -> str:
+    how = records[0]["about"]
+    parts = [
+        f"{measured_on(how)} One launch each, {how['steps']} steps under torch's profiler; "
+        f"{reached(how['rates'])}"
     ]
-    return f"| {wanted} | {' | '.join(cells)} |"
-
-
-def tables(about: str, steps: Sequence[str], compiles: Sequence[str]) -> str:
-    def head(first: str, columns: Sequence[str]) -> str:
-        return f"| {first} | takes | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 2)}"
-
-    parts = [about]
-    if steps:
-        parts.append("\n".join([head("a step of", [*KINDS, REST]), *steps]))
-    if compiles:
-        parts.append("\n".join([head("", [*COMPILE_STAGES, REST]), *compiles]))
+    measured = with_records(rows(how["device"]), records)
+    for wanted, first, columns, cells in (
+        (("step",), "a step of", KINDS, step_cells),
+        (COMPILES, "a compile of", COMPILE_STAGES, compile_cells),
+    ):
+        lines = [cells(row, record) for row, record in measured if row.kind in wanted]
+        parts += [table([first, "takes", *columns, REST], lines)] if lines else []
     return "\n\n".join(parts)
 
 
-def measure(device: str) -> tuple[str, list[str]]:
-    """Both tables and what they were measured on; where they go."""
-    steps = SPEED_UPS[device]
-    compiles = [first for first in FIRST_CALLS if first.how not in (ARTIFACT, KEPT)]
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Progress(*columns, console=Console(stderr=True)) as progress,
-    ):
-        place = Path(directory)
-        task = progress.add_task("", total=1 + len(steps) + len(compiles))
+def figures(answer: Mapping[str, Any], rate: float) -> Record:
+    """What a record keeps of an answer.
 
-        def ask(do: str, case: Case, cache: str = "warm") -> dict[str, Any]:
-            progress.update(task, description=f"{do.replace('_', ' ')}: {case}")
-            answer = launch(as_request(do, [case]), inductor_cache=place / cache)
-            progress.advance(task)
-            return answer
-
-        answer = ask("rates", Case("tiny", "inference", "stock", device=device))
-        rates, made = answer["rates"], answer["environment"]
-        marks = place_of(device, made, BEGIN, END)
-        lines = [step_line(wanted, ask("step_breakdown", wanted.cases(device)[1]), rates) for wanted in steps]
-        more = []
-        for first in compiles:
-            case = Case(first.workload, first.phase, "auto", device=device)
-            # A case has one cache: its cold compile comes first and fills it for the warm start.
-            more.append(compile_line(first, ask("compile_breakdown", case, str(case))))
-    about = (
-        f"{made['threads']} threads, {made['cpu']}, torch {made['torch']}, LeRobot {made['lerobot']}, Python "
-        f"{made['python']}, {device}{flags_of(made)}; inference batch 1, training batch 8; "
-        f"{subject_as_of(ROOT)}. One launch each, {STEPS} steps under torch's profiler; torch.mm reaches "
-        f"fp32 {rates['fp32'] / 1e9:.0f}, bf16 {rates['bf16'] / 1e9:.0f} GFLOP/s."
-    )
-    return tables(about, lines, more), marks
+    Args:
+        rate: of torch.mm in the case's precision, FLOP/s.
+    """
+    times, flops = answer["times"], answer.get("flops", {})
+    shares = {kind: flops[kind] / times[kind] / rate for kind in MATRIX_WORK if flops and times[kind]}
+    of_step = {"flops": flops, "share_of_rate": shares} if flops else {}
+    return {"seconds": answer["takes"], "parts": times, **of_step}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: measured; 2: could not."""
-    parser = argparse.ArgumentParser(prog="nox -s breakdown --", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--device", default="cpu", choices=tuple(SPEED_UPS))
-    args = parser.parse_args(argv)
-    try:
-        text, marks = measure(args.device)
-        print(text)
-        write_between_markers(text, ROOT / PAGE, *marks)
-    except (RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
-        print(f"breakdown: {error}", file=sys.stderr)
-        return 2
-    return 0
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", choices=tuple(limits.STEPS))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def measure(args: argparse.Namespace) -> list[Record]:
+    """Every row of the machine, measured and kept.
+
+    Raises:
+        ValueError: the document has no place for this machine's tables; nothing is measured.
+    """
+    new, chosen = [], rows(args.device)
+    with asking(1 + len(chosen)) as (ask, _):
+        made = limits.about_machine(ask, args.device, NAME, launches=1, steps=STEPS)
+        for row in chosen:
+            is_step = row.kind == "step"
+            do, cache = ("step_breakdown", "warm") if is_step else ("compile_breakdown", f"{row.case}")
+            found = figures(ask(do, [row.case], cache), made["rates"][row.case.precision])
+            new.append(as_record(row.kind, row.case, about=made, **found))
+    keep(NAME, new, lambda record: machine(record["about"]) != machine(made))
+    return new

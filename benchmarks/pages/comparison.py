@@ -36,7 +36,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass
-class Timed:
+class VariantTimes:
     """One variant.
 
     Attributes:
@@ -89,7 +89,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Source:
+class MeasuredPolicy:
     """What policy is measured: a workload with seeded weights, or a checkpoint."""
 
     name: str
@@ -98,7 +98,7 @@ class Source:
     weights: dict[str, Any] | None = None
 
 
-def from_workload(name: str, phase: str) -> Source:
+def from_workload(name: str, phase: str) -> MeasuredPolicy:
     """A preset of ``workloads`` with seeded weights.
 
     Raises:
@@ -106,10 +106,10 @@ def from_workload(name: str, phase: str) -> Source:
     """
     if name not in WORKLOADS:
         raise ValueError(f"unknown workload {name!r}; choose one of {', '.join(WORKLOADS)}")
-    return Source(name, make_config(WORKLOADS[name], phase), WORKLOADS[name])
+    return MeasuredPolicy(name, make_config(WORKLOADS[name], phase), WORKLOADS[name])
 
 
-def from_checkpoint(path: Path) -> Source:
+def from_checkpoint(path: Path) -> MeasuredPolicy:
     """The policy that LeRobot saved in a directory (``pretrained_model``), or its configuration alone.
 
     Raises:
@@ -142,7 +142,7 @@ def from_checkpoint(path: Path) -> Source:
     )
     loaded = load_file(str(weights)) if weights.exists() else None
     ACTPolicy(config)  # a configuration that makes no policy fails here, in LeRobot's words
-    return Source(str(path), config, workload, loaded)
+    return MeasuredPolicy(str(path), config, workload, loaded)
 
 
 def _config_of(directory: Path, stored: dict[str, Any], kind: Any) -> Any:
@@ -160,7 +160,7 @@ def _config_of(directory: Path, stored: dict[str, Any], kind: Any) -> Any:
     return kind(**{**fields, "pretrained_backbone_weights": None, "device": "cpu"})
 
 
-def make_observations(source: Source, batch_size: int, device: str) -> dict[str, Any]:
+def make_observations(source: MeasuredPolicy, batch_size: int, device: str) -> dict[str, Any]:
     """A seeded batch of the shapes that the source's configuration names."""
     import torch
 
@@ -173,7 +173,7 @@ def make_observations(source: Source, batch_size: int, device: str) -> dict[str,
 
 
 def compare(
-    source: Source,
+    source: MeasuredPolicy,
     phase: str,
     *,
     device: str = "cpu",
@@ -182,7 +182,7 @@ def compare(
     runs: int = 50,
     mode: str = "default",
     progress: Callable[[str], None] = lambda _: None,
-) -> list[Timed]:
+) -> list[VariantTimes]:
     """Time ``runs`` steps of each variant by turns, after warming up.
 
     On CUDA with lerobot-train's flags; actions are compared in strict fp32, of steps of their own.
@@ -206,7 +206,7 @@ def compare(
         case = Case("tiny", phase, variant, "fp32" if variant == "stock" else precision, device)
         return step_of(case, policy.to(device), batch, mode=mode, ticks=1)
 
-    found = {variant: Timed(name) for variant, name in VARIANTS.items()}
+    found = {variant: VariantTimes(name) for variant, name in VARIANTS.items()}
     with lerobot_train_flags(device):
         steps = []
         for variant, name in VARIANTS.items():
@@ -232,7 +232,7 @@ def compare(
     return list(found.values())
 
 
-def _time(step: Step, into: Timed) -> None:
+def _time(step: Step, into: VariantTimes) -> None:
     """One step, or each tick of a rollout's: a robot waits for every action."""
     if not step.case.phase.startswith("rollout"):
         into.seconds.append(timed(step))
@@ -242,7 +242,7 @@ def _time(step: Step, into: Timed) -> None:
     into.ticks += ticks
 
 
-def _warm(step: Step, into: Timed) -> None:
+def _warm(step: Step, into: VariantTimes) -> None:
     """The first calls, which are not timed with the others, and what is counted of a step."""
     from ..suite.compile_counters import first_compiled_call
     from ..suite.step_counters import peak_memory
@@ -275,7 +275,7 @@ def _actions(step: Step) -> Any:
     return found
 
 
-def speed_up(stock: Timed, other: Timed) -> tuple[float, float, float]:
+def speed_up(stock: VariantTimes, other: VariantTimes) -> tuple[float, float, float]:
     """Median of the ratios of neighbouring steps, and its 95% interval, by order statistics (Conover 1999).
 
     With fewer than six steps there is no such interval, and it is the least and the most.
@@ -288,7 +288,7 @@ def speed_up(stock: Timed, other: Timed) -> tuple[float, float, float]:
     return median(ratios), float(low if known else min(ratios)), float(high if known else max(ratios))
 
 
-def pays_off(stock: Timed, other: Timed) -> int | None:
+def pays_off(stock: VariantTimes, other: VariantTimes) -> int | None:
     """Steps after which the compile time is made up for; None: never."""
     gained = stock.median - other.median
     if other.first_call is None or gained <= 0:

@@ -2,55 +2,41 @@
 
 Base is the subject as it is; head is the subject with one optimisation taken back and everything else
 in place. Counts are exact, compiling is what one thread of torch takes for it, and steps are timed as the
-gate times them: both sides share the time of a launch in slices. The table is written into
-TORCH_COMPILE_ACT.md row by row, so that what was measured before an interruption stays.
+gate times them: both sides share the time of a launch in slices. Rows are recorded one by one, so that
+what was measured before an interruption stays; the table is in TORCH_COMPILE_ACT.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import random
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from ..gate.cases import StepTime
 from ..gate.channel import STEP_TIMEOUT, StartWorker, starter
-from ..gate.identity import described
 from ..gate.pairing import pairing_of
 from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.timing import pair
 from ..gate.verdict import launch_ratio
 from ..gate.workplace import sigterm_interrupts, workplace
-from ..markdown import write_between_markers
-from ..repository import ROOT, MeasurementError
+from ..markdown import between_markers, markers, table
+from ..records import Record
+from ..repository import ROOT
 from ..suite.workloads import Case
-from .limits import PAGE
+from . import limits
+from .asking import at_least
 from .optimisations import OPTIMISATIONS, Optimisation
-from .ratios import spread, subject_as_of
+from .records import about, is_same, keep, measured_on, read, spread, summary
 
-BEGIN, END = "<!-- effects: written by nox -s effects -->", "<!-- /effects -->"
-HEADER = "| without this: | measured on | operations | compiling | a step takes |\n|---|---|---|---|---|"
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One launch of a case: the time of its step without the optimisation over that with it.
-
-    Attributes:
-        counts: of operations, with and without; of an eager step those it dispatches, of a compiled one
-            Inductor's kernels. In the first launch only, as they are exact.
-        compiling: s, with and without; None in eager mode, and after the first launch.
-    """
-
-    ratio: float
-    counts: tuple[int, int] | None = None
-    compiling: tuple[float, float] | None = None
+NAME, DOCUMENT = "effects", limits.DOCUMENT
+SIDES = {"base": "with", "head": "without"}  # the optimisation
+HEADER = ("optimisation", "measured on", "operations", "compiling", "speed-up of a step")
 
 
 def without(side: Side, optimisation: Optimisation, into: Path) -> Side:
@@ -62,73 +48,76 @@ def without(side: Side, optimisation: Optimisation, into: Path) -> Side:
     return edited(side, into, optimisation.taken_back.apply)
 
 
-def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first: bool) -> Launch:
-    """Fresh workers of both sides.
+def measured_launch(case: Case, start: StartWorker, rng: random.Random, *, first: bool) -> Record:
+    """One launch, with fresh workers of both sides.
 
     Args:
         first: of this case: count operations, and compile with no graph in the cache.
+
+    Returns:
+        ``times_as_fast``: the time of its step without the optimisation over that with it. Of the first also
+        what is exact or taken once, by SIDES: of an eager step the operations that it dispatches, of a
+        compiled one Inductor's kernels and ``compile_seconds``.
 
     Raises:
         MeasurementError: a side failed, or compiled nothing.
     """
     step, pairing = StepTime(case), pairing_of(case.device)
-    counts = compiling = None
+    once: Record = {}
     with pair(start, rng, pairing.environment) as (workers, _):
         if first:
             for worker in workers.values():
                 worker.send("compile" if case.compiles else "graph", case=asdict(case))
             found = {side: worker.receive(STEP_TIMEOUT) for side, worker in workers.items()}
-            base, head = found["base"], found["head"]
-            count = "kernels" if case.compiles else "dispatched_ops"
-            counts = base[count], head[count]
-            compiling = (base["seconds"], head["seconds"]) if case.compiles else None
+            compiled = {"kernels": "kernels", "compile_seconds": "seconds"}
+            for name, answer in (compiled if case.compiles else {"dispatched": "dispatched_ops"}).items():
+                once[name] = {with_or_without: found[side][answer] for side, with_or_without in SIDES.items()}
         pairing.warm(workers, step)
         samples = pairing.steps(workers, step, step.seconds)
-    return Launch(math.exp(launch_ratio(samples.base, samples.head)), counts, compiling)
+    return {"times_as_fast": math.exp(launch_ratio(samples.base, samples.head)), **once}
 
 
-def row(optimisation: Optimisation, case: Case, launches: Sequence[Launch]) -> str:
-    """A line of the table; the first launch has the counts."""
-    counts, compiling = launches[0].counts, launches[0].compiling
-    assert counts is not None
-    what = "kernels" if case.compiles else "dispatched"
-    operations = f"{what} {counts[0]} → {counts[1]}" if counts[0] != counts[1] else f"{what} {counts[0]}"
-    seconds = f"{compiling[0]:.1f} → {compiling[1]:.1f} s" if compiling is not None else ""
-    place = f"{case.workload} {case.phase}, {case.variant}, {case.precision}"
-    times = f"{spread([launch.ratio for launch in launches])}x"
-    return f"| {optimisation.name} | {place} | {operations} | {seconds} | {times} |"
+def record_of(optimisation: Optimisation, case: Case, launches: Sequence[Record]) -> Record:
+    """A row of the table."""
+    times = summary([launch["times_as_fast"] for launch in launches])
+    return {**launches[0], "row": optimisation.name, "case": f"{case}", "times_as_fast": times}
 
 
-def merged(old: str, about: str, new: Sequence[str]) -> str:
-    """The table with these rows in place of those of the same optimisation and case, in the list's order.
+def cells(record: Record) -> list[str]:
+    """A line of the table; left of an arrow is what there is without the optimisation."""
+    workload, phase, variant, precision, _ = record["case"].split("-")
+    what = "kernels" if "kernels" in record else "dispatched"
+    with_it, without_it = record[what]["with"], record[what]["without"]
+    operations = f"{without_it} → {with_it} {what}" if with_it != without_it else f"{with_it} {what}"
+    compiling = record.get("compile_seconds")
+    seconds = f"{compiling['without']:.1f} → {compiling['with']:.1f} s" if compiling else ""
+    place = f"{workload} {phase}, {variant}, {precision}"
+    return [record["row"], place, operations, seconds, f"{spread(record['times_as_fast'])}x"]
 
-    Rows of another subject or machine do not stay: ``about`` has to be what it was.
-    """
-    kept = [line for line in old.splitlines() if line.startswith("| ")] if about in old.splitlines() else []
-    rows = {_key(line): line for line in [*kept[1:], *new]}
+
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """The table, in the order of the list, by its place in the document; all are of one machine."""
     order = [optimisation.name for optimisation in OPTIMISATIONS]
-    known = sorted((key for key in rows if key[0] in order), key=lambda key: order.index(key[0]))
-    return "\n".join([about, "", HEADER, *(rows[key] for key in known)])
+    known = sorted((r for r in records if r["row"] in order), key=lambda r: order.index(r["row"]))
+    if not known:
+        return {}
+    how = known[0]["about"]
+    said = (
+        f"{measured_on(how)} Speed-ups are medians over {how['launches']} fresh launches, in brackets the "
+        "least and the most; all else is of one."
+    )
+    return {NAME: f"{said}\n\n{table(HEADER, map(cells, known))}"}
 
 
-def _key(line: str) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in line.split("|")[1:3])
-
-
-def on_page(page: Path) -> str:
-    """The table that stands in ``page``."""
-    return page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
-
-
-def measure(chosen: Sequence[Optimisation], launches: int, console: Console, root: Path = ROOT) -> None:
-    """Measure and write, case by case.
+def measure_each(chosen: Sequence[Optimisation], launches: int, console: Console, root: Path) -> None:
+    """Measure and record, case by case. Rows of another subject or machine do not stay.
 
     Raises:
         MeasurementError: a side could not be run.
-        ValueError: an optimisation's edit does not apply, or the page has no place for the table.
+        ValueError: an optimisation's edit does not apply, or the document has no place for the table.
     """
+    between_markers(root / DOCUMENT, *markers(NAME))
     rng = random.Random(0)  # noqa: S311  # the order of the sides
-    page = root / PAGE
     with workplace(root) as place:
         source = replace(resolve("HEAD", None, root)[1], side="base")
         base = check_out(source, place / "base", root)
@@ -136,28 +125,21 @@ def measure(chosen: Sequence[Optimisation], launches: int, console: Console, roo
         sides = {"base": base, "head": heads[0]}
         start = starter(sides, root)
         with pair(start, rng) as (_, hello):
-            about = about_them(hello["base"], launches, root)
+            environment = {"cores": os.cpu_count(), **hello["base"]["environment"]}
+            made = about(environment, "cpu", root, launches=launches)
         for optimisation, sides["head"] in zip(chosen, heads, strict=True):
             for case in optimisation.measured():
                 console.print(f"{case}, without: {optimisation.name}")
                 found = [measured_launch(case, start, rng, first=turn == 0) for turn in range(launches)]
-                line = row(optimisation, case, found)
-                console.print(line, markup=False)
-                write_between_markers(merged(on_page(page), about, [line]), page, BEGIN, END)
+                new = {**record_of(optimisation, case, found), "about": made}
+                console.print(", ".join(cells(new)), markup=False)
+                keep(NAME, [new], lambda record: is_same(record["about"], made))
 
 
-def about_them(hello: dict[str, Any], launches: int, root: Path) -> str:
-    """What belongs beside every figure."""
-    return (
-        f"{described(hello)}; inference batch 1, training batch 8; {subject_as_of(root)}. Times of steps are "
-        f"medians over {launches} fresh launches, in brackets the least and the most; all else is of one."
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--launches", type=at_least(1), default=3, help="fresh pairs of processes per time (3)"
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: measured; 2: could not."""
-    parser = argparse.ArgumentParser(prog="nox -s effects --", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--launches", type=int, default=3, help="fresh pairs of processes per time (3)")
     parser.add_argument(
         "--only",
         nargs="+",
@@ -165,27 +147,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="WORDS",
         help="optimisations whose name holds these; rows of the same machine and subject stay",
     )
-    args = parser.parse_args(argv)
+
+
+def measure(args: argparse.Namespace) -> list[Record]:
+    """The optimisations asked for, measured and recorded; every row that there is now.
+
+    Raises:
+        ValueError: there is no such optimisation; and as ``measure_each``.
+    """
     chosen = [each for each in OPTIMISATIONS if any(words in each.name for words in args.only)]
-    if args.launches < 1:
-        parser.error("--launches takes at least 1")
     if not chosen:
-        parser.error(f"no optimisation's name holds {' or '.join(args.only)}; {PAGE} lists them")
-    try:
-        with sigterm_interrupts():
-            measure(chosen, args.launches, Console(stderr=True, soft_wrap=True))
-    except (MeasurementError, ValueError, OSError) as error:
-        print(f"effects: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "effects: stopped; rows that were measured stand in the table, --only measures others",
-            file=sys.stderr,
-        )
-        return 2
-    print(on_page(ROOT / PAGE))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise ValueError(f"no optimisation's name holds {' or '.join(args.only)}; {DOCUMENT} lists them")
+    with sigterm_interrupts():
+        measure_each(chosen, args.launches, Console(stderr=True, soft_wrap=True), ROOT)
+    return read(NAME)

@@ -9,269 +9,197 @@ longer. It is written into TORCH_COMPILE_ACT.md.
 from __future__ import annotations
 
 import argparse
-import re
-import subprocess
-import sys
-import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from ..markdown import write_between_markers
-from ..repository import ROOT, MeasurementError
-from ..suite.launch import as_request, launch
+from ..markdown import between_markers, markers
+from ..records import Record, described
+from ..repository import ROOT
 from ..suite.workloads import Case
-from .ratios import Row, described, spread, table
+from .asking import Ask, asking, at_least
+from .records import (
+    ENVIRONMENT,
+    about,
+    by_machine,
+    is_same,
+    keep,
+    machine,
+    measured_on,
+    reached,
+    read,
+    summary,
+)
+from .rows import (
+    COLD_COMPILE,
+    FROM_ARTIFACT,
+    HOW_OFTEN,
+    SECONDS,
+    WARM_START,
+    WITH_ARTIFACT,
+    Row,
+    as_record,
+    beside_targets,
+    peak_memory,
+    speed_up,
+    step_seconds,
+    with_records,
+)
 
-PAGE = "TORCH_COMPILE_ACT.md"
-BEGIN, END = "<!-- limits {machine}: written by nox -s limits -->", "<!-- /limits {machine} -->"
-SUBJECT = re.compile(r"the subject as of \w+( with uncommitted changes)?")
-SECONDS = 40  # of steps in a launch, both variants together
-
-
-@dataclass(frozen=True)
-class SpeedUp:
-    """A step's speed-up over stock eager fp32 that is to be reached."""
-
-    workload: str
-    phase: str
-    precision: str
-    target: float
-
-    def cases(self, device: str) -> list[Case]:
-        return [
-            Case(self.workload, self.phase, "stock", device=device),
-            Case(self.workload, self.phase, "auto", self.precision, device),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.workload} {self.phase}, {self.precision}"
-
-
-COLD = "cold compile"
-WARM = "warm start"  # torch's own caches are full
-KEPT = "warm start with compile_artifact"
-ARTIFACT = "from an artifact"  # that save_artifact made
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """The longest that a first call may take, s."""
-
-    workload: str
-    phase: str
-    target: float
-    how: str = COLD
-
-    def __str__(self) -> str:
-        return f"{self.workload} {self.phase}: {self.how}"
-
-
-SPEED_UPS = {
+NAME, DOCUMENT = "limits", "TORCH_COMPILE_ACT.md"
+# Times as fast as stock eager in fp32, at the least.
+STEPS = {
     "cpu": (
-        SpeedUp("aloha", "inference", "fp32", 1.38),
-        SpeedUp("aloha", "inference", "bf16", 2.75),
-        SpeedUp("aloha_3cam", "inference", "fp32", 1.38),
-        SpeedUp("pusht", "training", "fp32", 1.25),
-        SpeedUp("pusht", "training", "bf16", 1.9),
-        SpeedUp("aloha", "training", "fp32", 1.25),
+        ("aloha", "inference", "fp32", 1.38),
+        ("aloha", "inference", "bf16", 2.75),
+        ("aloha_3cam", "inference", "fp32", 1.38),
+        ("pusht", "training", "fp32", 1.25),
+        ("pusht", "training", "bf16", 1.9),
+        ("aloha", "training", "fp32", 1.25),
     ),
     "cuda": (
-        SpeedUp("aloha", "inference", "fp32", 4),
-        SpeedUp("aloha", "inference", "bf16", 6),
-        SpeedUp("aloha", "training", "fp32", 2.5),
-        SpeedUp("aloha", "training", "bf16", 4),
-        SpeedUp("aloha", "rollout_ensemble", "fp32", 4),
+        ("aloha", "inference", "fp32", 4),
+        ("aloha", "inference", "bf16", 6),
+        ("aloha", "training", "fp32", 2.5),
+        ("aloha", "training", "bf16", 4),
+        ("aloha", "rollout_ensemble", "fp32", 4),
     ),
 }
-FIRST_CALLS = (
-    Seconds("aloha", "inference", 8),
-    Seconds("aloha", "inference", 2.5, WARM),
-    Seconds("aloha", "inference", 2.5, KEPT),
-    Seconds("aloha", "inference", 1.5, ARTIFACT),
-    Seconds("pusht", "training", 25),
+# At most, s or the share of stock's.
+OTHERS = (
+    ("aloha", "inference", COLD_COMPILE, 8),
+    ("aloha", "inference", WARM_START, 2.5),
+    ("aloha", "inference", WITH_ARTIFACT, 2.5),
+    ("aloha", "inference", FROM_ARTIFACT, 1.5),
+    ("pusht", "training", COLD_COMPILE, 25),
+    ("pusht", "training", "peak memory", 0.85),
 )
-MEMORY = ("pusht", "training", 0.85)
 
 
-def limit(work: dict[str, Any], rates: dict[str, float], precision: str) -> float:
+def rows(device: str) -> list[Row]:
+    """A machine's table, in its order."""
+    steps = [
+        Row("step", Case(workload, phase, "auto", precision, device), target)
+        for workload, phase, precision, target in STEPS[device]
+    ]
+    others = [
+        Row(kind, Case(workload, phase, "auto", device=device), target)
+        for workload, phase, kind, target in OTHERS
+    ]
+    return steps + others
+
+
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """Each machine's table, by its place in the document."""
+    return {f"{NAME} {name}": _table(found) for name, found in by_machine(records).items()}
+
+
+def _table(records: Sequence[Record]) -> str:
+    """Rows of another subject than most have say so."""
+    subjects = [record["about"]["subject"] for record in records]
+    most = Counter(subjects).most_common(1)[0][0]
+    how = records[subjects.index(most)]["about"]
+    lines = []
+    for row, record in with_records(rows(how["device"]), records):
+        other = record["about"]["subject"]
+        lines.append(row.line(record, "" if other == most else f" (the subject as of {other})"))
+    return beside_targets(f"{measured_on(how)} {HOW_OFTEN.format(**how)} {reached(how['rates'])}", lines)
+
+
+def about_machine(ask: Ask, device: str, table: str, **how: object) -> Record:
+    """What a machine's records keep beside their figures, its rates included.
+
+    Raises:
+        ValueError: the document has no place for its table.
+    """
+    answer = ask("rates", [Case("tiny", "inference", "stock", device=device)])
+    made = about(answer["environment"], device, ROOT, rates=answer["rates"], **how)
+    between_markers(ROOT / DOCUMENT, *markers(f"{table} {machine(made)}"))
+    return made
+
+
+def limit(work: Mapping[str, float], rates: Mapping[str, float], precision: str) -> float:
     """Seconds that the machine needs for a step: its matrix work, or its least memory traffic."""
     return max(work["flops"] / rates[precision], work["bytes"] / rates["bytes"])
 
 
-def speed_up_row(wanted: SpeedUp, launches: Sequence[dict[str, Any]], rates: dict[str, float]) -> Row:
-    """Each launch holds seconds by variant, and the ``work`` of the step."""
-    ratios = [
-        median(stock / ours for stock, ours in zip(each["stock"], each["auto"], strict=True))
-        for each in launches
-    ]
+def step(launches: Sequence[dict[str, list[float]]], least: float) -> Record:
+    """Figures of a step; each launch holds seconds of ``stock`` and of ``auto``; ``least``: the limit, s."""
     stock, ours = (1e3 * median(median(each[name]) for each in launches) for name in ("stock", "auto"))
-    least = 1e3 * limit(launches[0]["work"], rates, wanted.precision)
-    return Row(
-        f"{wanted}",
-        f"{spread(ratios)}x: {ours:.1f} of {stock:.1f} ms; limit {stock / least:.2f}x ({least:.1f} ms)",
-        f"≥ {wanted.target}x",
-        median(ratios) >= wanted.target,
-    )
+    return {
+        "times_as_fast": speed_up(launches, "auto"),
+        "ms": {"ours": ours, "stock": stock},
+        "limit": {"times_as_fast": stock / 1e3 / least, "ms": 1e3 * least},
+    }
 
 
-def seconds_row(wanted: Seconds, found: Sequence[dict[str, float]]) -> Row:
-    seconds = [each["seconds"] for each in found]
-    fixed = [each["fixed"] for each in found if "fixed" in each]
-    apart = f"; {median(fixed):.1f} s more for the process's first compile, whatever it is" if fixed else ""
-    return Row(
-        f"{wanted}", f"{spread(seconds)} s{apart}", f"≤ {wanted.target} s", median(seconds) <= wanted.target
-    )
-
-
-def place_of(device: str, environment: Mapping[str, Any], begin: str = BEGIN, end: str = END) -> list[str]:
-    """The markers between which this machine's table stands: processors differ by more than twice in bf16.
+def first_call(row: Row, launches: int, ask: Ask, place: Path) -> Record:
+    """Figures of a first call.
 
     Raises:
-        ValueError: the page has no place for such a machine yet.
+        RuntimeError: it was compiled although an artifact of it is kept.
     """
-    machine = f"{device} {environment['cpu']}" if device == "cpu" else device
-    marks = [mark.format(machine=machine) for mark in (begin, end)]
-    page = (ROOT / PAGE).read_text("utf-8")
-    if not all(mark in page for mark in marks):
-        raise ValueError(f"{PAGE} has no place for this machine; put {' and '.join(marks)} into it")
-    return marks
-
-
-def measure(launches: int, device: str, only: Sequence[str]) -> tuple[list[Row], str, list[str]]:
-    """Every row whose name holds one of ``only``, or all; what they were measured on; where they go.
-
-    Raises:
-        ValueError: there is no place for them; nothing has been timed yet.
-    """
-    speed_ups = [row for row in SPEED_UPS[device] if _asked(str(row), only)]
-    firsts = [row for row in FIRST_CALLS if _asked(str(row), only)]
-    memory = _asked("memory", only)
-    rows: list[Row] = []
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Progress(*columns, console=Console(stderr=True)) as progress,
-    ):
-        total = (
-            1 + len(speed_ups) * (launches + 1) + sum(launches + (row.how != COLD) for row in firsts) + memory
-        )
-        task = progress.add_task("", total=total)
-        warm = Path(directory) / "warm"
-
-        def ask(do: str, cases: list[Case], cache: Path = warm, **options: Any) -> dict[str, Any]:
-            progress.update(task, description=f"{do.replace('_', ' ')}: {cases[-1]}")
-            answer = launch(as_request(do, cases, **options), inductor_cache=cache)
-            progress.advance(task)
-            return answer
-
-        answer = ask("rates", [Case("tiny", "inference", "stock", device=device)])
-        rates, about = answer["rates"], described(answer["environment"], launches, device)
-        marks = place_of(device, answer["environment"])
-        for wanted in speed_ups:
-            cases = wanted.cases(device)
-            work = ask("work", [cases[1].as_variant("eager")])["work"]
-            found = []
-            for _ in range(launches):
-                seconds = ask("alternate", cases, seconds=SECONDS)["seconds"]
-                found.append({case.variant: seconds[str(case)] for case in cases} | {"work": work})
-            rows.append(speed_up_row(wanted, found, rates))
-        for first in firsts:
-            found_seconds = _first_calls(first, device, launches, ask, Path(directory))
-            rows += [seconds_row(first, found_seconds)]
-        if memory:
-            workload, phase, most = MEMORY
-            cases = [Case(workload, phase, variant, device=device) for variant in ("stock", "auto")]
-            peaks = ask("memory", cases)["bytes"]
-            stock, ours = (peaks[str(case)] for case in cases)
-            rows.append(
-                Row(
-                    f"{workload} {phase}: peak memory, share of stock eager's",
-                    f"{ours / stock:.2f}; {ours / 2**20:.0f} MiB",
-                    f"≤ {most}",
-                    ours <= most * stock,
-                )
-            )
-    reached = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items() if name != "bytes")
-    return rows, f"{about} torch.mm reaches {reached}; a copy {rates['bytes'] / 1e9:.0f} GB/s.", marks
-
-
-def replaced(rows: Sequence[Row], text: str, about: str) -> str:
-    """The table ``text`` with these rows in place of those of the same names, and what subject they are of.
-
-    Raises:
-        ValueError: a row is not there yet, or the page's figures are of another machine.
-    """
-    machine, subject = about.partition("; ")[0], SUBJECT.search(about)
-    lines = text.strip().splitlines()
-    if not any(line.startswith(machine) for line in lines) or subject is None:
-        raise ValueError(f"{PAGE} has no figures of this machine ({machine}); run without --only first")
-    for row in rows:
-        at = [i for i, line in enumerate(lines) if line.startswith(f"| {row.what} |")]
-        if len(at) != 1:
-            raise ValueError(f"{PAGE} has no row {row.what!r}; run without --only first")
-        figure = f"{row.figure} ({subject.group()})"
-        lines[at[0]] = replace(row, figure=figure).markdown()
-    return "\n".join(lines)
-
-
-def _asked(name: str, only: Sequence[str]) -> bool:
-    return not only or any(part in name for part in only)
-
-
-def _first_calls(
-    first: Seconds, device: str, launches: int, ask: Any, directory: Path
-) -> list[dict[str, float]]:
-    case = Case(first.workload, first.phase, "auto", device=device)
-    place = str(directory / f"{first}")
-    if first.how == ARTIFACT:
-        ask("save", [case], into=place)
-        return [ask("load", [case], saved=place) for _ in range(launches)]
-    if first.how == KEPT:
-        ask("start", [case], kept=place)  # makes it
-        found = [ask("start", [case], kept=place) for _ in range(launches)]
+    case, turns, directory = row.case, range(launches), str(place / row.kind)
+    if row.kind == FROM_ARTIFACT:
+        ask("save", [case], into=directory)
+        return {"seconds": summary([ask("load", [case], saved=directory)["seconds"] for _ in turns])}
+    if row.kind == WITH_ARTIFACT:
+        ask("start", [case], kept=directory)  # makes it
+        found = [ask("start", [case], kept=directory) for _ in turns]
         if any(each["made"] for each in found):
             raise RuntimeError(f"{case} was compiled although an artifact of it is kept")
-        return found
-    cache = directory / f"{case}"
-    found = []
-    for turn in range(launches + (first.how == WARM)):
-        answer = ask("first_call", [case], cache if first.how == WARM else cache / str(turn))
-        if not (first.how == WARM and turn == 0):
-            found.append({"seconds": answer["cases"][str(case)]["seconds"], "fixed": answer["fixed_seconds"]})
-    return found
+        return {"seconds": summary([each["seconds"] for each in found])}
+    if row.kind == WARM_START:
+        ask("first_call", [case], f"{case}")  # fills the cache
+    caches = [f"{case}" if row.kind == WARM_START else f"{case}-{turn}" for turn in turns]
+    found = [ask("first_call", [case], cache) for cache in caches]
+    return {
+        "seconds": summary([each["cases"][str(case)]["seconds"] for each in found]),
+        "first_compile_seconds": median(each["fixed_seconds"] for each in found),
+    }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: measured; 2: could not. A target that is not met is said in the table."""
-    parser = argparse.ArgumentParser(prog="nox -s limits --", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--launches", type=int, default=3, help="fresh processes per figure (default 3)")
-    parser.add_argument("--device", default="cpu", choices=tuple(SPEED_UPS))
-    parser.add_argument(
-        "--only", nargs="+", default=[], metavar="WORDS", help="rows whose name holds these; the others stay"
-    )
-    args = parser.parse_args(argv)
-    if args.launches < 2:
-        parser.error("--launches takes at least 2")
-    try:
-        rows, about, marks = measure(args.launches, args.device, args.only)
-        text = table(rows, (), about)
-        print(text)
-        page = ROOT / PAGE
-        if args.only:
-            there = page.read_text("utf-8").partition(marks[0])[2].partition(marks[1])[0]
-            text = replaced(rows, there, about)
-        write_between_markers(text, page, *marks)
-    except (RuntimeError, ValueError, MeasurementError, subprocess.TimeoutExpired) as error:
-        print(f"limits: {error}", file=sys.stderr)
-        return 2
-    return 0
+def figures(row: Row, launches: int, ask: Ask, place: Path, rates: Record) -> Record:
+    """What is measured of a row."""
+    if row.kind == "step":
+        work = ask("work", [row.case.as_variant("eager")])["work"]
+        seconds = step_seconds(ask, [row.stock, row.case], launches)
+        return step(seconds, limit(work, rates, row.case.precision))
+    if row.kind == "peak memory":
+        return peak_memory(ask, [row.stock, row.case])
+    return first_call(row, launches, ask, place)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--launches", type=at_least(2), default=3, help="fresh processes per figure (default 3)")
+    add("--device", default="cpu", choices=tuple(STEPS))
+    add("--only", nargs="+", default=[""], metavar="WORDS", help="rows with these in their name; others stay")
+
+
+def measure(args: argparse.Namespace) -> list[Record]:
+    """The rows asked for, measured and kept.
+
+    Raises:
+        ValueError: there is no such row; or, before anything is timed, the document has no place for this
+            machine's table, or one with figures of another machine or other versions beside them.
+    """
+    every = rows(args.device)
+    chosen = [row for row in every if any(words in f"{row}" for words in args.only)]
+    if not chosen:
+        raise ValueError(f"no row's name holds {' or '.join(args.only)}; {DOCUMENT} lists them")
+    extra = {"step": 1, "peak memory": 1 - args.launches, COLD_COMPILE: 0}
+    with asking(1 + sum(args.launches + extra.get(row.kind, 1) for row in chosen)) as (ask, place):
+        how = {"launches": args.launches, "seconds": SECONDS, "precision": "fp32"}
+        made = about_machine(ask, args.device, NAME, **how)
+        here = machine(made)
+        there = [record["about"] for record in by_machine(read(NAME)).get(here, [])]
+        if chosen != every and not (there and all(is_same(each, made, ENVIRONMENT) for each in there)):
+            raise ValueError(
+                f"{DOCUMENT} has no figures of this machine ({described(made)}); run without --only first"
+            )
+        found = [figures(row, args.launches, ask, place, made["rates"]) for row in chosen]
+    new = [as_record(row.kind, row.case, about=made, **each) for row, each in zip(chosen, found, strict=True)]
+    keep(NAME, new, lambda record: chosen != every or machine(record["about"]) != here)
+    return new

@@ -2,7 +2,7 @@
 
 Three checks, weekly, of the newest releases or of LeRobot's main: our tests pass; LeRobot's own tests of
 ACT that pass without the patch pass with it; the ratios to stock meet their targets. The results are in
-upstream.json, which ``upstream_issue`` makes an issue of, and the whole table of ratios is in ratios.md,
+upstream.json, which ``upstream_issue`` makes an issue of, and the records of all ratios are in ratios.jsonl,
 which ``nox -s ratios -- --from`` takes. Exit codes: 0 all is well, 1 something broke or a ratio misses its
 target, 2 could not tell.
 """
@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from .. import records
 from ..command import exit_code
 from ..pages import ratios
 from ..repository import ROOT, MeasurementError, git
 from . import upstream_issue
 
 REPOSITORY = "https://github.com/huggingface/lerobot"
-NAME, TABLE = upstream_issue.NAME, "ratios.md"
+NAME, RATIOS = upstream_issue.NAME, "ratios.jsonl"
 ACT = r"ACTPolicy|ACTConfig|\bact\b"  # what a file of LeRobot's tests that is about ACT says
 FOLDERS = ("tests/policies", "tests/processor")
 # No weights, no data sets: what needs them fails without the patch too.
@@ -126,12 +127,13 @@ def check_ratios(launches: int, report: Path) -> Check:
 
     Args:
         launches: fresh processes per ratio.
-        report: where to put the table.
+        report: where to put the records.
     """
-    rows, kept, about = ratios.measure(launches, "cpu", "")
-    (report / TABLE).write_text(ratios.table(rows, kept, about), encoding="utf-8")
-    wrong = tuple(f"{row.what}: {row.figure} (target {row.target})" for row in rows if row.met is False)
-    return Check("ratios to stock LeRobot", sum(row.met is not None for row in rows), wrong)
+    measured = ratios.measured(launches, "cpu")
+    records.write(report / RATIOS, measured)
+    lines = ratios.lines(measured)
+    wrong = tuple(f"{line.what}: {line.figure} (target {line.target})" for line in lines if line.met is False)
+    return Check("ratios to stock LeRobot", sum(line.met is not None for line in lines), wrong)
 
 
 def checkout(directory: Path) -> Path:
@@ -170,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", type=Path, help="a checkout of the installed LeRobot (the release's tag)")
     parser.add_argument("--launches", type=int, default=3, help="fresh processes per ratio (default: 3)")
     parser.add_argument(
-        "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {TABLE}"
+        "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {RATIOS}"
     )
     args = parser.parse_args(argv)
     return exit_code("upstream", lambda: _run(args))

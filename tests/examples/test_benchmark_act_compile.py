@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from benchmarks.pages import comparison
-from benchmarks.pages.comparison import Timed, compare, from_checkpoint, from_workload, pays_off, speed_up
+from benchmarks.pages.comparison import (
+    VariantTimes,
+    compare,
+    from_checkpoint,
+    from_workload,
+    pays_off,
+    speed_up,
+)
 
 pytestmark = pytest.mark.usefixtures("without_inductor")
 
@@ -39,35 +46,39 @@ def error_of(script: Any, capsys: pytest.CaptureFixture[str], *argv: str) -> str
 
 
 def test_known_times_make_known_figures() -> None:
-    stock = Timed("stock eager", [0.02, 0.02, 0.04, 0.02, 0.02, 0.02, 0.02, 0.02])
-    ours = Timed("compiled", [0.01, 0.01, 0.01, 0.01, 0.02, 0.01, 0.01, 0.01], first_call=1.0)
+    stock = VariantTimes("stock eager", [0.02, 0.02, 0.04, 0.02, 0.02, 0.02, 0.02, 0.02])
+    ours = VariantTimes("compiled", [0.01, 0.01, 0.01, 0.01, 0.02, 0.01, 0.01, 0.01], first_call=1.0)
     assert speed_up(stock, ours) == (2.0, 1.0, 4.0)  # of eight steps the interval is the least to the most
-    assert speed_up(Timed("", 3 * stock.seconds), Timed("", 3 * ours.seconds)) == (2.0, 2.0, 2.0)
-    assert speed_up(stock, Timed("", stock.seconds[:]))[0] == 1.0
+    assert speed_up(VariantTimes("", 3 * stock.seconds), VariantTimes("", 3 * ours.seconds)) == (
+        2.0,
+        2.0,
+        2.0,
+    )
+    assert speed_up(stock, VariantTimes("", stock.seconds[:]))[0] == 1.0
     assert pays_off(stock, ours) == 101
-    assert pays_off(ours, Timed("", stock.seconds, first_call=1.0)) is None
+    assert pays_off(ours, VariantTimes("", stock.seconds, first_call=1.0)) is None
     assert stock.missed(hz=40) == 1 / 9, "while 40 ms pass one tick of 25 ms comes and finds no action"
     assert stock.missed(hz=50) == 1 / 9, "what is ready when the tick comes has not missed it"
     assert ours.percentile(99) > ours.median == 0.01
 
 
 def test_a_rollouts_ticks_are_told_from_its_steps() -> None:
-    timed = Timed("", seconds=[0.12, 0.07], ticks=[0.1, 0.01, 0.01, 0.05, 0.01, 0.01])
-    assert timed.per_step == 3
-    assert timed.longest == [0.1, 0.05]
-    assert timed.missed(hz=20) == 1 / 7
-    assert timed.missed(hz=100) == (9 + 4) / (9 + 4 + 6)
-    assert Timed("", seconds=[0.1, 0.2]).longest == [0.1, 0.2]
+    variant = VariantTimes("", seconds=[0.12, 0.07], ticks=[0.1, 0.01, 0.01, 0.05, 0.01, 0.01])
+    assert variant.per_step == 3
+    assert variant.longest == [0.1, 0.05]
+    assert variant.missed(hz=20) == 1 / 7
+    assert variant.missed(hz=100) == (9 + 4) / (9 + 4 + 6)
+    assert VariantTimes("", seconds=[0.1, 0.2]).longest == [0.1, 0.2]
 
 
 def test_a_rollout_is_the_checkpoints_own(tmp_path: Path, tiny_policy: Make) -> None:
     """A robot that takes 3 actions of a chunk predicts at every third tick."""
     tiny_policy(n_action_steps=3).save_pretrained(tmp_path)
     found = compare(from_checkpoint(tmp_path), "rollout", runs=4)
-    for timed in found:
-        assert timed.per_step == 3
-        assert [sum(timed.ticks[at : at + 3]) for at in range(0, 12, 3)] == timed.seconds
-        predicting, playing = timed.ticks[::3], timed.ticks[1::3] + timed.ticks[2::3]
+    for variant in found:
+        assert variant.per_step == 3
+        assert [sum(variant.ticks[at : at + 3]) for at in range(0, 12, 3)] == variant.seconds
+        predicting, playing = variant.ticks[::3], variant.ticks[1::3] + variant.ticks[2::3]
         assert median(predicting) > 3 * median(playing)
 
 
@@ -75,9 +86,9 @@ def test_a_rollout_is_the_checkpoints_own(tmp_path: Path, tiny_policy: Make) -> 
 def test_bf16_is_measured_in_bf16(phase: str) -> None:
     stock, *ours = compare(from_workload("tiny", phase), phase, precision="bf16", runs=2)
     assert stock.difference == 0
-    for timed in ours:
-        assert timed.difference is not None
-        assert 1e-4 < timed.difference < 1e-1, timed.name
+    for variant in ours:
+        assert variant.difference is not None
+        assert 1e-4 < variant.difference < 1e-1, variant.name
 
 
 def test_everything_is_measured_and_written(

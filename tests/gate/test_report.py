@@ -12,10 +12,11 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.gate.exact import Finding
-from benchmarks.gate.report import COLOURS, NEUTRAL, as_json, as_svg, markdown, write
+from benchmarks.gate.report import COLOURS, as_json, as_svg, markdown, write
 from benchmarks.gate.result import CaseTime, Result
 from benchmarks.gate.verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, Verdict
 from benchmarks.markdown import cell
+from benchmarks.plots import NEUTRAL
 
 GOLDEN = Path(__file__).with_name("golden.md")
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import benchmarks.pages.__main__ as pages
+from benchmarks.markdown import between_markers, markers
 from benchmarks.pages import breakdown, limits
+from benchmarks.pages.rows import Row
 from benchmarks.suite import answers, profiling
 from benchmarks.suite.compile_counters import compile_stages, without_graph_caches
 from benchmarks.suite.workloads import Case
 
-from .test_limits import ENVIRONMENT, RATES
+from .conftest import ENVIRONMENT
+from .test_limits import RATES
 
 STEP = {
     "takes": 0.1,
@@ -54,15 +59,20 @@ def test_operators_are_told_apart_by_name(name: str, kind: str | None) -> None:
 
 
 def test_matrix_work_stands_beside_the_machine_s_rate() -> None:
-    line = breakdown.step_line(limits.SpeedUp("aloha", "inference", "fp32", 1.38), STEP, RATES)
-    assert line == (
-        "| aloha inference, fp32 | 100.0 ms |  |  | 50.0 ms: 10.0 GFLOP at 1.00 of torch.mm's rate "
-        "| 30.0 ms: 3.0 GFLOP at 0.50 of torch.mm's rate | 20.0 ms |"
-    )
+    row = Row("step", Case("aloha", "inference", "auto"), 1.38)
+    assert breakdown.step_cells(row, breakdown.figures(STEP, RATES["fp32"])) == [
+        "aloha inference, fp32",
+        "100.0 ms",
+        "",
+        "",
+        "50.0 ms: 10.0 GFLOP at 1.00 of torch.mm's rate",
+        "30.0 ms: 3.0 GFLOP at 0.50 of torch.mm's rate",
+        "20.0 ms",
+    ]
 
 
 @pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def page(root: Path, launches: Callable[[Any], None]) -> Path:
     """A page with places for both devices' tables; launches measure nothing."""
     caches: list[str] = []
 
@@ -77,44 +87,33 @@ def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         }
         return {"environment": ENVIRONMENT, **found[request["do"]]}
 
-    monkeypatch.setattr(breakdown, "launch", answers)
-    monkeypatch.setattr(breakdown, "subject_as_of", lambda _: "the subject as of abc")
-    for module in (breakdown, limits):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    marks = [
-        mark.format(machine=machine)
-        for machine in ("cpu AVX512", "cuda")
-        for mark in (breakdown.BEGIN, breakdown.END)
-    ]
-    (tmp_path / limits.PAGE).write_text("\n".join(marks))
-    return tmp_path / limits.PAGE
+    launches(answers)
+    return root / limits.DOCUMENT
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_every_row_of_the_limits_is_taken_apart(page: Path, device: str) -> None:
-    assert breakdown.main(["--device", device]) == 0
-    begin, end = (
-        mark.format(machine={"cpu": "cpu AVX512"}.get(device, device))
-        for mark in (breakdown.BEGIN, breakdown.END)
-    )
-    table = page.read_text().partition(begin)[2].partition(end)[0]
-    for row in (*limits.SPEED_UPS[device], *limits.FIRST_CALLS):
-        assert (f"| {row} |" in table) != ("artifact" in str(row))
-    assert "the subject as of abc" in table
-    widths = [line.count("|") for line in table.splitlines() if line.startswith("|")]
-    assert set(widths[: len(limits.SPEED_UPS[device]) + 2]) == {8}
-    assert set(widths[len(limits.SPEED_UPS[device]) + 2 :]) == {8}
+@pytest.mark.parametrize(("device", "machine"), [("cpu", "cpu AVX512"), ("cuda", "cuda")])
+def test_every_row_of_the_limits_is_taken_apart(page: Path, device: str, machine: str) -> None:
+    assert pages.main(["breakdown", "--device", device]) == 0
+    text = between_markers(page, *markers(f"breakdown {machine}"))
+    rows = limits.rows(device)
+    for row in rows:
+        assert (f"| {row} |" in text) != ("artifact" in str(row) or "memory" in str(row))
+    assert "the subject as of abc" in text
+    steps, compiles = (part.splitlines() for part in text.split("\n\n")[1:])
+    assert len(steps) == 2 + sum(row.kind == "step" for row in rows)
+    assert {line.count("|") for line in steps} == {8}
+    assert {line.count("|") for line in compiles} == {8}
 
 
 def test_what_could_not_be_measured_is_exit_code_2_and_writes_nothing(
-    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path, launches: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("launch ended with exit code 1")
 
-    monkeypatch.setattr(breakdown, "launch", fails)
+    launches(fails)
     before = page.read_text()
-    assert breakdown.main([]) == 2
+    assert pages.main(["breakdown"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "breakdown: launch ended with exit code 1"
     assert page.read_text() == before
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import ast
 import re
 import shutil
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+import benchmarks.pages.__main__ as pages
 from benchmarks.edits import Edit
 from benchmarks.gate import channel
-from benchmarks.pages import effects
-from benchmarks.pages.effects import BEGIN, END, Launch, measure, merged, on_page, row
-from benchmarks.pages.limits import PAGE
+from benchmarks.markdown import between_markers, markers
+from benchmarks.pages import effects, records
+from benchmarks.pages.effects import measure_each, record_of, tables
+from benchmarks.pages.limits import DOCUMENT
 from benchmarks.pages.optimisations import OPTIMISATIONS, Optimisation
 from benchmarks.repository import PACKAGE, ROOT, MeasurementError
 from benchmarks.suite.workloads import Case
 
 from ..gate import conftest as gate_fixtures
 from ..gate.conftest import FAKE, Repository
+from .conftest import with_places
 
 repository = gate_fixtures.repository
 QUIET = Console(quiet=True)
@@ -39,17 +42,26 @@ COUNTS = Optimisation(
 
 
 @pytest.fixture
-def root(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The repository that is measured, with places for the tables; its records lie beside it."""
     monkeypatch.setattr(channel, "WORKER", FAKE)
     monkeypatch.setattr(effects, "OPTIMISATIONS", (SLEEPS, COUNTS))
+    monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
+    for module in (pages, effects):
+        monkeypatch.setattr(module, "ROOT", repository.root)
     repository.commit(seconds=1.0, noise=0.001, counts={})
-    page = repository.root / PAGE
-    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    with_places(repository.root)
     return repository.root
 
 
-def rows(root: Path) -> list[str]:
-    return [line for line in on_page(root / PAGE).splitlines() if line.startswith("| it ")]
+def measure(chosen: list[Optimisation], launches: int, root: Path) -> None:
+    measure_each(chosen, launches, QUIET, root)
+
+
+def rows() -> list[str]:
+    """Lines of the table that is drawn of what is recorded."""
+    text = tables(records.read("effects"))["effects"]
+    return [line for line in text.splitlines() if line.startswith("| it ")]
 
 
 @pytest.mark.parametrize("optimisation", OPTIMISATIONS, ids=lambda each: each.name)
@@ -60,71 +72,87 @@ def test_an_optimisation_can_be_taken_back(optimisation: Optimisation, tmp_path:
     assert optimisation.measured(), "a name that is no case raises ValueError"
 
 
-def test_a_row_says_what_is_lost_without_it(root: Path, repository: Repository) -> None:
-    measure([SLEEPS, COUNTS], 2, QUIET, root)
-    slow, counted = rows(root)
-    assert slow.startswith("| it does not dawdle | pusht inference, compiled, fp32 | kernels 90 | ")
-    ((base, head),), (step,) = (
+def test_a_row_says_what_is_gained_with_it(root: Path, repository: Repository) -> None:
+    assert pages.main(["effects", "--launches", "2"]) == 0
+    slow, counted = rows()
+    assert slow.startswith("| it does not dawdle | pusht inference, compiled, fp32 | 90 kernels | ")
+    ((without, with_it),), (step,) = (
         re.findall(r"([\d.]+) → ([\d.]+) s", slow),
         re.findall(r"([\d.]+) \(.*\)x", slow),
     )
-    assert float(base) == pytest.approx(5, rel=0.1)
-    assert float(head) == pytest.approx(20, rel=0.1)
+    assert float(without) == pytest.approx(20, rel=0.1)
+    assert float(with_it) == pytest.approx(5, rel=0.1)
     assert float(step) == pytest.approx(1.5, rel=0.02)
     assert counted.startswith(
-        "| it does not repeat | pusht inference, eager, fp32 | dispatched 500 → 900 |  | 1.0"
+        "| it does not repeat | pusht inference, eager, fp32 | 900 → 500 dispatched |  | 1.0"
     )
-    text = (root / PAGE).read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
+    text = between_markers(root / DOCUMENT, *markers("effects"))
+    assert text.splitlines()[-2:] == [slow, counted]
     assert "medians over 2 fresh launches" in text
+    assert " cores, AVX2, 2 threads, torch 2.11.0" in text
     assert repository.left_behind() == set()
 
 
 def test_rows_of_the_same_subject_stay_and_others_go(root: Path, repository: Repository) -> None:
-    measure([SLEEPS, COUNTS], 1, QUIET, root)
-    slow, _ = rows(root)
-    measure([COUNTS], 1, QUIET, root)
-    assert rows(root)[0] == slow
-    assert len(rows(root)) == 2
+    measure([SLEEPS, COUNTS], 1, root)
+    slow, _ = rows()
+    measure([COUNTS], 1, root)
+    assert rows()[0] == slow
+    assert len(rows()) == 2
     repository.commit(seconds=1.0, noise=0.001, counts={})
-    measure([COUNTS], 1, QUIET, root)
-    assert [line.split("|")[1] for line in rows(root)] == [" it does not repeat "]
+    measure([COUNTS], 1, root)
+    assert [line.split("|")[1] for line in rows()] == [" it does not repeat "]
 
 
-def test_rows_stand_in_the_order_of_the_list_and_once() -> None:
-    case = Case(*COMPILED.split("-"))
-    first, second = (row(each, case, [Launch(1.0, (1, 2), (3.0, 4.0))]) for each in OPTIMISATIONS[:2])
-    again = row(OPTIMISATIONS[0], case, [Launch(2.0, (1, 2), (3.0, 4.0))])
-    table = merged(merged(merged("", "about", [second]), "about", [first]), "about", [again])
-    assert table.splitlines() == ["about", "", *effects.HEADER.splitlines(), again, second]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--only", "nonsense"], "no optimisation's name holds nonsense"),
-        (["--launches", "0"], "--launches takes at least 1"),
-    ],
-)
-def test_bad_arguments_are_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+def test_what_was_measured_before_an_interruption_is_recorded_and_drawn(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    launch = effects.measured_launch
+
+    def interrupted(case: Case, *args: Any, **named: Any) -> dict[str, Any]:
+        if case.variant == "eager":
+            raise KeyboardInterrupt
+        return launch(case, *args, **named)
+
+    monkeypatch.setattr(effects, "measured_launch", interrupted)
+    assert pages.main(["effects", "--launches", "1"]) == 2
+    assert "effects: stopped; what was recorded stands in the table" in capsys.readouterr().err
+    assert "| it does not dawdle |" in (root / DOCUMENT).read_text()
+
+
+def test_rows_stand_in_the_order_of_the_list_and_those_of_no_optimisation_do_not() -> None:
+    case = Case(*COMPILED.split("-"))
+    launches = [{"times_as_fast": 1.0, "kernels": {"with": 1, "without": 2}}]
+    gone = Optimisation("it is no more", Edit("", ""), (COMPILED,))
+    how: dict[str, Any] = {"cpu": "AVX2", "threads": 2, "torch": "2.11.0", "lerobot": "0.6.1"}
+    how |= {"python": "3.12.1", "device": "cpu", "subject": "abc", "launches": 1}
+    found = [{**record_of(each, case, launches), "about": how} for each in (*OPTIMISATIONS[1::-1], gone)]
+    names = [line.split(" | ")[0] for line in tables(found)["effects"].splitlines()[4:]]
+    assert names == [f"| {each.name}" for each in OPTIMISATIONS[:2]]
+    assert tables([]) == {}
+
+
+def test_words_that_no_name_holds_are_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pages.main(["effects", "--only", "nonsense"]) == 2
+    assert "effects: no optimisation's name holds nonsense" in capsys.readouterr().err
+    assert not (root / ".gate").exists()
+
+
+def test_no_launch_is_no_measurement(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        effects.main(arguments)
+        pages.main(["effects", "--launches", "0"])
     assert ended.value.code == 2
-    assert words in capsys.readouterr().err
+    assert "--launches: takes at least 1" in capsys.readouterr().err
 
 
 def test_a_side_that_fails_is_exit_code_2_and_leaves_the_page(
-    root: Path, repository: Repository, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path, repository: Repository, capsys: pytest.CaptureFixture[str]
 ) -> None:
     repository.commit(seconds=1.0, counts={}, fails={"compile": "no such operator"})
-    page = (root / PAGE).read_text()
+    page = (root / DOCUMENT).read_text()
     with pytest.raises(MeasurementError, match="no such operator"):
-        measure([SLEEPS], 1, QUIET, root)
-    monkeypatch.setattr(effects, "measure", partial(measure, root=root))
-    assert effects.main([]) == 2
+        measure([SLEEPS], 1, root)
+    assert pages.main(["effects"]) == 2
     assert "effects: " in capsys.readouterr().err
-    assert (root / PAGE).read_text() == page
+    assert (root / DOCUMENT).read_text() == page
     assert repository.left_behind() == set()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.pages import limits
+import benchmarks.pages.__main__ as pages
+from benchmarks.markdown import between_markers, markers
+from benchmarks.pages import limits, records
+from benchmarks.pages.rows import COLD_COMPILE, FROM_ARTIFACT, Row
 from benchmarks.suite import answers
 from benchmarks.suite.workloads import Case
 
-ENVIRONMENT = {"threads": 2, "cpu": "AVX512", "torch": "2.11.0", "lerobot": "0.6.1", "python": "3.12.1"}
+from .conftest import ENVIRONMENT
+
 RATES = {"fp32": 200e9, "bf16": 400e9, "bytes": 20e9}
+INFERENCE = Case("aloha", "inference", "auto")
 
 
 def test_the_limit_is_the_longer_of_matrix_work_and_traffic() -> None:
@@ -22,29 +28,37 @@ def test_the_limit_is_the_longer_of_matrix_work_and_traffic() -> None:
 
 
 def test_a_speed_up_stands_beside_its_limit() -> None:
-    work = {"flops": 30e9, "bytes": 2e8}
     launches = [
-        {"stock": [0.30, 0.30, 0.30], "auto": [0.20, 0.30, 0.20], "work": work},
-        {"stock": [0.30], "auto": [0.25], "work": work},
+        {"stock": [0.30, 0.30, 0.30], "auto": [0.20, 0.30, 0.20]},
+        {"stock": [0.30], "auto": [0.25]},
     ]
-    row = limits.speed_up_row(limits.SpeedUp("aloha", "inference", "fp32", 1.38), launches, RATES)
-    assert row.figure == "1.35 (1.20 to 1.50)x: 225.0 of 300.0 ms; limit 2.00x (150.0 ms)"
-    assert row.met is False
-    assert limits.speed_up_row(limits.SpeedUp("aloha", "inference", "bf16", 1.3), launches, RATES).met
+    record = limits.step(launches, 0.15)
+    line = Row("step", INFERENCE, 1.38).line(record)
+    assert line.figure == "1.35 (1.20 to 1.50)x: 225.0 of 300.0 ms; limit 2.00x (150.0 ms)"
+    assert line.target == "≥ 1.38x"
+    assert line.met is False
+    assert Row("step", INFERENCE, 1.3).line(record).met
 
 
 def test_a_first_call_is_told_from_the_process_s_first_compile() -> None:
-    cold = limits.Seconds("aloha", "inference", 8)
-    row = limits.seconds_row(cold, [{"seconds": 9.0, "fixed": 5.0}, {"seconds": 7.0, "fixed": 7.0}])
-    assert row.figure == "8.00 (7.00 to 9.00) s; 6.0 s more for the process's first compile, whatever it is"
-    assert row.met
-    assert "more" not in limits.seconds_row(cold, [{"seconds": 9.0}]).figure
+    row = Row(COLD_COMPILE, INFERENCE, 8)
+    record = {"seconds": records.summary([9.0, 7.0]), "first_compile_seconds": 6.0}
+    line = row.line(record)
+    assert line.figure == "8.00 (7.00 to 9.00) s; 6.0 s more for the process's first compile, whatever it is"
+    assert line.met
+    assert not Row(COLD_COMPILE, INFERENCE, 7.9).line(record).met
+    loaded = Row(FROM_ARTIFACT, INFERENCE, 8).line({"seconds": records.summary([9.0])})
+    assert loaded[1:] == ("9.00 s", "≤ 8 s", False)
+
+
+Asked = list[tuple[str, str]]
+MEASURED = {"made": False}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
+def asked(root: Path, launches: Callable[[Any], None]) -> Asked:  # noqa: ARG001
     """What launches are asked for; they measure nothing. The CPU's table is there already."""
-    found: list[tuple[str, str]] = []
+    found: Asked = []
 
     def answers(request: dict[str, Any], *, inductor_cache: Path) -> dict[str, Any]:
         names = [str(Case(**case)) for case in request["cases"]]
@@ -55,28 +69,22 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, st
             "work": {"flops": 1e9, "bytes": 1e8},
             "seconds": {name: [1.0] for name in names} if request["do"] == "alternate" else 1.0,
             "fixed_seconds": 3.0,
-            "made": False,
             "cases": {name: {"seconds": 2.0} for name in names},
             "bytes": dict.fromkeys(names, 2**20),
+            **MEASURED,
         }
 
-    monkeypatch.setattr(limits, "launch", answers)
-    monkeypatch.setattr(limits, "ROOT", tmp_path)
-    marks = [
-        mark.format(machine=machine)
-        for machine in ("cpu AVX512", "cuda")
-        for mark in (limits.BEGIN, limits.END)
-    ]
-    (tmp_path / limits.PAGE).write_text("\n".join(marks))
-    assert limits.main(["--launches", "2"]) == 0
+    launches(answers)
+    assert pages.main(["limits", "--launches", "2"]) == 0
     found.clear()
     return found
 
 
 def test_a_warm_start_has_one_cache_and_cold_compiles_have_none(
-    asked: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+    asked: Asked, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert limits.main(["--only", "aloha inference: cold", "aloha inference: warm", "--launches", "2"]) == 0
+    only = ["--only", "aloha inference: cold", "aloha inference: warm start"]
+    assert pages.main(["limits", *only, "--launches", "2"]) == 0
     first_calls = [cache for do, cache in asked if do == "first_call"]
     assert len(first_calls) == 5
     assert len(set(first_calls[:2])) == 2, "each cold one has an empty cache"
@@ -84,72 +92,114 @@ def test_a_warm_start_has_one_cache_and_cold_compiles_have_none(
     assert "2.00 (2.00 to 2.00) s" in capsys.readouterr().out
 
 
-def test_an_artifact_is_saved_once_and_loaded_in_processes_of_their_own(asked: list[tuple[str, str]]) -> None:
-    assert limits.main(["--only", "artifact", "--launches", "3"]) == 0
+def test_an_artifact_is_saved_once_and_loaded_in_processes_of_their_own(asked: Asked) -> None:
+    assert pages.main(["limits", "--only", "artifact", "--launches", "3"]) == 0
     starts = ["start"] * 4  # the first makes what the others find
     assert [do for do, _ in asked] == ["rates", *starts, "save", "load", "load", "load"]
 
 
 def test_a_warm_start_that_makes_the_artifact_anew_is_none(
-    asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers: Any = vars(limits)["launch"]
-    monkeypatch.setattr(limits, "launch", lambda *args, **named: {**answers(*args, **named), "made": True})
-    assert limits.main(["--only", "compile_artifact", "--launches", "2"]) == 2
+    monkeypatch.setitem(MEASURED, "made", True)
+    before = records.read("limits")
+    assert pages.main(["limits", "--only", "compile_artifact", "--launches", "2"]) == 2
     assert "was compiled although an artifact of it is kept" in capsys.readouterr().err
     assert asked
+    assert records.read("limits") == before
 
 
-def test_each_device_has_its_own_table(asked: list[tuple[str, str]], tmp_path: Path) -> None:
-    assert limits.main(["--device", "cuda", "--launches", "2"]) == 0
-    cpu, cuda = (tmp_path / limits.PAGE).read_text().split(limits.END.format(machine="cpu AVX512"))
+@pytest.mark.usefixtures("asked")
+def test_each_device_has_its_own_table(root: Path) -> None:
+    assert pages.main(["limits", "--device", "cuda", "--launches", "2"]) == 0
+    cpu, cuda = (
+        between_markers(root / limits.DOCUMENT, *markers(f"limits {machine}"))
+        for machine in ("cpu AVX512", "cuda")
+    )
     assert "pusht training, bf16" in cpu
     assert "aloha training, bf16" not in cpu
     assert "aloha training, bf16" in cuda
     assert "memory" in cuda
-    assert asked
 
 
+@pytest.mark.usefixtures("asked")
 def test_rows_measured_again_say_of_what_and_leave_the_others(
-    asked: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = tmp_path / limits.PAGE
+    page = root / limits.DOCUMENT
     before = page.read_text().splitlines()
-    assert limits.main(["--only", "from an artifact", "--launches", "3"]) == 0
-    changed = [line for line in page.read_text().splitlines() if line not in before]
-    assert len(changed) == 1
-    assert changed[0].startswith(
-        "| aloha inference: from an artifact | 1.00 (1.00 to 1.00) s (the subject as of "
+    monkeypatch.setattr(records, "subject", lambda _: "def")
+    assert pages.main(["limits", "--only", "from an artifact", "--launches", "3"]) == 0
+    (changed,) = [line for line in page.read_text().splitlines() if line not in before]
+    assert changed == (
+        "| aloha inference: from an artifact "
+        "| 1.00 (1.00 to 1.00) s (the subject as of def) | ≤ 1.5 s | met |"
     )
-    page.write_text(page.read_text().replace("2 threads, AVX512", "4 threads, AVX512"))
-    kept = page.read_text()
-    assert limits.main(["--only", "artifact"]) == 2
-    assert "no figures of this machine (2 threads, AVX512" in capsys.readouterr().err
-    assert page.read_text() == kept
+
+
+@pytest.mark.parametrize("difference", [{"threads": 4}, {"torch": "2.12.0"}, None])
+def test_rows_are_not_put_beside_those_of_another_environment(
+    difference: dict[str, Any] | None, asked: Asked, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None: there is no table of this machine yet."""
+    found = records.read("limits")
+    other = [{**each, "about": {**each["about"], **(difference or {})}} for each in found]
+    records.keep("limits", other if difference else [], lambda _: False)
+    page, there = (root / limits.DOCUMENT).read_text(), records.read("limits")
+    assert pages.main(["limits", "--only", "artifact"]) == 2
+    assert "no figures of this machine (AVX512, 2 threads, torch 2.11.0" in capsys.readouterr().err
+    assert [do for do, _ in asked] == ["rates"], "before anything is timed"
+    assert records.read("limits") == there
+    assert difference or (root / limits.DOCUMENT).read_text() == page
+
+
+def test_words_that_no_row_has_are_one_line(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pages.main(["limits", "--only", "nonsense"]) == 2
+    assert "limits: no row's name holds nonsense" in capsys.readouterr().err
+    assert not asked
+
+
+def test_one_launch_is_no_spread(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        pages.main(["limits", "--launches", "1"])
+    assert ended.value.code == 2
+    assert "--launches: takes at least 2" in capsys.readouterr().err
+
+
+def test_a_whole_table_leaves_no_row_of_another_environment(
+    asked: Asked,
+) -> None:
+    stale = {**records.read("limits")[0], "row": "of an older table"}
+    records.keep("limits", [stale])
+    assert pages.main(["limits", "--launches", "2"]) == 0
+    assert stale not in records.read("limits")
     assert asked
 
 
 def test_a_machine_without_a_place_is_told_before_anything_is_timed(
-    asked: list[tuple[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    asked: Asked, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = tmp_path / limits.PAGE
+    page = root / limits.DOCUMENT
+    records.keep("limits", [], lambda _: False)
     page.write_text(page.read_text().replace("limits cpu AVX512:", "limits cpu AVX2:"))
-    assert limits.main([]) == 2
-    assert "no place for this machine; put <!-- limits cpu AVX512: written by" in capsys.readouterr().err
+    assert pages.main(["limits"]) == 2
+    said = "no place for these figures; put <!-- limits cpu AVX512: written by"
+    assert said in capsys.readouterr().err
     assert [do for do, _ in asked] == ["rates"]
 
 
 @pytest.mark.parametrize(
     "error", [RuntimeError("launch ended with exit code 1"), ValueError("no such device")]
 )
+@pytest.mark.usefixtures("root")
 def test_what_could_not_be_measured_is_exit_code_2(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, launches: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(limits, "launch", fails)
-    assert limits.main(["--only", "memory"]) == 2
+    launches(fails)
+    assert pages.main(["limits", "--only", "memory"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"limits: {error}"
 
 

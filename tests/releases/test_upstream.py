@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.pages import ratios
+from benchmarks.records import read
 from benchmarks.releases import upstream, upstream_issue
 from benchmarks.repository import MeasurementError, git
 
@@ -84,13 +85,16 @@ def test_tests_that_cannot_be_collected_are_no_answer(tmp_path: Path) -> None:
 
 
 def test_a_gain_that_shrank_is_named_with_its_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rows = [ratios.Row("compiled", "1.10x", "≥ 1.25x", False), ratios.Row("eager", "1.04x", "≥ 0.98x", True)]
-    rows.append(ratios.Row("no target", "1.00x", "", None))
-    monkeypatch.setattr(ratios, "measure", lambda *_: (rows, [], "about"))
-    assert upstream.check_ratios(1, tmp_path) == upstream.Check(
-        "ratios to stock LeRobot", 2, ("compiled: 1.10x (target ≥ 1.25x)",)
-    )
-    assert "| compiled | 1.10x | ≥ 1.25x | **not met** |" in (tmp_path / upstream.TABLE).read_text()
+    about = {"device": "cpu"}
+    times = {"aloha-inference-compiled": 1.1, "aloha-inference-eager": 1.04, "libero-inference-compiled": 1.0}
+    measured = [
+        {"row": "speed-up", "case": f"{case}-fp32-cpu", "times_as_fast": {"median": found}, "about": about}
+        for case, found in times.items()
+    ]
+    monkeypatch.setattr(ratios, "measured", lambda *_: measured)
+    wrong = "aloha inference: compiled, times as fast as stock eager: 1.10x (target ≥ 1.25x)"
+    assert upstream.check_ratios(1, tmp_path) == upstream.Check("ratios to stock LeRobot", 2, (wrong,))
+    assert read(tmp_path / upstream.RATIOS) == measured
 
 
 @pytest.mark.parametrize(("wrong", "code"), [((), 0), (("x",), 1), (None, 2)])

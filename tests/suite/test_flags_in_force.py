@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.pages import comparison, ratios
+from benchmarks.pages import comparison, records
 from benchmarks.pages.comparison import compare, from_workload
+from benchmarks.repository import ROOT
 from benchmarks.suite import answers, asv_cases, precision, timer
 from benchmarks.suite.launch import as_request
 from benchmarks.suite.precision import AS_LEROBOT_TRAIN, STRICT, in_force, strict_fp32
@@ -68,12 +69,17 @@ def launched(do: str, **options: Any) -> dict[str, Any]:
     return answers.answer(as_request(do, [TINY, TINY.as_variant("eager")], **options))
 
 
+def said(environment: dict[str, Any], device: str) -> str:
+    """Above a table of ratios."""
+    return records.measured_on(records.about(environment, device, ROOT, precision="fp32"))
+
+
 @pytest.mark.usefixtures("tf32")
 def test_a_launch_times_as_lerobot_trains_and_says_so(seen: list[set[str]]) -> None:
     made = launched("alternate", seconds=0)["environment"]
     assert seen == 2 * [{AS_LEROBOT_TRAIN}]
     assert made["flags"] == AS_LEROBOT_TRAIN
-    assert f", cuda, fp32 ({AS_LEROBOT_TRAIN}); " in ratios.described(made, 3, "cuda")
+    assert f", cuda, fp32 ({AS_LEROBOT_TRAIN}); " in said(made, "cuda")
     seen.clear()
     launched("difference")
     assert seen == 2 * [{STRICT}]
@@ -82,8 +88,8 @@ def test_a_launch_times_as_lerobot_trains_and_says_so(seen: list[set[str]]) -> N
 def test_on_a_cpu_a_launch_says_what_it_said(seen: list[set[str]]) -> None:
     made = launched("alternate", seconds=0)["environment"]
     assert seen == 2 * [{"fp32"}]
-    assert ", cpu, fp32; " in ratios.described(made, 3, "cpu")
-    assert ratios.described(made, 3, "cpu") == ratios.described({**made, "flags": "fp32"}, 3, "cpu")
+    assert ", cpu, fp32; " in said(made, "cpu")
+    assert said(made, "cpu") == said({**made, "flags": "fp32"}, "cpu")
 
 
 @pytest.mark.usefixtures("tf32")
