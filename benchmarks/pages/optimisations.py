@@ -91,7 +91,7 @@ OPTIMISATIONS = (
     ),
     Optimisation(
         "a mask takes 16 random bits an element",
-        Edit("if with_short_numbers() and 0 < dropped", "if False and 0 < dropped", "dropout.py"),
+        Edit("if with_16_bit_masks() and 0 < dropped", "if False and 0 < dropped", "dropout.py"),
         (FASTEST_TRAINING,),
     ),
     Optimisation(

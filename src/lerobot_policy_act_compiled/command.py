@@ -58,13 +58,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--compile_artifact",
         metavar="DIRECTORY",
-        help="keeps what is compiled for the next start; its code is run: a directory of your own",
+        help="keep what is compiled for the next start; its code is run, so use a directory of your own",
     )
-    parser.add_argument("--compile_fallback", action="store_true", help="run eager where no compiler is")
+    parser.add_argument("--compile_fallback", action="store_true", help="run eager if there is no compiler")
     parser.add_argument(
-        "--no-warm-up", dest="warm_up", action="store_false", help="compile at the robot's first step"
+        "--no-warm-up",
+        dest="warm_up",
+        action="store_false",
+        help="do not compile before the robot's first step",
     )
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="and its arguments, as ever")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the LeRobot command and its arguments")
     return parser
 
 

@@ -114,7 +114,7 @@ class Compiled:
         return self._asked if self._asked == mode else f"{self._asked} ({mode})"
 
     def _flags(self) -> AbstractContextManager[None]:
-        return traced(short_numbers=self._asked == "auto")
+        return traced(masks_of_16_bits=self._asked == "auto")
 
 
 @dataclass

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .tracing import with_short_numbers
+from .tracing import with_16_bit_masks
 
 _OPERATORS = torch.library.Library("act_compiled", "DEF")
 _OPERATORS.define(
@@ -28,7 +28,7 @@ _OPERATORS.define(
     tags=(torch.Tag.nondeterministic_seeded,),
 )
 _OPERATORS.define(
-    "keep_mask_of_short_numbers(Tensor like, int dropped) -> Tensor",
+    "keep_mask_of_16_bits(Tensor like, int dropped) -> Tensor",
     tags=(torch.Tag.nondeterministic_seeded,),
 )
 
@@ -37,7 +37,7 @@ def _keep_mask(like: Tensor, p: float) -> Tensor:
     return torch.empty_like(like, dtype=torch.bool).bernoulli_(1 - p)
 
 
-def _keep_mask_of_short_numbers(like: Tensor, dropped: int) -> Tensor:
+def _keep_mask_of_16_bits(like: Tensor, dropped: int) -> Tensor:
     keep = torch.empty_like(like, dtype=torch.bool)  # dense, whatever the strides of ``like``
     drawn = torch.empty((keep.numel() + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
     numbers = drawn.view(torch.int16)[: keep.numel()]
@@ -51,8 +51,8 @@ def _shape_of_mask(like: Tensor, _: float) -> Tensor:
 
 _OPERATORS.impl("keep_mask", _keep_mask, "CPU")
 _OPERATORS.impl("keep_mask", _shape_of_mask, "Meta")
-_OPERATORS.impl("keep_mask_of_short_numbers", _keep_mask_of_short_numbers, "CPU")
-_OPERATORS.impl("keep_mask_of_short_numbers", _shape_of_mask, "Meta")
+_OPERATORS.impl("keep_mask_of_16_bits", _keep_mask_of_16_bits, "CPU")
+_OPERATORS.impl("keep_mask_of_16_bits", _shape_of_mask, "Meta")
 
 
 def _better_here(x: Tensor, p: float, training: bool) -> bool:
@@ -87,8 +87,8 @@ def dropout(module: nn.Module, x: Tensor, like: Tensor | None = None) -> Tensor:
 
 def _drop(x: Tensor, p: float, like: Tensor) -> Tensor:
     dropped = round(p * (1 << 16))  # of so many equally likely numbers
-    if with_short_numbers() and 0 < dropped < 1 << 16:
-        keep = torch.ops.act_compiled.keep_mask_of_short_numbers(like, dropped)
+    if with_16_bit_masks() and 0 < dropped < 1 << 16:
+        keep = torch.ops.act_compiled.keep_mask_of_16_bits(like, dropped)
         p = dropped / (1 << 16)
     else:
         keep = torch.ops.act_compiled.keep_mask(like, p)

@@ -16,27 +16,27 @@ import torch
 
 class _Flags(threading.local):
     frozen = False
-    short_numbers = False
+    masks_of_16_bits = False
 
 
 _flags = _Flags()
 
 
 @contextmanager
-def traced(*, frozen: bool | None = None, short_numbers: bool | None = None) -> Iterator[None]:
+def traced(*, frozen: bool | None = None, masks_of_16_bits: bool | None = None) -> Iterator[None]:
     """Graphs that this thread traces in the block are of this kind; None leaves a flag as it is.
 
     Args:
         frozen: they hold the weights as constants.
-        short_numbers: they draw 16 bits for each element of a dropout mask on a CPU.
+        masks_of_16_bits: they draw 16 bits for each element of a dropout mask on a CPU.
     """
-    before = _flags.frozen, _flags.short_numbers
+    before = _flags.frozen, _flags.masks_of_16_bits
     _flags.frozen = before[0] if frozen is None else frozen
-    _flags.short_numbers = before[1] if short_numbers is None else short_numbers
+    _flags.masks_of_16_bits = before[1] if masks_of_16_bits is None else masks_of_16_bits
     try:
         yield
     finally:
-        _flags.frozen, _flags.short_numbers = before
+        _flags.frozen, _flags.masks_of_16_bits = before
 
 
 @torch.compiler.assume_constant_result
@@ -45,13 +45,13 @@ def _frozen() -> bool:
 
 
 @torch.compiler.assume_constant_result
-def _short_numbers() -> bool:
-    return _flags.short_numbers
+def _16_bit_masks() -> bool:
+    return _flags.masks_of_16_bits
 
 
 def in_frozen_graph() -> bool:
     return torch.compiler.is_compiling() and _frozen()
 
 
-def with_short_numbers() -> bool:
-    return torch.compiler.is_compiling() and _short_numbers()
+def with_16_bit_masks() -> bool:
+    return torch.compiler.is_compiling() and _16_bit_masks()

@@ -47,7 +47,7 @@ COMPILE = {"takes": 10.0, "times": {**dict.fromkeys(profiling.COMPILE_STAGES, 2.
         ("aten::_scaled_dot_product_flash_attention_for_cpu", "products"),
         ("nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_NTT", "products"),
         ("aten::_fused_adamw_", "optimizer"),
-        ("act_compiled::keep_mask_of_short_numbers", "random numbers"),
+        ("act_compiled::keep_mask_of_16_bits", "random numbers"),
         ("triton_red_fused_addmm_convolution_3", None),
         ("## Call CompiledFxGraph None ##", None),
         ("aten::convert_element_type", None),

@@ -128,7 +128,7 @@ def test_every_mask_is_drawn_anew_and_kept_for_the_backward_pass(short: bool) ->
     module = nn.Dropout(0.25)
     x, y = (torch.ones(64, 64, requires_grad=True) for _ in range(2))
     function = compiled(module)
-    with count_compilation() as compilation, traced(short_numbers=short):
+    with count_compilation() as compilation, traced(masks_of_16_bits=short):
         outputs = function(x, y)
         again = function(x, y)
     assert compilation.graphs == 1
@@ -152,11 +152,11 @@ def test_a_graphs_dropout_is_eagers_under_one_seed() -> None:
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_short_numbers_drop_as_many_and_keep_the_mean(p: float) -> None:
+def test_masks_of_16_bits_drop_as_many_and_keep_the_mean(p: float) -> None:
     """A million elements, odd in number and transposed: 5 standard deviations, by rows, columns and lag."""
     x = torch.ones(1001, 999).t()
     torch.manual_seed(0)
-    with traced(short_numbers=True):
+    with traced(masks_of_16_bits=True):
         first, second = compiled(nn.Dropout(p), "aot_eager")(x, x)
     deviation = (p * (1 - p)) ** 0.5
     for kept in ((first != 0).double(), (second != 0).double()):
@@ -173,7 +173,7 @@ def test_short_numbers_drop_as_many_and_keep_the_mean(p: float) -> None:
 def test_a_probability_that_16_bits_cannot_tell_from_none_is_drawn_as_ever() -> None:
     x = torch.ones(64, 64)
     torch.manual_seed(0)
-    with traced(short_numbers=True):
+    with traced(masks_of_16_bits=True):
         assert torch.equal(compiled(nn.Dropout(1e-6), "aot_eager")(x, x)[0] != 0, x != 0)
 
 

@@ -14,7 +14,7 @@ import torch
 from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled.compiling import mode_for
 from lerobot_policy_act_compiled.inductor import copy_of, cuda_graphs_work_here, freezing
-from lerobot_policy_act_compiled.tracing import in_frozen_graph, traced, with_short_numbers
+from lerobot_policy_act_compiled.tracing import in_frozen_graph, traced, with_16_bit_masks
 
 from .compiled_policies import as_compiled, each_mode
 
@@ -82,7 +82,7 @@ def test_a_threads_flags_are_its_own() -> None:
         return graph.forward
 
     def function(x: torch.Tensor) -> torch.Tensor:
-        seen.extend((in_frozen_graph(), with_short_numbers()))
+        seen.extend((in_frozen_graph(), with_16_bit_masks()))
         return x + 1 if in_frozen_graph() else x - 1
 
     def compiled() -> float:
