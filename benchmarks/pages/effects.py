@@ -20,10 +20,10 @@ from rich.console import Console
 
 from ..gate.cases import StepTime
 from ..gate.channel import STEP_TIMEOUT, StartWorker, starter
+from ..gate.decision import launch_ratio
 from ..gate.pairing import pairing_of
 from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.timing import pair
-from ..gate.verdict import launch_ratio
 from ..gate.workplace import sigterm_interrupts, workplace
 from ..markdown import between_markers, markers, table
 from ..records import Record
