@@ -26,8 +26,9 @@ from ..gate.pairing import pairing_of
 from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.timing import pair
 from ..gate.verdict import launch_ratio
-from ..gate.workplace import sigterm_interrupts, workplace
+from ..gate.workplace import workplace
 from ..markdown import write_between_markers
+from ..one_run import sigterm_interrupts
 from ..repository import ROOT, MeasurementError
 from ..suite.workloads import Case
 from .limits import PAGE
