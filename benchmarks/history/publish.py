@@ -57,7 +57,7 @@ def merge_shares(directories: Sequence[Path], home: Path) -> list[str]:
 
 
 def _in_one_line(name: str, damaged: Sequence[str]) -> list[str]:
-    more = f", and {len(damaged) - 1} more files" if len(damaged) > 1 else ""
+    more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
     return [f"{name}: {damaged[0]}{more}"] if damaged else []
 
 

@@ -222,7 +222,7 @@ def test_asvs_pages_link_to_commits(
     (tmp_path / "asv.conf.json").write_text('{"benchmark_dir": "benchmarks/suite", "env_dir": ".asv/env"}')
     configs: list[dict[str, Any]] = []
 
-    def run(*args: str, root: Path) -> list[str]:
+    def run(*args: str, **_: Path) -> list[str]:
         configs.append(json.loads(Path(args[args.index("--config") + 1]).read_text()))
         return [
             "[ 14.29%] \u00b7\u00b7 Error loading results file 'x': missing key",
