@@ -17,9 +17,13 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 import nox
+
+# Nox passes Ctrl-C on to what a session runs, and leaves it running when SIGTERM ends nox itself.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -70,6 +74,11 @@ def _install(session: nox.Session, group: str) -> None:
     session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, group), env=COMPILE_BYTECODE)
 
 
+def _install_locked(session: nox.Session, group: str) -> None:
+    """For a job that may write: known files only, by their hashes, and no code runs to build one."""
+    session.install("--require-hashes", "--only-binary", ":all:", "-r", f".github/locked/{group}.txt")
+
+
 def _pytest(session: nox.Session, *args: str) -> None:
     _install(session, "test")
     session.run("python", "-m", "pytest", *args, *session.posargs)
@@ -104,7 +113,8 @@ def compare(session: nox.Session) -> None:
 def history(session: nox.Session) -> None:
     """Measure HEAD and its parent with asv and draw graphs; -- A..B: other commits; --quick: 25 minutes."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
-    session.run("python", "-m", "benchmarks.history.measure", *session.posargs)
+    # A history that is stopped stops asv and all of its processes; nox would wait 0.2 s for that.
+    session.run("python", "-m", "benchmarks.history.measure", *session.posargs, terminate_timeout=30)
 
 
 @nox.session(default=False, tags=["start"])
@@ -156,12 +166,19 @@ def site(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["test"])
 def workflows(session: nox.Session) -> None:
-    """Check .github/workflows: actionlint, zizmor at its strictest, GitHub's schema."""
+    """Check .github: actionlint, zizmor at its strictest, GitHub's schemas."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "workflows"))
     files = sorted(str(path) for path in pathlib.Path(".github/workflows").glob("*.yml"))
     session.run("actionlint", *files)
-    session.run("zizmor", "--offline", "--persona=auditor", *files)
-    session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
+    dependabot = ".github/dependabot.yml"
+    session.run("zizmor", "--offline", "--persona=auditor", *files, dependabot)
+    forms = sorted(str(path) for path in pathlib.Path(".github/ISSUE_TEMPLATE").glob("[!c]*.yml"))
+    for schema, checked in (
+        ("github-workflows", files),
+        ("dependabot", [dependabot]),
+        ("github-issue-forms", forms),
+    ):
+        session.run("check-jsonschema", f"--builtin-schema=vendor.{schema}", *checked)
 
 
 @nox.session(default=False, venv_backend="uv", tags=["test"])
@@ -298,3 +315,35 @@ def upstream_issue(session: nox.Session) -> None:
     """Open, update or close the issue about what upstream found; -- DIRECTORY with its reports."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
     session.run("python", "-m", "benchmarks.releases.upstream_issue", *session.posargs)
+
+
+@nox.session(default=False, tags=["jobs"])
+def package(session: nox.Session) -> None:
+    """Build dist/, the sdist and the wheel of a release, and check both; -- --tag v1.2 checks the version."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "package"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("uv", "build", "--quiet")
+    session.run("twine", "check", "--strict", *_distributions())
+    session.run("python", "-m", "benchmarks.releases.distributions", "dist", *session.posargs)
+
+
+@nox.session(default=False, tags=["jobs"])
+def release(session: nox.Session) -> None:
+    """Sign what package built and publish it; works in its GitHub job only, which is who may."""
+    _install_locked(session, "release")
+    session.run("python", "-m", "pypi_attestations", "sign", *_distributions())
+    session.run("uv", "publish", "--trusted-publishing", "always", *_distributions())
+
+
+def _distributions() -> list[str]:
+    return sorted(str(path) for path in pathlib.Path("dist").glob("*") if path.suffix in (".whl", ".gz"))
+
+
+@nox.session(default=False, tags=["jobs"])
+def audit(session: nox.Session) -> None:
+    """Ask GitHub what it knows of the actions in use: holes, pins that no tag has (needs GH_TOKEN)."""
+    _install_locked(session, "audit")
+    # Without a token zizmor asks nobody, and finds that all is well.
+    asked = "import os, sys; sys.exit(None if os.environ.get('GH_TOKEN') else 'audit needs GH_TOKEN')"
+    session.run("python", "-c", asked)
+    session.run("zizmor", "--persona=auditor", ".")
