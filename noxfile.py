@@ -40,6 +40,8 @@ COMPILE_BYTECODE = {"UV_COMPILE_BYTECODE": "1"}
 NEWEST_LEROBOT = None if sys.version_info >= (3, 12) else "3.12"
 
 CONSTRAINTS = pathlib.Path("tests", "constraints")
+LOCKED = ".github/locked/{}.txt"
+LOCKED_GROUPS = ("nox", "comment", "publish", "release", "audit")
 # Python, LeRobot and torch: each LeRobot with the oldest and the newest torch that it allows (0.4.4 limits
 # torch through torchvision), and the newest LeRobot with a torch that it does not allow yet.
 BEYOND = "2.15.0"
@@ -70,13 +72,14 @@ def _overrides(session: nox.Session, torch: str) -> list[str]:
     return ["--override", str(file)]
 
 
-def _install(session: nox.Session, group: str) -> None:
-    session.install("-e", ".", *nox.project.dependency_groups(PYPROJECT, group), env=COMPILE_BYTECODE)
+def _install(session: nox.Session, group: str, *options: str) -> None:
+    groups = nox.project.dependency_groups(PYPROJECT, group)
+    session.install("-e", ".", *groups, *options, env=COMPILE_BYTECODE)
 
 
 def _install_locked(session: nox.Session, group: str) -> None:
     """For a job that may write: known files only, by their hashes, and no code runs to build one."""
-    session.install("--require-hashes", "--only-binary", ":all:", "-r", f".github/locked/{group}.txt")
+    session.install("--require-hashes", "--only-binary", ":all:", "-r", LOCKED.format(group))
 
 
 def _pytest(session: nox.Session, *args: str) -> None:
@@ -147,11 +150,8 @@ def lerobot_e2e(session: nox.Session) -> None:
 
     tests/end_to_end/test_rollout.py and tests/end_to_end/test_server.py render nothing and take half as long.
     """
-    groups = nox.project.dependency_groups(PYPROJECT, "test")
-    lerobot = "lerobot[aloha,async,training,evaluation]>=0.6.1"
-    session.install("-e", ".", lerobot, *groups, env=COMPILE_BYTECODE)
-    asked = any("tests/end_to_end" in argument for argument in session.posargs)
-    files = () if asked else ("tests/end_to_end",)
+    _install(session, "test", "lerobot[aloha,async,training,evaluation]>=0.6.1")
+    files = () if any("tests/end_to_end" in each for each in session.posargs) else ("tests/end_to_end",)
     session.run("python", "-m", "pytest", "-m", "end_to_end", *files, *session.posargs)
 
 
@@ -189,27 +189,27 @@ def compat(session: nox.Session, lerobot: str, torch: str) -> None:
     pins = CONSTRAINTS / f"{name}.txt"
     if not pins.exists():
         session.error(f"{pins} is missing; `nox -s pins` writes it")
-    groups = nox.project.dependency_groups(PYPROJECT, "test")
-    options = ["--constraint", str(pins), *_overrides(session, torch)]
-    session.install("-e", ".", *groups, *options, env=COMPILE_BYTECODE)
+    _install(session, "test", "--constraint", str(pins), *_overrides(session, torch))
     session.run("python", "-m", "benchmarks.releases.compat", name, *session.posargs)
 
 
 @nox.session(default=False, tags=["test"])
 def pins(session: nox.Session) -> None:
-    """Update tests/constraints, the pinned packages of every compat environment."""
+    """Update the pinned packages: tests/constraints for compat, .github/locked for jobs that may write."""
     session.install("uv>=0.8")
+    wanted = pathlib.Path(session.create_tmp(), "wanted.txt")
+    # No hosts in these files: each user installs from the package index of their choice.
+    no_hosts = ("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
+    command = ("uv", "pip", "compile", "--upgrade", "--quiet", *no_hosts, "--output-file")
+    for group in LOCKED_GROUPS:
+        wanted.write_text("\n".join(nox.project.dependency_groups(PYPROJECT, group)), encoding="utf-8")
+        options = ("--generate-hashes", "--only-binary", ":all:", "--universal", "--python-version", "3.10")
+        session.run(*command, LOCKED.format(group), *options, str(wanted), silent=True)
     for python, lerobot, torch in COMPAT:
-        wanted = pathlib.Path(session.create_tmp(), "wanted.txt")
         wanted.write_text(f"lerobot=={lerobot}\ntorch=={torch}\n", encoding="utf-8")
-        # No hosts in these files: each user installs from the package index of their choice.
-        quiet = ("--quiet", "--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
-        session.run(
-            *("uv", "pip", "compile", "pyproject.toml", "--group", "test", "--upgrade", *quiet),
-            *("--python-version", python, "--constraint", str(wanted), *_overrides(session, torch)),
-            *("--output-file", str(CONSTRAINTS / f"{_environment(python, lerobot, torch)}.txt")),
-            silent=True,
-        )
+        output = str(CONSTRAINTS / f"{_environment(python, lerobot, torch)}.txt")
+        options = ("--python-version", python, "--constraint", str(wanted), *_overrides(session, torch))
+        session.run(*command, output, *options, "pyproject.toml", "--group", "test", silent=True)
 
 
 # measure: more measurements.
@@ -275,14 +275,14 @@ def picture(session: nox.Session) -> None:
 @nox.session(default=False, tags=["jobs"])
 def publish(session: nox.Session) -> None:
     """Publish measured history; -- DIRECTORY takes the shards' results, --push sends them to GitHub."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "publish"))
+    _install_locked(session, "publish")
     session.run("python", "-m", "benchmarks.history.publish", *session.posargs)
 
 
 @nox.session(default=False, tags=["jobs"])
 def comment(session: nox.Session) -> None:
     """Put the gate's report on its pull request; -- DIRECTORY --print only shows it."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
+    _install_locked(session, "comment")
     session.run("python", "-m", "benchmarks.gate.comment", *session.posargs)
 
 
@@ -313,7 +313,7 @@ def upstream(session: nox.Session) -> None:
 @nox.session(default=False, tags=["jobs"])
 def upstream_issue(session: nox.Session) -> None:
     """Open, update or close the issue about what upstream found; -- DIRECTORY with its reports."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "comment"))
+    _install_locked(session, "comment")
     session.run("python", "-m", "benchmarks.releases.upstream_issue", *session.posargs)
 
 

@@ -24,6 +24,7 @@ def cell(text: str) -> str:
     """Text that stays what it is in a Markdown table: commit messages and errors are anybody's."""
     text = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf"))
     text = re.sub(r"([\\|`*_\[\]~])", r"\\\1", html.escape(text, quote=False))
+    text = text.replace("$", "<span>$</span>")  # no formula begins here, GitHub's guide on formulas says
     # GitHub finds mentions, references and addresses in what is rendered, where no backslash is left.
     return re.sub(
         r"(@|#|GH-|https?://|ftp://|mailto:|www\.)", r"\1" + ZERO_WIDTH_SPACE, text, flags=re.IGNORECASE

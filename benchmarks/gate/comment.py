@@ -4,6 +4,7 @@ It runs in a job that may write to pull requests, on a report that a stranger's 
 So nothing in the report is believed: its size and schema are checked, the headline is put together
 again, every text is escaped, and which pull request it is for comes from the event that GitHub sent,
 never from the report. Its figures can still be lies: the comment informs, the gate's job decides.
+Each device has a comment of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,8 +29,9 @@ from .verdict import Plan, Verdict
 
 LARGEST = 1_000_000  # bytes; a report of the default cases has 20,000
 LONGEST = 60_000  # characters; GitHub refuses a comment of 65,536
-MARKER = "<!-- benchmarks.gate.comment {name} -->"
+MARKER = "<!-- benchmarks.gate.comment {device} -->"
 DEVICES = ("cpu", "cuda")
+CHECK = "gate-{device}"  # the status of a commit whose measurement somebody started
 SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
@@ -90,41 +93,52 @@ def _verdict(fields: Mapping[str, Any]) -> Verdict:
     return Verdict(**filled)
 
 
-def comment_text(directory: Path, run_url: str) -> str:
-    """What the comment says of all reports in ``directory``: ``gate-cpu/report.json`` and so on."""
-    parts = []
-    for device in DEVICES:
-        path = directory / f"gate-{device}" / "report.json"
-        if not path.exists():
-            continue
-        try:
-            parts.append(markdown(read_report(path)).strip())
-        except MeasurementError as error:
-            parts.append(f"**Could not measure**: the report for {device} was not accepted ({error}).")
-    if not parts:
-        parts.append("**Could not measure**: the gate ended without a report.")
-    text = "\n\n".join(parts)
+def comment_text(directory: Path, device: str, run_url: str) -> str:
+    """What the comment says of ``directory/gate-DEVICE/report.json``."""
+    path = directory / f"gate-{device}" / "report.json"
+    try:
+        if os.path.lexists(path):
+            text = markdown(read_report(path)).strip()
+        else:
+            text = "**Could not measure**: the gate ended without a report."
+    except MeasurementError as error:
+        text = f"**Could not measure**: the report for {device} was not accepted ({error})."
     if len(text) > LONGEST:
         text = text[:LONGEST].rsplit("\n", 1)[0] + "\n\n</details>\n\nThe rest is in the run's artifact."
-    return f"{text}\n\n[The run and its artifacts]({run_url})\n\n{MARKER.format(name='gate')}\n"
+    return f"{text}\n\n[The run and its artifacts]({run_url})\n\n{MARKER.format(device=device)}\n"
 
 
-def pull_request(event: Mapping[str, Any]) -> int | None:
-    """Number of the open pull request whose head is the commit that was measured; None: there is none."""
-    run, repository = event["workflow_run"], event["repository"]["full_name"]
-    # The event lists no pull requests of forks; the branch of the head repository leads to them.
-    head = f"{run['head_repository']['owner']['login']}:{run['head_branch']}"
-    found = gh("--method", "GET", "-f", f"head={head}", "-f", "state=open", f"repos/{repository}/pulls")
-    numbers = [int(pull["number"]) for pull in found if pull["head"]["sha"] == run["head_sha"]]
-    return numbers[0] if numbers else None
+def measured(event: Mapping[str, Any]) -> tuple[str, str]:
+    """The commit that was measured, and the page of the run that did.
+
+    Raises:
+        ValueError: a run that was started by hand names no commit.
+    """
+    if "workflow_run" in event:
+        return event["workflow_run"]["head_sha"], event["workflow_run"]["html_url"]
+    commit = event["inputs"]["commit"]
+    if not re.fullmatch("[0-9a-f]{40}", commit):
+        raise ValueError(f"{commit!r} is no commit: write all 40 digits of its SHA")
+    return commit, f"{event['repository']['html_url']}/actions/runs/{os.environ['GITHUB_RUN_ID']}"
 
 
-def publish(text: str, number: int, repository: str) -> str:
+def pull_requests(commit: str, repository: str) -> list[int]:
+    """Numbers of the open pull requests whose head is ``commit``.
+
+    GitHub's event lists no pull request of a fork, and its ``head_repository`` is null where the fork
+    is deleted. So the commit is looked for among all that are open.
+    """
+    pages = gh("--paginate", "--slurp", f"repos/{repository}/pulls?state=open&per_page=100")
+    return [int(pull["number"]) for page in pages for pull in page if pull["head"]["sha"] == commit]
+
+
+def publish(text: str, device: str, number: int, repository: str) -> str:
     """Write the comment, or bring the one that is there up to date; its address."""
-    marker = MARKER.format(name="gate")
+    marker = MARKER.format(device=device)
     pages = gh("--paginate", "--slurp", f"repos/{repository}/issues/{number}/comments?per_page=100")
     for comment in (comment for page in pages for comment in page):
-        if comment["user"]["login"] == "github-actions[bot]" and marker in comment["body"]:
+        author = (comment["user"] or {}).get("login")  # who deleted their account is null
+        if author == "github-actions[bot]" and marker in (comment["body"] or ""):
             path = f"repos/{repository}/issues/comments/{comment['id']}"
             return str(gh("--method", "PATCH", path, body={"body": text})["html_url"])
     path = f"repos/{repository}/issues/{number}/comments"
@@ -134,27 +148,33 @@ def publish(text: str, number: int, repository: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0: published, or there is nothing to publish on; 2: could not."""
     parser = argparse.ArgumentParser(prog="nox -s comment --", description=__doc__)
-    parser.add_argument("directory", type=Path, help="holds the artifacts: gate-cpu/report.json")
+    parser.add_argument("directory", type=Path, help="holds the artifact: gate-cpu/report.json")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="whose report it is (cpu)")
+    parser.add_argument(
+        "--status", choices=("success", "failure"), help="also make this the commit's status gate-DEVICE"
+    )
     parser.add_argument("--print", action="store_true", help="show the comment and send nothing")
     args = parser.parse_args(argv)
     if args.print:
-        print(comment_text(args.directory, "https://github.com"))
+        print(comment_text(args.directory, args.device, "https://github.com"))
         return 0
-    return exit_code("comment", lambda: print(_published(args.directory)))
+    return exit_code("comment", lambda: print(_published(args.directory, args.device, args.status)))
 
 
-def _published(directory: Path) -> str:
-    """Put the reports in ``directory`` on the pull request of the event that this job was started by."""
+def _published(directory: Path, device: str, status: str | None) -> str:
+    """Put the report in ``directory`` on the pull request of the event that this job was started by."""
     path = os.environ.get("GITHUB_EVENT_PATH")
     if path is None:
         raise ValueError("GITHUB_EVENT_PATH is not set; outside of GitHub use --print")
     event = json.loads(Path(path).read_text(encoding="utf-8"))
     try:
-        number = pull_request(event)
-        if number is None:
-            return "comment: no open pull request has this commit as its head any more; nothing to do"
-        text = comment_text(directory, event["workflow_run"]["html_url"])
-        return publish(text, number, event["repository"]["full_name"])
+        (commit, run_url), repository = measured(event), event["repository"]["full_name"]
+        if status:
+            body = {"state": status, "context": CHECK.format(device=device), "target_url": run_url}
+            gh("--method", "POST", f"repos/{repository}/statuses/{commit}", body=body)
+        text = comment_text(directory, device, run_url)
+        written = [publish(text, device, number, repository) for number in pull_requests(commit, repository)]
+        return "\n".join(written) or "comment: no open pull request has this commit as its head any more"
     except KeyError as error:
         raise MeasurementError(f"the event, or what GitHub answered, has no {error}") from None
 

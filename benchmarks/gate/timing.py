@@ -17,19 +17,9 @@ from typing import Any
 from ..repository import MeasurementError
 from .cases import CompileTime, StepTime
 from .channel import StartWorker, Worker
+from .decision import NO_PRIOR, Prior, decide, fit_prior, launch_ratio
 from .pairing import Samples, compile_at_once, pairing_of
-from .verdict import (
-    FASTER,
-    INCONCLUSIVE,
-    NO_PRIOR,
-    SLOWER,
-    Plan,
-    Prior,
-    Verdict,
-    decide,
-    fit_prior,
-    launch_ratio,
-)
+from .verdict import FASTER, INCONCLUSIVE, SLOWER, Plan, Verdict
 
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
 

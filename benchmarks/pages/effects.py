@@ -21,11 +21,11 @@ from rich.console import Console
 
 from ..gate.cases import StepTime
 from ..gate.channel import STEP_TIMEOUT, StartWorker, starter
+from ..gate.decision import launch_ratio
 from ..gate.identity import described
 from ..gate.pairing import pairing_of
 from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.timing import pair
-from ..gate.verdict import launch_ratio
 from ..gate.workplace import workplace
 from ..markdown import write_between_markers
 from ..one_run import sigterm_interrupts

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,9 @@ import pytest
 from benchmarks.gate import run as gate_run
 from benchmarks.repository import PACKAGE
 
+from .github_api import GitHub
+
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
-RUN_URL = "https://github.com/o/r/actions/runs/1"
 PYPROJECT = '[project]\nname = "subject"\nversion = "1"\ndependencies = ["torch"]\n'
 
 
@@ -91,59 +90,6 @@ def run_gate(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Call
         return Run(code, found, markdown, captured.out + captured.err)
 
     return run
-
-
-GH = """#!{python}
-import json, os, sys
-from pathlib import Path
-state = Path(os.environ["FAKE_GH"])
-calls = json.loads(state.read_text())
-arguments, body = sys.argv[2:], None
-if "--input" in arguments:
-    body = json.loads(sys.stdin.read())
-calls["calls"].append({{"arguments": arguments, "body": body}})
-state.write_text(json.dumps(calls))
-if calls.get("fails"):
-    print("HTTP 403: Resource not accessible", file=sys.stderr)
-    sys.exit(1)
-path = arguments[-1] if "--input" not in arguments else arguments[-3]
-if path.endswith("/pulls"):
-    print(json.dumps(calls["pulls"]))
-elif "PATCH" in arguments or "POST" in arguments:
-    print(json.dumps({{"html_url": "https://github.com/o/r/pull/7#comment"}}))
-else:
-    print(json.dumps([calls["comments"]]))
-"""
-
-
-class GitHub:
-    """A gh that remembers what it was asked, and an event."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.state = directory / "gh.json"
-        program = directory / "bin" / "gh"
-        program.parent.mkdir()
-        program.write_text(GH.format(python=sys.executable))
-        program.chmod(0o755)
-        self.event = directory / "event.json"
-        run = {
-            "head_sha": "b" * 40,
-            "head_branch": "patch-1",
-            "head_repository": {"owner": {"login": "stranger"}},
-            "html_url": RUN_URL,
-        }
-        self.event.write_text(json.dumps({"workflow_run": run, "repository": {"full_name": "o/r"}}))
-        monkeypatch.setenv("FAKE_GH", str(self.state))
-        monkeypatch.setenv("GITHUB_EVENT_PATH", str(self.event))
-        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-
-    def answers(self, **state: Any) -> None:
-        pulls = [{"number": 7, "head": {"sha": "b" * 40}}, {"number": 8, "head": {"sha": "c" * 40}}]
-        self.state.write_text(json.dumps({"calls": [], "pulls": pulls, "comments": [], **state}))
-
-    @property
-    def calls(self) -> list[dict[str, Any]]:
-        return list(json.loads(self.state.read_text())["calls"])
 
 
 @pytest.fixture

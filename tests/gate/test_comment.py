@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,11 @@ import pytest
 from benchmarks.gate import comment
 from benchmarks.gate.comment import comment_text, main, read_report
 from benchmarks.gate.report import as_json, markdown
-from benchmarks.repository import MeasurementError
+from benchmarks.repository import ROOT, MeasurementError
 
-from .conftest import RUN_URL as URL
-from .conftest import GitHub
+from . import github_api
+from .github_api import HEAD, GitHub, pull, workflow_run
+from .github_api import RUN_URL as URL
 from .test_report import RESULT
 
 Change = Callable[[dict[str, Any]], Any]
@@ -50,15 +53,15 @@ def test_what_the_gate_writes_is_of_the_schema_and_comes_back_the_same(artifacts
 
 
 def test_the_verdict_is_the_comments_first_line(artifacts: Path) -> None:
-    text = comment_text(artifacts, URL)
+    text = comment_text(artifacts, "cpu", URL)
     assert text.startswith("**Regression: 1 of 5 cases slower")
     assert URL in text
 
 
 def test_the_headline_is_not_the_reports(artifacts: Path) -> None:
     forge(artifacts, lambda d: d.update(headline="No regression at all", exit_code=0))
-    assert "No regression at all" not in comment_text(artifacts, URL)
-    assert comment_text(artifacts, URL).startswith("**Regression")
+    assert "No regression at all" not in comment_text(artifacts, "cpu", URL)
+    assert comment_text(artifacts, "cpu", URL).startswith("**Regression")
 
 
 @pytest.mark.parametrize(
@@ -74,13 +77,21 @@ def test_the_headline_is_not_the_reports(artifacts: Path) -> None:
         lambda d: d["times"][0]["verdict"].update(ratio="1.0"),
         lambda d: d["times"][0]["verdict"].update(kind="splendid"),
         lambda d: d["plan"].update(looks=[8, 4]),
+        lambda d: d["times"][0]["verdict"].update(kind="faster", ratio=0),
+        lambda d: d["times"][0]["verdict"].update(kind="faster", ratio=0.0),
+        lambda d: d["times"][0]["verdict"].update(kind="slower", ratio=None),
+        lambda d: d["times"][0].update(name="aloha-inference\n"),
+        lambda d: d["findings"][0].update(case="aloha-inference\n"),
+        lambda d: d["about"].update({"machine\n": "x"}),
+        lambda d: d["accepted"].update({"aloha-inference\n": "x"}),
+        lambda d: d["head"].update(commit="b" * 40 + "\n"),
     ],
 )
 def test_a_report_that_is_not_of_the_schema_is_refused(artifacts: Path, change: Change) -> None:
     path = forge(artifacts, change)
     with pytest.raises(MeasurementError):
         read_report(path)
-    text = comment_text(artifacts, URL)
+    text = comment_text(artifacts, "cpu", URL)
     assert text.startswith("**Could not measure**: the report for cpu was not accepted")
     assert "splendid" not in text
 
@@ -88,7 +99,7 @@ def test_a_report_that_is_not_of_the_schema_is_refused(artifacts: Path, change: 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, '{"schema": NaN}', "\x00", "null"])
 def test_what_is_no_json_is_refused(artifacts: Path, content: str) -> None:
     (artifacts / "gate-cpu" / "report.json").write_text(content)
-    assert comment_text(artifacts, URL).startswith("**Could not measure**")
+    assert comment_text(artifacts, "cpu", URL).startswith("**Could not measure**")
 
 
 def test_a_file_too_large_is_not_even_read(artifacts: Path) -> None:
@@ -107,7 +118,7 @@ def test_a_link_is_not_followed(artifacts: Path, tmp_path: Path) -> None:
 
 
 def test_texts_stay_texts(artifacts: Path) -> None:
-    evil = "@everyone <script>x</script> [a](https://example.org) ![b](x.png) #1 `c` |\n# H\n/close"
+    evil = "@everyone <script>x</script> [a](https://example.org) ![b](x.png) #1 `c` $x$ $`y`$ |\n# H\n/close"
 
     def change(document: dict[str, Any]) -> None:
         document["head"]["subject"] = evil
@@ -117,54 +128,91 @@ def test_texts_stay_texts(artifacts: Path) -> None:
         document["about"]["machine"] = evil
 
     forge(artifacts, change)
-    text = comment_text(artifacts, "")
-    for sign in ("@everyone", "<script", "https://example", "#1", "\n# H", "\n/close"):
+    text = comment_text(artifacts, "cpu", "")
+    for sign in ("@everyone", "<script", "https://example", "#1", "\n# H", "\n/close", "$x$", "$`"):
         assert sign not in text, sign
     assert not re.search(r"(?<!\\)\]\((?!\))", text), "a link"
 
 
 def test_a_long_comment_is_cut(artifacts: Path) -> None:
     forge(artifacts, lambda d: d.update(findings=[{**d["findings"][0], "detail": "x" * 900}] * 200))
-    text = comment_text(artifacts, URL)
+    text = comment_text(artifacts, "cpu", URL)
     assert len(text) < 65_536
-    assert comment.MARKER.format(name="gate") in text
+    assert comment.MARKER.format(device="cpu") in text
 
 
 def test_without_a_report_it_says_so(tmp_path: Path) -> None:
-    assert comment_text(tmp_path, URL).startswith("**Could not measure**: the gate ended without a report.")
+    assert comment_text(tmp_path, "cpu", URL).startswith(
+        "**Could not measure**: the gate ended without a report."
+    )
 
 
 def test_the_first_report_is_a_new_comment(artifacts: Path, github: GitHub) -> None:
-    github.answers(
-        comments=[{"id": 1, "user": {"login": "somebody"}, "body": comment.MARKER.format(name="gate")}]
-    )
+    forged = github_api.comment(1, comment.MARKER.format(device="cpu"), "somebody")
+    github.holds(comments=[forged, github_api.comment(2, None, None)])
     assert main([str(artifacts)]) == 0
-    sent = github.calls[-1]
-    assert "POST" in sent["arguments"]
-    assert "repos/o/r/issues/7/comments" in sent["arguments"]
-    assert sent["body"]["body"].startswith("**Regression")
-    assert "head=stranger:patch-1" in github.calls[0]["arguments"], "the event says which, not the report"
+    assert github.comments()[:2] == [forged["body"], None]
+    (ours,) = github.comments()[2:]
+    assert ours.startswith("**Regression")
+    assert github.comments(on=8) == [], "the event says whose commit it is, not the report"
 
 
 def test_a_later_report_replaces_it(artifacts: Path, github: GitHub) -> None:
-    ours = {"id": 5, "user": {"login": "github-actions[bot]"}, "body": comment_text(artifacts, URL)}
-    github.answers(comments=[ours])
+    github.holds(comments=[github_api.comment(5, comment_text(artifacts, "cpu", "of an earlier run"))])
     assert main([str(artifacts)]) == 0
-    sent = github.calls[-1]
-    assert "PATCH" in sent["arguments"]
-    assert "repos/o/r/issues/comments/5" in sent["arguments"]
+    (ours,) = github.comments()
+    assert URL in ours
+
+
+def test_a_report_of_one_device_leaves_the_others_alone(artifacts: Path, github: GitHub) -> None:
+    of_cpu = comment_text(artifacts, "cpu", URL)
+    github.holds(comments=[github_api.comment(5, of_cpu)])
+    (artifacts / "gate-cpu").rename(artifacts / "gate-cuda")
+    assert main([str(artifacts), "--device", "cuda"]) == 0
+    assert main([str(artifacts), "--device", "cuda"]) == 0
+    first, second = github.comments()
+    assert first == of_cpu
+    assert comment.MARKER.format(device="cuda") in second
+    assert second.startswith("**Regression")
 
 
 def test_a_commit_that_is_no_head_any_more_gets_no_comment(artifacts: Path, github: GitHub) -> None:
-    github.answers(pulls=[])
+    github.holds(pulls=[pull(7, "d" * 40)])
     assert main([str(artifacts)]) == 0
     assert len(github.calls) == 1
+
+
+def test_a_pull_request_whose_fork_is_deleted_has_its_comment(artifacts: Path, github: GitHub) -> None:
+    event = workflow_run()
+    event["workflow_run"]["head_repository"] = None
+    github.happens(event)
+    github.holds(pulls=[pull(8, "c" * 40), pull(7, HEAD, forked=False)])
+    assert main([str(artifacts)]) == 0
+    assert len(github.comments()) == 1
+
+
+def test_a_run_by_hand_is_of_the_commit_that_it_names(artifacts: Path, github: GitHub) -> None:
+    github.happens({"inputs": {"commit": HEAD}, "repository": github_api.REPOSITORY})
+    github.holds(permissions={"pull-requests": "write", "statuses": "write"})
+    assert main([str(artifacts), "--device", "cuda", "--status", "failure"]) == 0
+    assert github["statuses"] == {HEAD: "failure"}
+    assert URL in github.comments()[0]
+
+
+@pytest.mark.parametrize("commit", ["main", HEAD[:8], HEAD + "\n", f"{HEAD}/../../x", HEAD.upper()])
+def test_a_run_by_hand_names_its_commit_in_full(
+    artifacts: Path, github: GitHub, commit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    github.happens({"inputs": {"commit": commit}, "repository": github_api.REPOSITORY})
+    assert main([str(artifacts), "--device", "cuda", "--status", "success"]) == 2
+    assert "write all 40 digits" in capsys.readouterr().err
+    assert github.calls == []
 
 
 def test_a_refusal_of_github_is_one_line(
     artifacts: Path, github: GitHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    github.answers(fails=True)
+    github.holds(fails=True)
     assert main([str(artifacts)]) == 2
     assert "HTTP 403" in capsys.readouterr().err
 
@@ -177,3 +225,12 @@ def test_outside_of_github_it_can_be_looked_at(
     assert capsys.readouterr().out.startswith("**Regression")
     assert main([str(artifacts)]) == 2
     assert "--print" in capsys.readouterr().err
+
+
+def test_it_needs_no_numpy_and_no_torch(artifacts: Path) -> None:
+    """Fewer packages stand beside a token that may write; .github/locked/comment.txt has the others."""
+    absent = ("numpy", "scipy", "matplotlib", "torch", "rich", "lerobot")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
+    code += f"from benchmarks.gate.comment import main; main([{str(artifacts)!r}, '--print'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("**Regression"), done.stderr

@@ -1,92 +1,258 @@
-"""A pull request from its first commit to the comment: what the workflows' jobs do, on real git."""
+"""The gate's workflows from an event to the comment: events as GitHub sends them, on real git."""
 
 from __future__ import annotations
 
 import os
-import shlex
+import re
 import shutil
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from benchmarks.gate import comment
 from benchmarks.gate import run as gate_run
 
-from .conftest import FAKE, GitHub, Repository
-
-WORKFLOWS = Path(__file__).resolve().parents[2] / ".github" / "workflows"
-
-
-def arguments(workflow: str, job: str) -> list[str]:
-    """What the job's command gives to its nox session."""
-    steps: list[dict[str, Any]] = yaml.safe_load((WORKFLOWS / f"{workflow}.yml").read_text())["jobs"][job][
-        "steps"
-    ]
-    (command,) = [step["run"] for step in steps if "run" in step]
-    words = shlex.split(os.path.expandvars(command))
-    return words[words.index("--") + 1 :]
+from ..workflows.github_actions import WORKFLOWS, Run
+from . import github_api
+from .conftest import FAKE, Repository
+from .github_api import HEAD, REPOSITORY, GitHub, pull, workflow_run
 
 
-class PullRequest:
-    """The jobs of gate.yml and comment.yml, one after the other, as GitHub would run them."""
+def of_pull_request(action: str, sha: str = HEAD, **more: Any) -> Run:
+    """An event of a fork's pull request; the commit is that of GitHub's merge, not the head."""
+    fork = {"id": 2, "full_name": "stranger/r"}
+    content = {"number": 7, "head": {"sha": sha, "ref": "patch-1", "repo": fork}}
+    payload = {"action": action, "pull_request": content, "repository": REPOSITORY, **more}
+    return Run("pull_request", payload, ref="refs/pull/7/merge", sha="e" * 40)
 
-    def __init__(self, repository: Repository, artifacts: Path, github: GitHub) -> None:
-        self.repository, self.artifacts, self.github = repository, artifacts, github
 
-    def push(self, **behaviour: Any) -> int:
-        """A commit on the branch, then both workflows; the gate's exit code."""
-        self.repository.commit(**behaviour)
-        shutil.rmtree("report", ignore_errors=True)  # each job has a fresh checkout
-        only = ["--workloads", "pusht-inference"]
-        code = gate_run.main([*arguments("gate", "cpu"), *only], root=self.repository.root, command=FAKE)
+def by_hand(commit: str, ref: str = "refs/heads/main", **more: Any) -> Run:
+    payload = {"inputs": {"commit": commit}, "repository": REPOSITORY, "ref": ref}
+    return Run("workflow_dispatch", payload, ref=ref, **more)
+
+
+def after(sha: str, conclusion: str, event: str = "pull_request") -> Run:
+    """The event that follows a run of gate.yml."""
+    return Run("workflow_run", workflow_run(sha, conclusion=conclusion, event=event))
+
+
+class Machine:
+    """Runs the steps of a job: artifacts as the pinned action lays them out, the session's own function."""
+
+    def __init__(self, repository: Repository, place: Path, github: GitHub) -> None:
+        self.repository, self.place, self.github = repository, place, github
+        self.artifacts = place / "artifacts-of-the-run"
+
+    def gate(self, run: Run, workflow: str, job: str) -> str:
+        """The gate's job; its conclusion, and its artifact where it made a report."""
+        content = WORKFLOWS[workflow]["jobs"][job]
+        assert run.job_runs(content)
         shutil.rmtree(self.artifacts, ignore_errors=True)
-        self.artifacts.mkdir()
-        if Path("report").exists():
-            shutil.copytree("report", self.artifacts / "gate-cpu")
-        assert arguments("comment", "comment") == [self.artifacts.name]
-        assert comment.main([str(self.artifacts)]) == 0
-        return code
+        self.artifacts.mkdir(parents=True)
+        workspace = self.repository.root
+        shutil.rmtree(workspace / "report", ignore_errors=True)  # each job has a fresh checkout
+        code = 0
+        for step in content["steps"]:
+            if "run" in step and "nox" in step["run"]:
+                arguments = [*self._arguments(run, content, step), "--workloads", "pusht-inference"]
+                arguments = ["cpu" if each == "cuda" else each for each in arguments]  # no GPU here
+                code = gate_run.main(arguments, root=workspace, command=FAKE)
+            elif "upload-artifact" in step.get("uses", "") and (workspace / "report").exists():
+                shutil.copytree(workspace / "report", self.artifacts / run.text(step["with"]["name"]))
+        return "failure" if code else "success"
 
-    @property
-    def sent(self) -> tuple[str, str]:
-        """How the last comment was sent, and its text."""
-        call = self.github.calls[-1]
-        return call["arguments"][1], call["body"]["body"]
+    def comment(self, run: Run, workflow: str) -> bool:
+        """The job that comments; whether it ran."""
+        content = WORKFLOWS[workflow]["jobs"]["comment"]
+        if not run.job_runs(content):
+            return False
+        shutil.rmtree(self.place / "workspace", ignore_errors=True)
+        workspace = self.place / "workspace"
+        workspace.mkdir(parents=True)
+        self.github.change(permissions=content["permissions"], calls=[])
+        self.github.happens(run.payload)
+        for step in content["steps"]:
+            if "download-artifact" in step.get("uses", ""):
+                assert run.download(step, self.artifacts, workspace) or step["continue-on-error"]
+            elif "run" in step and "--install-only" not in step["run"]:
+                directory, *options = self._arguments(run, content, step)
+                assert comment.main([str(workspace / directory), *options]) == 0
+        return True
+
+    @staticmethod
+    def _arguments(run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
+        """What a step's command gives to its nox session."""
+        variables = {**job.get("env", {}), **step.get("env", {})}
+        environment = {**os.environ, **{name: run.text(value) for name, value in variables.items()}}
+        script = re.sub(r"^(uvx|\.locked/bin/nox) ", r"printf '%s\\0' ", step["run"])
+        said = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, check=True)
+        words = said.stdout.decode().split("\0")[:-1]
+        return words[words.index("--") + 1 :]
 
 
 @pytest.fixture
-def pull_request(
+def machine(
     repository: Repository, tmp_path: Path, github: GitHub, monkeypatch: pytest.MonkeyPatch
-) -> PullRequest:
+) -> Machine:
     monkeypatch.chdir(repository.root)
-    monkeypatch.setenv("UNDECIDED", "fail")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    return PullRequest(repository, tmp_path / "artifacts", github)
+    return Machine(repository, tmp_path / "machine", github)
 
 
-def test_a_pull_request_that_is_slower_and_then_mended(
-    pull_request: PullRequest, github: GitHub, tmp_path: Path
+def test_a_forks_pull_request_that_is_slower_and_then_mended(
+    machine: Machine, github: GitHub, tmp_path: Path
 ) -> None:
-    github.answers()
-    assert pull_request.push(seconds=0.11, counts={"kernels": 99}) == 1
-    how, text = pull_request.sent
-    assert how == "POST"
+    machine.repository.commit(seconds=0.11, counts={"kernels": 99})
+    opened = of_pull_request("opened")
+    assert opened.jobs()["gate"] == ["cpu"]
+    assert machine.gate(opened, "gate", "cpu") == "failure"
+    assert machine.comment(after(HEAD, "failure"), "comment")
+    (text,) = github.comments()
     assert text.startswith("**Regression: 2 of 3 cases slower")
     assert "Inductor kernels 90 → 99" in text
     summary = (tmp_path / "summary.md").read_text()
     assert summary.splitlines()[0] == text.splitlines()[0], "the job's page says the same"
 
-    bot = {"id": 5, "user": {"login": "github-actions[bot]"}, "body": text}
-    github.answers(comments=[bot])
-    assert pull_request.push() == 0
-    how, text = pull_request.sent
-    assert how == "PATCH", "one comment, brought up to date"
-    assert text.startswith("**No regression: of 3 cases 3 same**")
+    machine.repository.commit()
+    github.change(pulls=[pull(7, "d" * 40)])
+    assert machine.gate(of_pull_request("synchronize", "d" * 40), "gate", "cpu") == "success"
+    assert machine.comment(after("d" * 40, "success"), "comment")
+    (text,) = github.comments()
+    assert text.startswith("**No regression: of 3 cases 3 same**"), "one comment, brought up to date"
 
 
-def test_a_pull_request_that_cannot_be_measured(pull_request: PullRequest, github: GitHub) -> None:
-    github.answers()
-    assert pull_request.push(fails={"hello": "No module named 'gone'"}) == 2
-    assert pull_request.sent[1].startswith("**Could not measure**")
+def test_a_pull_request_that_cannot_be_measured(machine: Machine, github: GitHub) -> None:
+    machine.repository.commit(fails={"hello": "No module named 'gone'"})
+    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == "failure"
+    assert list(machine.artifacts.iterdir()) == []
+    assert machine.comment(after(HEAD, "failure"), "comment")
+    assert github.comments()[0].startswith("**Could not measure**")
+
+
+@pytest.mark.parametrize("action", ["labeled", "unlabeled", "edited", "closed", "assigned"])
+@pytest.mark.parametrize("label", ["gate-cuda", "cpu"])
+def test_a_label_starts_nothing(action: str, label: str) -> None:
+    """GitHub counts a skipped job as a success: it would turn a red check green."""
+    assert of_pull_request(action, label={"name": label}).jobs() == {}
+
+
+@pytest.mark.parametrize("conclusion", ["skipped", "cancelled", "neutral", "stale", "action_required", None])
+def test_what_measured_nothing_replaces_no_report(machine: Machine, github: GitHub, conclusion: Any) -> None:
+    assert not machine.comment(after(HEAD, conclusion), "comment")
+    assert github.calls == []
+
+
+def test_a_report_of_an_older_attempt_is_not_shown_again(machine: Machine, github: GitHub) -> None:
+    machine.repository.commit()
+    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == "success"
+    again = after(HEAD, "failure")
+    again.payload["workflow_run"]["run_attempt"] = 2
+    assert machine.comment(again, "comment")
+    assert github.comments()[0].startswith("**Could not measure**")
+
+
+def test_three_commits_pushed_to_main_are_measured_as_one_and_not_commented(
+    machine: Machine, github: GitHub
+) -> None:
+    machine.repository.git("checkout", "-q", "main")
+    before = machine.repository.git("rev-parse", "HEAD")
+    for _ in range(3):  # the first is slower, and the last no slower than its parent
+        machine.repository.commit(seconds=0.11)
+    pushed = Run("push", {"before": before, "commits": [{}] * 3, "repository": REPOSITORY})
+    assert pushed.jobs()["gate"] == ["cpu"]
+    assert machine.gate(pushed, "gate", "cpu") == "failure"
+    assert not machine.comment(after("a" * 40, "failure", event="push"), "comment")
+    assert github.calls == []
+    assert "gate" not in Run("push", {"repository": REPOSITORY}, ref="refs/heads/work").jobs()
+
+
+def test_a_later_push_to_a_pull_request_is_still_compared_with_main(machine: Machine) -> None:
+    """GitHub names the commit before it too, which was slower already."""
+    before = machine.repository.commit(seconds=0.11)
+    machine.repository.commit(seconds=0.11)
+    assert machine.gate(of_pull_request("synchronize", before=before), "gate", "cpu") == "failure"
+
+
+def test_a_force_push_takes_the_place_of_what_runs_and_the_old_commit_is_silent(
+    machine: Machine, github: GitHub
+) -> None:
+    first, forced = of_pull_request("opened"), of_pull_request("synchronize", "d" * 40)
+    assert first.group("gate") == forced.group("gate")
+    github.change(pulls=[pull(7, "d" * 40)])
+    assert machine.comment(after(HEAD, "success"), "comment"), "it had ended before the push"
+    assert github.comments() == []
+
+
+def test_a_gpu_is_started_by_hand_and_has_its_own_comment_and_status(
+    machine: Machine, github: GitHub
+) -> None:
+    machine.repository.commit()
+    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == "success"
+    assert machine.comment(after(HEAD, "success"), "comment")
+    machine.repository.commit(seconds=0.11)
+    run = by_hand(HEAD)
+    assert run.jobs()["gate-cuda"] == ["cuda"]
+    run.results["cuda"] = machine.gate(run, "gate-cuda", "cuda")
+    assert machine.comment(run, "gate-cuda")
+    of_cpu, of_cuda = github.comments()
+    assert of_cpu.startswith("**No regression")
+    assert of_cuda.startswith("**Regression")
+    assert github["statuses"] == {HEAD: "failure"}
+    groups = {
+        run.group("gate-cuda"),
+        of_pull_request("opened").group("gate"),
+        after(HEAD, "success").group("comment"),
+    }
+    assert len(groups) == 3, "no kind of measurement cancels another"
+
+
+@pytest.mark.parametrize("result", ["skipped", "cancelled"])
+def test_a_gpu_that_measured_nothing_leaves_no_comment(machine: Machine, github: GitHub, result: str) -> None:
+    run = by_hand(HEAD)
+    run.results["cuda"] = result
+    assert not machine.comment(run, "gate-cuda")
+    assert github.calls == []
+
+
+def test_what_is_started_by_hand_runs_at_main_only() -> None:
+    """A branch's own file may say otherwise; the runner group and the environment do not listen to it."""
+    assert by_hand(HEAD, ref="refs/heads/work").jobs() == {"gate-cuda": [], "history": [], "upstream": []}
+
+
+@pytest.mark.parametrize(
+    ("commit", "taken"),
+    [
+        (HEAD, True),
+        ("main", False),
+        (HEAD[:39], False),
+        (HEAD + "0", False),
+        (HEAD + "\n", False),
+        (HEAD.upper(), False),
+        ("$(touch owned)" + HEAD[:26], False),
+        ("refs/pull/7/head", False),
+        ("", False),
+    ],
+)
+def test_a_gpu_is_given_a_commit_and_nothing_else(tmp_path: Path, commit: str, taken: bool) -> None:
+    """Before anything is checked out, in the shell that GitHub takes: ``bash -e FILE``."""
+    run, step = by_hand(commit), WORKFLOWS["gate-cuda"]["jobs"]["cuda"]["steps"][0]
+    script = tmp_path / "step.sh"
+    script.write_text(step["run"])
+    variables = {**os.environ, **{name: run.text(value) for name, value in step["env"].items()}}
+    done = subprocess.run(["bash", "-e", str(script)], cwd=tmp_path, env=variables, check=False)
+    assert (done.returncode == 0) is taken
+    assert [path.name for path in tmp_path.iterdir()] == ["step.sh"]
+
+
+def test_the_recorder_refuses_what_github_refuses(machine: Machine, github: GitHub) -> None:
+    """A job with too few rights must not look as if it had worked."""
+    github.holds(permissions={"contents": "read"})
+    assert comment.main([str(machine.place)]) == 2
+    github.happens({"inputs": {"commit": HEAD}, "repository": REPOSITORY})
+    github.holds(permissions={"pull-requests": "write"})
+    assert comment.main([str(machine.place), "--device", "cuda", "--status", "success"]) == 2
+    assert github["statuses"] == {}
+    assert github_api.GH.count("refuse(") > 5

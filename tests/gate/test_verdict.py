@@ -12,18 +12,9 @@ import pytest
 from scipy import stats
 
 from benchmarks.gate.cases import StepTime
+from benchmarks.gate.decision import NO_PRIOR, decide, fit_prior, launch_ratio
 from benchmarks.gate.timing import Timing, look_at
-from benchmarks.gate.verdict import (
-    FASTER,
-    INCONCLUSIVE,
-    NO_PRIOR,
-    SAME,
-    SLOWER,
-    Plan,
-    decide,
-    fit_prior,
-    launch_ratio,
-)
+from benchmarks.gate.verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan
 from benchmarks.suite.workloads import Case
 
 PLAN = Plan()

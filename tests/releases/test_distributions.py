@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.releases import distributions
-from benchmarks.repository import ROOT
 
 NAME, VERSION = distributions.NAME, "1.2.0"
 SDIST = {"PKG-INFO", "LICENSE", "README.md", "pyproject.toml", ".gitignore"} | {
@@ -95,11 +93,3 @@ def test_both_have_one_version(tmp_path: Path) -> None:
 def test_nothing_built_is_no_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert distributions.main([str(tmp_path)]) == 2
     assert "holds 0 sdists and 0 wheels" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("file", sorted((ROOT / ".github" / "locked").glob("*.txt")), ids=lambda f: f.stem)
-def test_locked_files_name_no_host_and_have_hashes(file: Path) -> None:
-    entries = file.read_text(encoding="utf-8").replace("\\\n", "").splitlines()
-    assert entries
-    for entry in entries:
-        assert re.fullmatch(r"[a-z0-9-]+==\S+( ;[^@/:]+?)?( +--hash=sha256:[0-9a-f]{64})+ *", entry), entry

@@ -15,6 +15,7 @@ from benchmarks.releases import upstream, upstream_issue
 from benchmarks.repository import MeasurementError, git
 
 from ..github_issues import GitHubIssues
+from ..workflows.github_actions import WORKFLOWS, Run
 
 TESTS = """
 import pytest
@@ -231,3 +232,43 @@ def test_all_well_closes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def test_no_report_at_all_is_no_good_news(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert upstream_issue.main([str(tmp_path)]) == 2
     assert "there is no report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("left", "missing"),
+    [
+        (["upstream-release", "upstream-main"], []),
+        (["upstream-main"], ["upstream-release"]),
+        (["upstream-release"], ["upstream-main"]),
+        ([], ["upstream-release", "upstream-main"]),
+    ],
+)
+def test_reports_are_found_where_github_puts_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: list[str], missing: list[str]
+) -> None:
+    """The steps of upstream.yml's last job, with both artifacts, one and none."""
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    for name in left:
+        write(artifacts, name)
+    run, job = Run("schedule", results={"ask": "success"}), WORKFLOWS["upstream"]["jobs"]["tell"]
+    assert run.job_runs(job)
+    for step in job["steps"]:
+        if "download-artifact" in step.get("uses", ""):
+            assert run.download(step, artifacts, tmp_path) or step["continue-on-error"]
+    last = job["steps"][-1]
+    command = last["run"].replace('"$RESULT"', run.text(last["env"]["RESULT"]))
+    directory, *options = command.partition(" -- ")[2].split()
+    gh = GitHubIssues(monkeypatch, [])
+    assert upstream_issue.main([str(tmp_path / directory), *options]) == 0
+    told = "".join(body["body"] for _, _, body in gh.sent)
+    assert [name for name in (*left, *missing) if f"{name} left no report" in told] == missing
+
+
+def test_reports_of_an_earlier_attempt_close_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+    write(tmp_path, "upstream-main")
+    assert upstream_issue.main([str(tmp_path), "--result", "failure"]) == 0
+    ((method, _, body),) = gh.sent
+    assert method == "PATCH"
+    assert "the jobs ended with failure" in body["body"]

@@ -9,18 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nox
 import pytest
-import yaml
+from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+from .github_actions import FILES, ROOT, read
+
+LOCKED = ROOT / ".github" / "locked"
+GUIDE = ROOT / "docs" / "ci.md"
 PIN = re.compile(r"^[\w.-]+/[\w./-]+@[0-9a-f]{40}$")
-
-
-def read(path: Path) -> dict[str, Any]:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    found["on"] = found.pop(True)  # YAML 1.1 reads the key `on` as a boolean
-    return dict(found)
 
 
 def jobs() -> list[Any]:
@@ -33,6 +30,25 @@ def jobs() -> list[Any]:
 
 def commands(job: dict[str, Any]) -> list[str]:
     return [step["run"] for step in job["steps"] if "run" in step]
+
+
+def may_write(job: dict[str, Any]) -> bool:
+    return "write" in job.get("permissions", {}).values()
+
+
+def knows_a_token(job: dict[str, Any]) -> bool:
+    return any("token" in str(step.get("env", "")).lower() for step in job["steps"])
+
+
+def is_self_hosted(job: dict[str, Any]) -> bool:
+    return not re.fullmatch(r"ubuntu-\d\d\.\d\d", str(job["runs-on"]))
+
+
+def required_checks() -> list[str]:
+    """Names of the checks that docs/ci.md tells a maintainer to require."""
+    line = re.search(r"require the checks (.*?)\.\n", GUIDE.read_text(encoding="utf-8"))
+    assert line
+    return re.findall(r"`([^`]+)`", line[1])
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +70,17 @@ def test_a_job_is_one_nox_command_and_bears_its_name(
     if job["name"] == f"all {path.stem}":  # green when the others are
         assert commands(job) == []
         return
-    (command,) = commands(job)
+    *before, command = commands(job)
     words = shlex.split(command)
-    assert words[:3] == ["uvx", "nox", "-s"]
+    if may_write(job) or knows_a_token(job):
+        ((_, install),) = [each.strip().rsplit("\n", 1) for each in before]
+        nox_of_it = [".locked/bin/nox", "-R", "-s"]
+        assert install == f".locked/bin/nox -s {words[3]} --install-only"
+    else:
+        nox_of_it = ["uvx", "nox", "-s"]
+        assert [line for line in before if "nox" in line] == []
+        assert len(before) == (path.stem == "gate-cuda"), "which says what a commit is"
+    assert words[:3] == nox_of_it
     session, _, environment = words[3].partition("(")
     assert session in sessions
     assert job["name"].startswith(f"nox -s {session}")
@@ -100,7 +124,7 @@ def test_what_runs_a_strangers_code_may_not_write_and_knows_no_secret(path: Path
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_what_may_write_checks_out_main_only(path: Path) -> None:
     for job in read(path)["jobs"].values():
-        if "write" not in job.get("permissions", {}).values():
+        if not may_write(job):
             continue
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
@@ -110,8 +134,7 @@ def test_what_may_write_checks_out_main_only(path: Path) -> None:
 
 
 def test_the_guide_says_when_github_stops_each_job() -> None:
-    guide = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
-    table = guide.partition("## What it costs")[2].partition("##")[0]
+    table = GUIDE.read_text(encoding="utf-8").partition("## What it costs")[2].partition("##")[0]
     for path in FILES:
         (row,) = (line for line in table.splitlines() if line.startswith(f"| `{path.name}`"))
         for name, job in read(path)["jobs"].items():
@@ -120,3 +143,95 @@ def test_the_guide_says_when_github_stops_each_job() -> None:
             found = re.search(rf"\b{name} (?:\d+ \S )?(\d+)", row)
             assert found, f"{path.name}: {name} is not in the table"
             assert int(found[1]) == job["timeout-minutes"]
+
+
+@pytest.mark.parametrize(("path", "job"), jobs())
+def test_no_self_hosted_runner_takes_what_a_pull_request_starts(path: Path, job: dict[str, Any]) -> None:
+    """The file of the pull request is what runs; whoever opens one could remove any condition in it."""
+    if not is_self_hosted(job):
+        return
+    assert set(read(path)["on"]) <= {"push", "schedule", "workflow_dispatch"}
+    if "commit" in str(read(path)["on"].get("workflow_dispatch")).split("'"):
+        assert job["cache-mode"] == "none", "at main, a stranger's commit could fill main's caches"
+    assert job["runs-on"]["group"] == "gpu", "a label can be named in any file; a group is given to files"
+    assert {"self-hosted", "ephemeral"} <= set(job["runs-on"]["labels"])
+    assert job["if"].startswith("github.ref == 'refs/heads/main'")
+    assert not may_write(job)
+
+
+def test_no_event_can_skip_a_required_check() -> None:
+    """GitHub counts a skipped job as a success, and takes the newest run of a commit."""
+    everywhere = [(path, job) for path in FILES for job in read(path)["jobs"].values()]
+    required = required_checks()
+    assert set(required) == {"all tests", "nox -s gate"}
+    for name in required:
+        ((path, job),) = [(path, job) for path, job in everywhere if job["name"] == name]
+        assert job.get("if", "always()") == "always()"
+        assert bool(job.get("needs")) == ("if" in job), "what waits for others is skipped when one fails"
+        assert not any(step.get("continue-on-error") for step in job["steps"])
+        trigger = read(path)["on"]["pull_request"]
+        assert trigger is None, f"{path.name} would leave out pull requests: {trigger}"
+        if "needs" in job:
+            others = read(path)["jobs"]
+            assert set(job["needs"]) == set(others) - {"all"}
+            assert not any("if" in others[each] for each in job["needs"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_step_that_installs_has_a_token(path: Path) -> None:
+    workflow = read(path)
+    assert "token" not in str(workflow.get("env", "")).lower()
+    for job in workflow["jobs"].values():
+        assert "token" not in str(job.get("env", "")).lower()
+        for step in job["steps"]:
+            if "run" in step and "token" in str(step.get("env", "")).lower():
+                assert step["run"].startswith(".locked/bin/nox -R "), "-R installs nothing"
+                assert step is job["steps"][-1]
+
+
+@pytest.mark.parametrize("job", [pytest.param(each.values[1], id=each.id) for each in jobs()])
+def test_what_may_write_installs_locked_files_and_builds_none(job: dict[str, Any]) -> None:
+    if not may_write(job) and not knows_a_token(job):
+        return
+    assert job["cache-mode"] == "none"
+    install, command = commands(job)
+    tool = "uv pip sync --python .locked --require-hashes --only-binary :all: .github/locked/nox.txt"
+    assert tool in install.splitlines()
+    assert not any("uvx" in line for line in (install, command))
+    (uv,) = [step["with"] for step in job["steps"] if step.get("uses", "").startswith("astral-sh/setup-uv@")]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", uv["version"]), "the pinned action knows the checksum"
+    assert [step["uses"] for step in job["steps"] if "cache" in step.get("uses", "")] == []
+
+
+@pytest.mark.parametrize("group", ["nox", "comment", "publish", "release", "audit"])
+def test_a_lock_covers_its_group_and_has_a_hash_for_every_file(group: str) -> None:
+    text = (LOCKED / f"{group}.txt").read_text(encoding="utf-8")
+    entries = [entry for entry in text.replace("\\\n", " ").splitlines() if entry.strip()]
+    names: dict[str, list[Any]] = {}
+    for entry in entries:
+        requirement, *hashes = entry.split(" --hash=")
+        assert re.fullmatch(r"[a-z0-9-]+==[^ ;]+( ; [^@/:]+)?", requirement.strip()), entry
+        assert hashes, f"{requirement} has no hash"
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64} *", each) for each in hashes), requirement
+        pinned = Requirement(requirement)
+        names.setdefault(pinned.name, []).append(pinned.specifier)
+    project = nox.project.load_toml(ROOT / "pyproject.toml")
+    for asked in map(Requirement, nox.project.dependency_groups(project, group)):
+        versions = [str(pin).removeprefix("==") for pin in names[asked.name]]
+        assert all(asked.specifier.contains(version) for version in versions), f"{asked}: run nox -s pins"
+
+
+def test_the_job_that_comments_has_few_packages() -> None:
+    text = (LOCKED / "comment.txt").read_text(encoding="utf-8")
+    assert not re.search(r"^(numpy|scipy|matplotlib|torch)==", text, flags=re.MULTILINE)
+
+
+def test_the_guide_says_who_can_do_what_and_which_test_holds_it() -> None:
+    table = GUIDE.read_text(encoding="utf-8").partition("## Who can do what")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(rows) >= 8
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named or "no test" in row, row
+        assert [name for name in named if f"def {name}(" not in tests] == [], row

@@ -15,11 +15,11 @@ from ...repository import ROOT, MeasurementError
 from ...suite.workloads import Case
 from ..cases import CompileTime, StepTime, choose, step_times
 from ..channel import STEP_TIMEOUT, StartWorker, starter
+from ..decision import launch_ratio
 from ..identity import described
 from ..pairing import pairing_of
 from ..sides import check_out, resolve
 from ..timing import Budget, measure_launch, pair
-from ..verdict import launch_ratio
 from ..workplace import workplace
 from .records import KINDS, append, log_ratios
 from .slowdown import key, slowed
