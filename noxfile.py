@@ -17,9 +17,13 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 import sys
 
 import nox
+
+# Nox passes Ctrl-C on to what a session runs, and leaves it running when SIGTERM ends nox itself.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -37,6 +41,7 @@ NEWEST_LEROBOT = None if sys.version_info >= (3, 12) else "3.12"
 
 CONSTRAINTS = pathlib.Path("tests", "constraints")
 LOCKED = ".github/locked/{}.txt"
+LOCKED_GROUPS = ("nox", "comment", "publish", "release", "audit")
 # Python, LeRobot and torch: each LeRobot with the oldest and the newest torch that it allows (0.4.4 limits
 # torch through torchvision), and the newest LeRobot with a torch that it does not allow yet.
 BEYOND = "2.15.0"
@@ -116,7 +121,8 @@ def compare(session: nox.Session) -> None:
 def history(session: nox.Session) -> None:
     """Measure HEAD and its parent with asv and draw graphs; -- A..B: other commits; --quick: 25 minutes."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
-    session.run("python", "-m", "benchmarks.history.measure", *session.posargs)
+    # A history that is stopped stops asv and all of its processes; nox would wait 0.2 s for that.
+    session.run("python", "-m", "benchmarks.history.measure", *session.posargs, terminate_timeout=30)
 
 
 @nox.session(default=False, tags=["start"])
@@ -165,12 +171,19 @@ def site(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["test"])
 def workflows(session: nox.Session) -> None:
-    """Check .github/workflows: actionlint, zizmor at its strictest, GitHub's schema."""
+    """Check .github: actionlint, zizmor at its strictest, GitHub's schemas."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "workflows"))
     files = sorted(str(path) for path in pathlib.Path(".github/workflows").glob("*.yml"))
     session.run("actionlint", *files)
-    session.run("zizmor", "--offline", "--persona=auditor", *files)
-    session.run("check-jsonschema", "--builtin-schema=vendor.github-workflows", *files)
+    dependabot = ".github/dependabot.yml"
+    session.run("zizmor", "--offline", "--persona=auditor", *files, dependabot)
+    forms = sorted(str(path) for path in pathlib.Path(".github/ISSUE_TEMPLATE").glob("[!c]*.yml"))
+    for schema, checked in (
+        ("github-workflows", files),
+        ("dependabot", [dependabot]),
+        ("github-issue-forms", forms),
+    ):
+        session.run("check-jsonschema", f"--builtin-schema=vendor.{schema}", *checked)
 
 
 @nox.session(default=False, venv_backend="uv", tags=["test"])
@@ -193,7 +206,7 @@ def pins(session: nox.Session) -> None:
     # No hosts in these files: each user installs from the package index of their choice.
     no_hosts = ("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
     command = ("uv", "pip", "compile", "--upgrade", "--quiet", *no_hosts, "--output-file")
-    for group in ("nox", "comment", "publish"):
+    for group in LOCKED_GROUPS:
         wanted.write_text("\n".join(nox.project.dependency_groups(PYPROJECT, group)), encoding="utf-8")
         options = ("--generate-hashes", "--only-binary", ":all:", "--universal", "--python-version", "3.10")
         session.run(*command, LOCKED.format(group), *options, str(wanted), silent=True)
@@ -308,3 +321,35 @@ def upstream_issue(session: nox.Session) -> None:
     """Open, update or close the issue about what upstream found; -- DIRECTORY with its reports."""
     _install_locked(session, "comment")
     session.run("python", "-m", "benchmarks.releases.upstream_issue", *session.posargs)
+
+
+@nox.session(default=False, tags=["jobs"])
+def package(session: nox.Session) -> None:
+    """Build dist/, the sdist and the wheel of a release, and check both; -- --tag v1.2 checks the version."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "package"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("uv", "build", "--quiet")
+    session.run("twine", "check", "--strict", *_distributions())
+    session.run("python", "-m", "benchmarks.releases.distributions", "dist", *session.posargs)
+
+
+@nox.session(default=False, tags=["jobs"])
+def release(session: nox.Session) -> None:
+    """Sign what package built and publish it; works in its GitHub job only, which is who may."""
+    _install_locked(session, "release")
+    session.run("python", "-m", "pypi_attestations", "sign", *_distributions())
+    session.run("uv", "publish", "--trusted-publishing", "always", *_distributions())
+
+
+def _distributions() -> list[str]:
+    return sorted(str(path) for path in pathlib.Path("dist").glob("*") if path.suffix in (".whl", ".gz"))
+
+
+@nox.session(default=False, tags=["jobs"])
+def audit(session: nox.Session) -> None:
+    """Ask GitHub what it knows of the actions in use: holes, pins that no tag has (needs GH_TOKEN)."""
+    _install_locked(session, "audit")
+    # Without a token zizmor asks nobody, and finds that all is well.
+    asked = "import os, sys; sys.exit(None if os.environ.get('GH_TOKEN') else 'audit needs GH_TOKEN')"
+    session.run("python", "-c", asked)
+    session.run("zizmor", "--persona=auditor", ".")

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import write_whole
+
 Record = dict[str, Any]
 
 
@@ -36,10 +38,7 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
 
 def write(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Put these in place of all that ``path`` holds, whole or not at all."""
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text("".join(map(_line, records)), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, "".join(map(_line, records)))
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from ..markdown import cell
+from ..one_run import sigterm_interrupts
 from ..repository import ROOT, MeasurementError
 from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from .answer_cache import AnswerCache
@@ -30,7 +31,7 @@ from .sides import Side, accepted, check_out, distance, resolve
 from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair
 from .verdict import Plan
-from .workplace import sigterm_interrupts, workplace
+from .workplace import workplace
 
 FLOOR = {"cpu": 20e-6, "cuda": 5e-6}  # s; below it a change of a step is nobody's loss
 

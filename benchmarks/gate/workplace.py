@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
 
-from filelock import FileLock, Timeout
-
-from ..repository import MeasurementError
+from ..one_run import alone
 
 
 @contextmanager
@@ -19,36 +15,13 @@ def workplace(root: Path) -> Iterator[Path]:
     """A directory for one run, of which nothing stays; what a killed run left goes with the next.
 
     Raises:
-        MeasurementError: another gate is running.
+        MeasurementError: another gate or a history is running.
     """
-    home = root / ".gate"
-    home.mkdir(exist_ok=True)
-    lock = FileLock(home / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise MeasurementError(
-            "another gate is running in this checkout; two would disturb each other: wait for it"
-        ) from None
-    place = home / "run"
-    try:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        lock.release()
-
-
-@contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM, which a cancelled job gets, clean up like Ctrl-C: it raises KeyboardInterrupt."""
-
-    def interrupt(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with alone(root):
+        place = root / ".gate" / "run"
+        try:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)

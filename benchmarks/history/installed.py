@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..files import read_if_whole, write_whole
 from ..repository import MeasurementError
-from .result_files import VERSIONS, read_json
+from .result_files import VERSIONS
 
 
 def packages(python: Path) -> dict[str, str]:
@@ -41,14 +42,12 @@ def record(commits: Sequence[str], machine: str, home: Path) -> None:
     for python in sorted((home / "env").glob("*/bin/python")):
         found |= packages(python)
     for commit in commits:
-        path = _path(commit, machine, home)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
+        write_whole(_path(commit, machine, home), json.dumps(found, sort_keys=True) + "\n")
 
 
 def recorded(commit: str, machine: str, home: Path) -> dict[str, str]:
-    """Versions by package's name; empty where nobody wrote them down."""
-    return read_json(_path(commit, machine, home))
+    """Versions by package's name; empty where nobody wrote them down, or not to the end."""
+    return read_if_whole(_path(commit, machine, home))
 
 
 def _path(commit: str, machine: str, home: Path) -> Path:

@@ -9,24 +9,27 @@ benchmark that failed).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import platform
 import re
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from ..command import exit_code
+from ..one_run import alone, sigterm_interrupts
 from ..repository import PACKAGE, ROOT, MeasurementError, git
-from . import installed, overview, torch_releases
-from .result_files import BRANCH, checked_out, is_measured, merge
+from . import asv_command, installed, overview, torch_releases
+from .result_files import BRANCH, checked_out, damaged_files, is_measured, merge
 
 SUBJECT = f"{PACKAGE}/__init__.py"
 PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
 QUICK_ENDS_AT = 50.0  # percent: asv counts two processes a benchmark, and with --quick it starts one
+INTERRUPTED = "interrupted; asv keeps what it had measured, and nothing is left running"
 
 
 def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]:
@@ -69,56 +72,25 @@ def share_of(commits: Sequence[str], share: int, of: int) -> list[str]:
     return list(commits[share - 1 :: of])
 
 
-def asv_lines(args: Sequence[str], root: Path) -> Iterator[str]:
-    """Lines that ``asv ARGS`` prints, as it prints them.
-
-    Raises:
-        MeasurementError: asv's exit code is not 0; its last lines are the message.
-    """
-    command = [sys.executable, "-m", "asv", *args]
-    pipe, last = subprocess.PIPE, [""]
-    with subprocess.Popen(
-        command, cwd=root, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                last = [*last[-30:], line.rstrip()]
-                yield line.rstrip()
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode != 0:
-        failed = [line for line in last if "failed" in line.lower()] or last[-3:]
-        raise MeasurementError(
-            f"asv {args[0]} ended with exit code {process.returncode}: {' | '.join(failed)}"
-        )
-
-
-def run_asv(*args: str, root: Path) -> None:
-    """``asv ARGS``, and nothing of what it prints.
-
-    Raises:
-        MeasurementError: as ``asv_lines`` does.
-    """
-    for _ in asv_lines(args, root):
-        pass
-
-
-def measure(commits: Sequence[str], extra: Sequence[str], console: Console, root: Path = ROOT) -> None:
+def measure(
+    commits: Sequence[str], extra: Sequence[str], console: Console, directory: Path, root: Path = ROOT
+) -> None:
     """Run asv over ``commits``, rounds interleaved, and show how far it is.
+
+    Args:
+        directory: takes the files of this run.
 
     Raises:
         MeasurementError: asv or one of its benchmarks failed.
     """
-    listed = root / ".asv" / "commits.txt"
-    listed.parent.mkdir(exist_ok=True)
-    listed.write_text("\n".join(commits) + "\n")
+    listed = directory / "commits.txt"
+    listed.write_text("\n".join(commits) + "\n", encoding="utf-8")
     rounds, ends_at = (["--interleave-rounds"], 100.0) if "--quick" not in extra else ([], QUICK_ENDS_AT)
     columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())  # elapsed in place of remaining
-    with Progress(*columns, console=console) as progress:
+    printed = asv_command.lines(["run", f"HASHFILE:{listed}", *rounds, *extra], root)
+    with contextlib.closing(printed), Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(commits)} commits", total=ends_at)
-        for line in asv_lines(["run", f"HASHFILE:{listed}", *rounds, *extra], root):
+        for line in printed:
             found = PERCENT.match(line)
             if found:
                 progress.update(task, completed=min(ends_at, float(found[1])))
@@ -164,16 +136,24 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     args, extra = parser.parse_known_args(argv)
     if args.torch and args.missing:
         parser.error("--missing knows no torch releases; leave out one of --torch and --missing")
-    return exit_code("history", lambda: _run(args, extra, root))
+    with sigterm_interrupts():
+        return exit_code("history", lambda: _run(args, extra, root), interrupted=INTERRUPTED)
 
 
 def _run(args: argparse.Namespace, extra: Sequence[str], root: Path) -> None:
+    with alone(root), tempfile.TemporaryDirectory(prefix="history-") as directory:
+        _measure_and_draw(args, extra, Path(directory), root)
+
+
+def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory: Path, root: Path) -> None:
     console, home, machine = Console(), root / ".asv", args.machine or platform.node()
     # A share is the same whatever is measured already, so one that failed can be run again alone.
     commits = share_of(commits_to_measure(args.range, root), *args.shard)
     if args.missing:
         with checked_out(BRANCH, git("remote", "get-url", "origin", root=root)) as place:
-            merge(place, home)
+            damaged = merge(place, home)
+        for each in damaged:
+            console.print(f"note: branch {BRANCH}: {each}; what it held counts as not measured", markup=False)
         commits = [commit for commit in commits if not is_measured(commit, machine, home)]
     if not commits:
         console.print("nothing to measure: every commit of this share has its results")
@@ -184,24 +164,28 @@ def _run(args: argparse.Namespace, extra: Sequence[str], root: Path) -> None:
     named = ["--machine", args.machine] if args.machine else []
     # A named machine may be another runner each day: asv would draw each processor and kernel as a graph.
     anonymous = ["--os", "any", "--cpu", "any", "--ram", "any"] if args.machine else []
-    run_asv("machine", "--yes", *named, *anonymous, root=root)
+    asv_command.run("machine", "--yes", *named, *anonymous, root=root)
     chosen = [f"--bench={regex}" for regex in args.bench]
     options = [*(["--quick"] if args.quick else []), *named, *chosen, *extra]
     for release in args.torch:
-        config = torch_releases.configuration(release, root)
-        measure(commits, [*options, "--config", str(config)], console, root)
+        config = torch_releases.configuration(release, root, directory)
+        measure(commits, [*options, "--config", str(config)], console, directory, root)
         torch_releases.assert_installed(release, root)
     if not args.torch:
-        measure(commits, options, console, root)
+        measure(commits, options, console, directory, root)
         installed.record(commits, machine, home)
     if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
         console.print(f"measured: {home / 'results'}; nox -s publish puts the shares together")
         return
-    run_asv("publish", root=root)
+    left_out = asv_command.draw(root, directory)
     page = overview.write(home, home / "html")
     # As an address that a terminal opens, on one line however long it is.
     console.print(f"published: {page.resolve().as_uri()}", markup=False, soft_wrap=True)
     console.print("every graph of asv's: nox -s asv -- preview")
+    if damaged := damaged_files(home) or left_out:
+        raise MeasurementError(
+            f"the pages lack what cannot be read; delete it and measure anew: {damaged[0]}"
+        )
 
 
 if __name__ == "__main__":

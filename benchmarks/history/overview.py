@@ -15,9 +15,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from ..files import read_if_whole, write_whole
 from ..markdown import render
 from .installed import recorded
-from .result_files import RESULTS, read_json, results_on
+from .result_files import RESULTS, results_on
 
 PAGE = "overview.html"
 RATIO, LIMIT = "track_compiled_over_eager", "track_limit_over_eager"
@@ -117,7 +118,7 @@ def _points(file: Mapping[str, Any]) -> Iterator[tuple[SeriesKey, Point]]:
 
 def _about(home: Path, place: Path, commit: str) -> str:
     """What the machine is and had installed for ``commit``, as far as asv and we wrote it down."""
-    machine = read_json(place / "machine.json")
+    machine = read_if_whole(place / "machine.json")
     versions = recorded(commit, place.name, home)
     parts = [machine.get("cpu"), f"{machine['num_cpu']} cores" if machine.get("num_cpu") else None]
     installed = [f"{name} {versions[name]}" for name in NAMED_PACKAGES if name in versions]
@@ -159,5 +160,5 @@ def plot(series: Series) -> str:
 def write(home: Path, directory: Path) -> Path:
     """The page, beside what ``asv publish`` wrote into ``directory``."""
     page = directory / PAGE
-    page.write_text(render(TEMPLATE, machines=read_machines(home), plot=plot), encoding="utf-8")
+    write_whole(page, render(TEMPLATE, machines=read_machines(home), plot=plot))
     return page

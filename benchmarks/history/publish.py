@@ -3,67 +3,109 @@
 Each DIRECTORY is what one shard measured (``results`` and ``versions``), or holds several of them.
 With ``--push`` the results go to branch benchmark-results and the pages to gh-pages of ``origin``; on
 GitHub, a regression opens an issue or brings the open one up to date. Exit codes: 0 published,
-2 could not.
+2 could not, or not all: a share that is missing or damaged is named, the others are published, no issue is
+closed and the baseline stays where it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..command import exit_code
+from ..files import DamagedFileError, write_whole
 from ..github import close_issue, open_or_update_issue
-from ..repository import ROOT, git
-from . import overview, result_files
-from .measure import run_asv
+from ..one_run import alone, sigterm_interrupts
+from ..repository import ROOT, MeasurementError, git
+from . import asv_command, overview, result_files
 from .regressions import History, issue_text, issue_title, read_history
-from .result_files import BASELINE, BRANCH
+from .result_files import BASELINE, BRANCH, RESULTS
 
 PAGES = "gh-pages"
 LABEL = "performance-history"
 
 
-def shares(directory: Path) -> list[Path]:
-    """What shards left in ``directory``; nothing where every one of them died."""
-    if (directory / result_files.RESULTS).is_dir():
-        return [directory]
-    return sorted(path.parent for path in directory.glob(f"*/{result_files.RESULTS}"))
+def shares(directory: Path) -> tuple[list[Path], list[str]]:
+    """What shards left in ``directory``, and a line for each that left no results.
+
+    A job that died before its upload leaves no folder at all: where there is nothing, every one has died.
+    """
+    if (directory / RESULTS).is_dir():  # GitHub puts a single artifact into the directory itself
+        return [directory], []
+    if not directory.is_dir():
+        return [], [f"{directory} is missing: no shard left results"]
+    folders = sorted(path for path in directory.iterdir() if path.is_dir() and not path.is_symlink())
+    found = [path for path in folders if (path / RESULTS).is_dir()]
+    empty = [f"{path.name} holds no results" for path in folders if path not in found]
+    return found, empty or ([] if found else [f"{directory} holds no results of any shard"])
+
+
+def merge_shares(directories: Sequence[Path], home: Path) -> list[str]:
+    """Put what the shards measured together below ``home``; a line for each of them that is damaged."""
+    damaged = []
+    for directory in directories:
+        found, lost = shares(directory)
+        damaged += lost
+        for share in found:
+            damaged += _in_one_line(share.name, result_files.merge(share, home))
+    return damaged
+
+
+def _in_one_line(name: str, damaged: Sequence[str]) -> list[str]:
+    more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+    return [f"{name}: {damaged[0]}{more}"] if damaged else []
 
 
 def publish(directories: Sequence[Path], *, push: bool, accept: bool, root: Path = ROOT) -> History:
     """Merge, draw and look for regressions since the baseline.
 
-    The baseline moves on to the newest commit where nothing became worse or may have, or with ``accept``.
+    What is damaged is left out and named in the answer. The baseline moves on to the newest commit where all
+    is whole and nothing became worse or may have, or with ``accept``.
 
     Raises:
+        DamagedFileError: the baseline cannot be read, and is not to be replaced by ``accept``.
         MeasurementError: asv fails, or the branches cannot be pushed to.
         ValueError: there are no results.
     """
     home, html = root / ".asv", root / ".asv" / "html"
     remote = git("remote", "get-url", "origin", root=root) if push else ""
-    for directory in directories:
-        for share in shares(directory):
-            result_files.merge(share, home)
+    damaged = merge_shares(directories, home)
     if push:
         with result_files.checked_out(BRANCH, remote) as place:
-            result_files.merge(place, home)
-            (home / BASELINE).unlink(missing_ok=True)
-            if (place / BASELINE).exists():
-                shutil.copyfile(place / BASELINE, home / BASELINE)
-    run_asv("publish", root=root)
+            damaged += _in_one_line(f"branch {BRANCH}", result_files.merge(place, home))
+            baseline = _baseline(place, accept)
+    else:
+        baseline = _baseline(home, accept)
+    damaged += _in_one_line(".asv", result_files.damaged_files(home))
+    with tempfile.TemporaryDirectory(prefix="history-") as directory:
+        left_out = asv_command.draw(root, Path(directory))
+    damaged = damaged or _in_one_line("asv", left_out)
     overview.write(home, html)
-    history = read_history(html, home, result_files.read_json(home / BASELINE).get("commit"), root)
-    if accept or not (history.regressions or history.unconfirmed):
-        (home / BASELINE).write_text(json.dumps({"commit": history.newest}) + "\n", encoding="utf-8")
+    history = replace(read_history(html, home, baseline, root), damaged=tuple(damaged))
+    if not damaged and (accept or not (history.regressions or history.unconfirmed)):
+        baseline = history.newest
+    if baseline:
+        result_files.write_baseline(home, baseline)
     if push:
-        result_files.push_results(home, BRANCH, remote, f"Results up to {history.newest[:8]}")
+        result_files.push_results(home, baseline, BRANCH, remote, f"Results up to {history.newest[:8]}")
         result_files.force_push_pages(html, PAGES, remote, f"History up to {history.newest[:8]}")
     return history
+
+
+def _baseline(place: Path, accept: bool) -> str | None:
+    """The baseline that is in force."""
+    try:
+        return result_files.read_baseline(place)
+    except DamagedFileError as error:
+        if accept:
+            return None
+        why = f"{BASELINE} {error.why}: it is not known what is new; run with --accept to begin anew"
+        raise MeasurementError(why) from None
 
 
 def update_issue(history: History, repository: str, *, accepted: bool) -> str:
@@ -72,6 +114,8 @@ def update_issue(history: History, repository: str, *, accepted: bool) -> str:
     Raises:
         MeasurementError: gh failed.
     """
+    if history.damaged and (accepted or not history.regressions):
+        return "the issue and the baseline stay as they are: not every result could be read"
     if accepted:
         why = "accepted as the new baseline"
     elif history.regressions:
@@ -83,7 +127,7 @@ def update_issue(history: History, repository: str, *, accepted: bool) -> str:
     return close_issue(repository, LABEL, why) or "nothing became worse"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="nox -s publish --", description=__doc__)
     parser.add_argument(
         "directory", nargs="*", type=Path, help="what the shards measured (default: what is below .asv)"
@@ -93,13 +137,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--accept", action="store_true", help="what became worse is intended: it is the new baseline"
     )
     args = parser.parse_args(argv)
-    return exit_code("publish", lambda: _run(args))
+    with sigterm_interrupts():
+        return exit_code("publish", lambda: _run(args, root))
 
 
-def _run(args: argparse.Namespace) -> None:
-    history = publish(args.directory, push=args.push, accept=args.accept)
+def _run(args: argparse.Namespace, root: Path) -> None:
+    with alone(root):
+        history = publish(args.directory, push=args.push, accept=args.accept, root=root)
+    for line in history.damaged:
+        print(f"publish: damaged: {' '.join(line.split())}", file=sys.stderr)
     if history.regressions:
-        (ROOT / ".asv" / "issue.md").write_text(issue_text(history), encoding="utf-8")
+        write_whole(root / ".asv" / "issue.md", issue_text(history))
         print(f"{issue_title(history)}: see .asv/issue.md")
     if history.unconfirmed:
         print(f"timed worse at the newest measured commit only: {history.unconfirmed}; the next commit tells")
@@ -107,6 +155,11 @@ def _run(args: argparse.Namespace) -> None:
     if args.push and repository:
         print(update_issue(history, repository, accepted=args.accept))
     print(f"published up to {history.newest[:8]}: .asv/html/index.html")
+    if history.damaged:
+        raise MeasurementError(
+            f"published without what is damaged ({len(history.damaged)} lines above), the baseline unmoved; "
+            "measure those commits again"
+        )
 
 
 if __name__ == "__main__":

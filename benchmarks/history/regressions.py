@@ -6,16 +6,15 @@ all commits); here they are put beside commits and installed packages, for an is
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import read_if_there, read_json, read_object
 from ..markdown import render
 from ..repository import git
 from . import torch_releases
 from .installed import recorded
-from .result_files import read_json
 
 MACHINE = re.compile(r"/machine-([^/]+)/")
 # Counts are the same on a busy machine. What is timed must be worse at a second commit too, or one night of a
@@ -64,12 +63,14 @@ class History:
         regressions: after the baseline.
         unconfirmed: how many more timings are worse, but at the newest measured commit only.
         baseline: the commit up to which it was known to be good; None: from its beginning.
+        damaged: what could not be read and is missing here, a line for each share.
     """
 
     newest: str
     regressions: tuple[Regression, ...]
     unconfirmed: int = 0
     baseline: str | None = None
+    damaged: tuple[str, ...] = ()
 
 
 def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> History:
@@ -81,15 +82,16 @@ def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> Hi
         baseline: the commit up to which the history is known to be good; None: from its beginning.
 
     Raises:
+        DamagedFileError: a page that asv always writes is missing or cut short.
         ValueError: nothing was published.
     """
-    revisions: dict[str, str] = read_json(html / "index.json").get("revision_to_hash", {})
+    revisions: dict[str, str] = read_if_there(html / "index.json").get("revision_to_hash", {})
     if not revisions:
         raise ValueError(f"asv published nothing in {html}; run nox -s history first")
     hashes = {int(revision): commit for revision, commit in revisions.items()}
     known_good = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
     found, unconfirmed = [], 0
-    regressions = read_json(html / "regressions.json").get("regressions", [])
+    regressions = read_object(html / "regressions.json")["regressions"]
     for benchmark, graph, _, index, _, _, jumps in regressions:
         machine, torch = MACHINE.search(graph), torch_releases.GRAPH.search(graph)
         name = f"{benchmark}, torch {torch[1]}" if torch else benchmark
@@ -110,11 +112,11 @@ def _measured_since(graph: Path, index: int | None, revision: int) -> int:
 
     Args:
         index: of the parameters' combination; None: the benchmark has none.
+
+    Raises:
+        DamagedFileError: the graph is missing or cut short.
     """
-    try:
-        points = json.loads(graph.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0
+    points = read_json(graph)
     values = [
         value if index is None or value is None else value[index] for at, value in points if at >= revision
     ]

@@ -8,13 +8,11 @@ in all of these is ours.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from pathlib import Path
 
 from ..repository import MeasurementError
-from . import installed
-from .result_files import RESULTS
+from . import asv_command, installed
 
 VARIABLE = "TORCH"  # asv calls graphs after environment variables; nothing reads this one
 GRAPH = re.compile(rf"/env-{VARIABLE}-([^/]+)/")
@@ -28,28 +26,22 @@ def releases(text: str) -> list[str]:
     return found
 
 
-def configuration(release: str, root: Path) -> Path:
-    """Write asv's configuration with torch ``release`` in every environment, and return its path.
+def configuration(release: str, root: Path, directory: Path) -> Path:
+    """Write asv's configuration with torch ``release`` in every environment into ``directory``; its path.
 
     The release stands in the command that installs a commit, so that a LeRobot which does not allow it is
     an error of uv's and no graph of another torch. Not among asv's requirements: pip would install those.
     """
-    home = root / ".asv"
-    base = json.loads((root / "asv.conf.json").read_text(encoding="utf-8"))
-    config = {
-        **base,
-        "repo": str(root),
-        "benchmark_dir": str(root / base["benchmark_dir"]),
-        "results_dir": str(home / RESULTS),
-        "html_dir": str(home / "html"),
-        "env_dir": str(environments(release, root)),
-        "matrix": {**base["matrix"], "env": {VARIABLE: [release]}},
-        "install_command": [f"{command} torch=={release}" for command in base["install_command"]],
-    }
-    path = home / f"torch-{release}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    return path
+    base = asv_command.configuration(root)
+    return asv_command.write_configuration(
+        directory / f"torch-{release}.json",
+        {
+            **base,
+            "env_dir": str(environments(release, root)),
+            "matrix": {**base["matrix"], "env": {VARIABLE: [release]}},
+            "install_command": [f"{command} torch=={release}" for command in base["install_command"]],
+        },
+    )
 
 
 def environments(release: str, root: Path) -> Path:

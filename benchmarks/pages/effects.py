@@ -24,8 +24,9 @@ from ..gate.decision import launch_ratio
 from ..gate.pairing import pairing_of
 from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.timing import pair
-from ..gate.workplace import sigterm_interrupts, workplace
+from ..gate.workplace import workplace
 from ..markdown import between_markers, markers, table
+from ..one_run import sigterm_interrupts
 from ..records import Record
 from ..repository import ROOT
 from ..suite.workloads import Case

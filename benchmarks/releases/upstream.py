@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 
 from .. import records
 from ..command import exit_code
+from ..files import read_bytes, write_whole
 from ..pages import ratios
 from ..repository import ROOT, MeasurementError, git
 from . import upstream_issue
@@ -82,9 +83,18 @@ def run_tests(
 
 
 def outcomes(report: Path) -> dict[str, str]:
-    """Outcome of each test in a JUnit report."""
+    """Outcome of each test in a JUnit report.
+
+    Raises:
+        MeasurementError: it is no such report; the tests of another repository had it in their hands.
+    """
+    try:
+        # expat limits what entities may grow to since 2.4.1.
+        root = ElementTree.fromstring(read_bytes(report))  # noqa: S314
+    except ElementTree.ParseError as error:
+        raise MeasurementError(f"pytest left no report that can be read ({error})") from None
     found = {}
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  # pytest has just written it
+    for case in root.iter("testcase"):
         kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
         outcome = {"failure": "failed"}.get(kinds[0], kinds[0]) if kinds else "passed"
         found[f"{case.get('classname')}::{case.get('name')}"] = outcome
@@ -144,27 +154,37 @@ def checkout(directory: Path) -> Path:
     return clone
 
 
-def run_checks(source: Path | None, launches: int, report: Path) -> dict[str, Any]:
-    """What is installed, and what every check found; ``error`` is why some could not be made."""
+def run_checks(source: Path | None, launches: int, report: Path) -> Iterator[dict[str, Any]]:
+    """After each check what is installed and what was found until then; the last is the whole answer.
+
+    ``error`` is why some checks could not be made; before the last one it says that there is more to come.
+    """
+    found: dict[str, Any] = {"lerobot": version("lerobot"), "torch": version("torch"), "findings": []}
+    errors: list[str] = []
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
-        checks = (
+        checks: tuple[Callable[[], Check], ...] = (
             check_our_tests,
             lambda: check_lerobots_tests(source or checkout(place)),
             lambda: check_ratios(launches, report),
         )
-        results = [_check_or_error(check) for check in checks]
-    findings = [asdict(result) for result in results if isinstance(result, Check)]
-    errors = [result for result in results if isinstance(result, str)]
-    found = {"lerobot": version("lerobot"), "torch": version("torch"), "findings": findings}
-    return {**found, "error": "; ".join(errors)} if errors else found
+        for left, check in zip(range(len(checks) - 1, -1, -1), checks, strict=True):
+            try:
+                found["findings"].append(asdict(check()))
+            except Exception as error:  # whatever a check comes to, the others' findings stand
+                errors.append(_why(error))
+            unfinished = [f"stopped before {left} more checks were made"] if left else []
+            said = "; ".join([*errors, *unfinished])
+            yield {**found, "error": said} if said else found
 
 
-def _check_or_error(check: Callable[[], Check]) -> Check | str:
-    try:
-        return check()
-    except (MeasurementError, OSError, RuntimeError, ValueError) as error:
-        return str(error)
+def _why(error: Exception) -> str:
+    """One line."""
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"a fresh process took longer than {error.timeout:g} s"
+    said = " ".join(str(error).split())
+    known = isinstance(error, (MeasurementError, OSError, RuntimeError, ValueError))
+    return said if known and said else f"{type(error).__name__}: {said}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,8 +200,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     args.report.mkdir(parents=True, exist_ok=True)
-    report = run_checks(args.source, args.launches, args.report)
-    (args.report / NAME).write_text(json.dumps(report, indent=1), encoding="utf-8")
+    report: dict[str, Any] = {}
+    # Written after each check: a job that GitHub stops at its time limit leaves what it had found.
+    for report in run_checks(args.source, args.launches, args.report):
+        write_whole(args.report / NAME, json.dumps(report, indent=1))
     print(upstream_issue.body([report]))
     if "error" in report:
         raise MeasurementError(report["error"])

@@ -8,7 +8,6 @@ Exit codes: 0 the issue says it or all is well, 2 could not.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..command import exit_code
+from ..files import DamagedFileError, read_object
 from ..github import close_issue, open_or_update_issue
 from ..markdown import render
 from ..repository import MeasurementError
@@ -32,14 +32,14 @@ Report = dict[str, Any]
 def read_report(path: Path) -> Report:
     """A report that ``upstream`` wrote; in place of one that cannot be read, one with that error."""
     try:
-        found = json.loads(path.read_bytes()[:LARGEST])
+        found = read_object(path, LARGEST)
         findings = [
             {"what": str(each["what"]), "asked": int(each["asked"]), "wrong": list(map(str, each["wrong"]))}
             for each in found["findings"]
         ]
         report = {"lerobot": str(found["lerobot"]), "torch": str(found["torch"]), "findings": findings}
         return {**report, "error": str(found["error"])} if "error" in found else report
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (DamagedFileError, ValueError, KeyError, TypeError, OverflowError) as error:
         why = f"{path.parent.name} left no report that can be read ({type(error).__name__})"
         return {"lerobot": "?", "torch": "?", "findings": [], "error": why}
 

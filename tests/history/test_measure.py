@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.history import measure
-from benchmarks.history.measure import PERCENT, SUBJECT, asv_lines, commits_to_measure, share_of
+from benchmarks.history import asv_command, measure
+from benchmarks.history.measure import PERCENT, SUBJECT, commits_to_measure, share_of
 from benchmarks.repository import MeasurementError, git
 
 
@@ -102,7 +102,7 @@ def test_a_failing_asv_is_an_error_with_its_last_words(
     fake.write_text("print('[50.00%] ··· time_x   failed'); raise SystemExit(2)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(MeasurementError, match=r"asv run ended with exit code 2: .*time_x   failed"):
-        list(asv_lines(["run"], tmp_path))
+        asv_command.run("run", root=tmp_path)
 
 
 def test_the_suite_is_well_formed_for_asv(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def file(commit: str, day: int, ratios: list[Any], limits: list[Any] | None = No
     timed = [["'aloha'"], ["'fp32'", "'bf16'"], ["'cpu'"], ["'eager'", "'compiled'"]]
     return {
         "commit_hash": commit,
+        "result_columns": ["result", "params", "started_at"],
         "date": 86_400_000 * day,
         "env_vars": {},
         "results": {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.history import publish
+from benchmarks.history import asv_command, publish
 from benchmarks.history.regressions import History, Regression, issue_text, issue_title, read_history
 from benchmarks.repository import git
 
@@ -125,7 +125,7 @@ def test_what_may_be_worse_leaves_the_issue_as_it_is(
 def test_the_baseline_stays_where_something_may_be_worse(
     published: Published, monkeypatch: pytest.MonkeyPatch, unconfirmed: int
 ) -> None:
-    monkeypatch.setattr(publish, "run_asv", lambda *_, **__: None)
+    monkeypatch.setattr(asv_command, "draw", lambda *_: [])
     monkeypatch.setattr(publish, "read_history", lambda *_: History("c" * 40, (), unconfirmed))
     publish.publish([], push=False, accept=False, root=published.root)
     assert (published.home / "baseline.json").exists() == (unconfirmed == 0)

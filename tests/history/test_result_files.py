@@ -21,7 +21,7 @@ def write(home: Path, machine: str, commit: str, **measured: Any) -> None:
     place = home / result_files.RESULTS / machine
     place.mkdir(parents=True, exist_ok=True)
     found = {name: [values, [], "1", started] for name, (values, started) in measured.items()}
-    document = {"commit_hash": commit, "result_columns": COLUMNS, "results": found}
+    document = {"commit_hash": commit, "date": 0, "result_columns": COLUMNS, "results": found}
     (place / f"{commit}-env.json").write_text(json.dumps(document))
     (place / "machine.json").write_text(json.dumps({"machine": machine}))
     names = {"version": 2, "time_a": {}, "time_b": {}}
@@ -106,7 +106,7 @@ def on_branch(server: str) -> set[str]:
 def test_the_branch_is_made_when_there_is_none(server: str, tmp_path: Path) -> None:
     write(tmp_path / "home", "vm", "1" * 8, time_a=([1.0], 1))
     for message in ("first", "again"):
-        result_files.push_results(tmp_path / "home", "results", server, message)
+        result_files.push_results(tmp_path / "home", None, "results", server, message)
         assert "results/vm/11111111-env.json" in on_branch(server)
     assert git("log", "--format=%s", "results", root=Path(server)) == "first", "nothing new, no commit"
 
@@ -119,16 +119,16 @@ def test_two_that_push_at_once_lose_nothing(
     for number, home in enumerate(homes):
         write(home, "vm", f"{number}" * 8, time_a=([1.0], 1))
     if there:
-        result_files.push_results(homes[0], "results", server, "there before")
+        result_files.push_results(homes[0], None, "results", server, "there before")
     others = [homes[1]]
 
     def with_another_job(*args: str, **options: Any) -> str:
         if args[0] == "push" and others:  # it comes between this job's look and its push
-            result_files.push_results(others.pop(), "results", server, "the other job")
+            result_files.push_results(others.pop(), None, "results", server, "the other job")
         return git(*args, **options)
 
     monkeypatch.setattr(result_files, "git", with_another_job)
-    result_files.push_results(homes[2], "results", server, "this job")
+    result_files.push_results(homes[2], None, "results", server, "this job")
     assert {"results/vm/11111111-env.json", "results/vm/22222222-env.json"} <= on_branch(server)
     assert ("results/vm/00000000-env.json" in on_branch(server)) is there
 
@@ -140,7 +140,7 @@ def test_a_branch_that_takes_no_push_is_said(server: str, tmp_path: Path) -> Non
     hook.chmod(0o755)
     write(tmp_path / "home", "vm", "1" * 8, time_a=([1.0], 1))
     with pytest.raises(MeasurementError, match=r"branch results took none of 5 pushes .*run this job again"):
-        result_files.push_results(tmp_path / "home", "results", server, "first")
+        result_files.push_results(tmp_path / "home", None, "results", server, "first")
 
 
 def test_pages_are_one_commit(server: str, tmp_path: Path) -> None:

@@ -110,7 +110,10 @@ def test_six_commits_in_three_shards(project: Project, tmp_path: Path) -> None:
     # The second runner dies while its results are sent: half a file.
     for path in (artifacts / "history-cpu-2" / "results" / "runner").glob("*-*.json"):
         path.write_text(path.read_text()[:200])
-    project.publish(artifacts)
+    (damaged,) = project.publish(artifacts).damaged
+    assert damaged.startswith(f"history-cpu-2: results/runner/{short[1]}-")
+    assert damaged.endswith("is cut short, or no JSON, and 1 more")
+    assert result_files.BASELINE not in git("ls-tree", "--name-only", BRANCH, root=project.server)
     assert project.measured() == {short[0], short[2], short[3], short[5]}
 
     # It is run again, alone.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.history import installed, measure, result_files, torch_releases
+from benchmarks.history import asv_command, installed, measure, result_files, torch_releases
 from benchmarks.repository import MeasurementError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_each_release_is_installed_apart_and_by_name(root: Path) -> None:
     base = json.loads((root / "asv.conf.json").read_text())
-    paths = [torch_releases.configuration(release, root) for release in ("2.7.0", "2.11.0")]
+    paths = [torch_releases.configuration(release, root, root / "run") for release in ("2.7.0", "2.11.0")]
     old, new = (json.loads(path.read_text()) for path in paths)
     assert old["env_dir"] != new["env_dir"]
     assert old["matrix"] == {**base["matrix"], "env": {"TORCH": ["2.7.0"]}}
@@ -66,7 +66,14 @@ def test_a_commit_of_one_torch_release_only_is_not_measured_yet(tmp_path: Path) 
     place = tmp_path / result_files.RESULTS
     (place / "vm").mkdir(parents=True)
     (place / "benchmarks.json").write_text('{"version": 2, "time_x": {}}')
-    found: dict[str, Any] = {"results": {"time_x": [[1.0]]}, "env_vars": {"TORCH": "2.7.0"}}
+    columns = ["result", "params", "started_at"]
+    found: dict[str, Any] = {
+        "commit_hash": "12345678",
+        "date": 0,
+        "result_columns": columns,
+        "results": {"time_x": [[1.0]]},
+        "env_vars": {"TORCH": "2.7.0"},
+    }
     file = place / "vm" / "12345678-env.json"
     file.write_text(json.dumps(found))
     assert not result_files.is_measured("12345678", "vm", tmp_path)
@@ -88,9 +95,9 @@ def test_asv_runs_once_for_each_release_and_publishes_once(
 
     def lines(args: Any, _root: Path) -> Any:
         calls.append(list(args))
-        return iter(())
+        yield from ()
 
-    monkeypatch.setattr(measure, "asv_lines", lines)
+    monkeypatch.setattr(asv_command, "lines", lines)
     monkeypatch.setattr(
         measure, "commits_to_measure", lambda commits, _: ["a" * 40] if commits == "HEAD^!" else []
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,57 @@ def test_the_exit_code_says_how_it_went(
     assert ("error" in found) == (code == 2)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (subprocess.TimeoutExpired(["python"], 600), "a fresh process took longer than 600 s"),
+        (KeyError("no such key"), "KeyError: 'no such key'"),
+        (MeasurementError("no such\ntag"), "no such tag"),
+    ],
+)
+def test_a_check_that_fails_takes_no_finding_of_the_others_along(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    said: str,
+) -> None:
+    def fail(*_: Any) -> upstream.Check:
+        raise error
+
+    wrong = upstream.Check("tests of this repository", 800, ("tests::test_x",))
+    monkeypatch.setattr(upstream, "check_our_tests", lambda: wrong)
+    monkeypatch.setattr(upstream, "check_lerobots_tests", fail)
+    monkeypatch.setattr(upstream, "check_ratios", lambda *_: upstream.Check("ratios", 5, ()))
+    assert upstream.main(["--report", str(tmp_path), "--source", str(tmp_path)]) == 2
+    found = upstream_issue.read_report(tmp_path / upstream_issue.NAME)
+    assert [finding["asked"] for finding in found["findings"]] == [800, 5]
+    assert found["error"] == said
+    assert capsys.readouterr().err == f"upstream: {said}\n"
+
+
+def test_a_job_that_is_stopped_leaves_what_it_had_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(*_: Any) -> upstream.Check:
+        raise KeyboardInterrupt
+
+    wrong = upstream.Check("tests of this repository", 800, ("tests::test_x",))
+    monkeypatch.setattr(upstream, "check_our_tests", lambda: wrong)
+    monkeypatch.setattr(upstream, "check_lerobots_tests", stopped)
+    assert upstream.main(["--report", str(tmp_path), "--source", str(tmp_path)]) == 2
+    found = upstream_issue.read_report(tmp_path / upstream_issue.NAME)
+    assert [finding["wrong"] for finding in found["findings"]] == [["tests::test_x"]]
+    assert found["error"] == "stopped before 2 more checks were made", "never well"
+
+
+@pytest.mark.parametrize("report", ["", "<testsuites>", "<a>" * 100_000])
+def test_a_report_that_is_none_is_no_answer(tmp_path: Path, report: str) -> None:
+    (tmp_path / "report.xml").write_text(report)
+    with pytest.raises(MeasurementError, match="no report that can be read"):
+        upstream.outcomes(tmp_path / "report.xml")
+
+
 @pytest.fixture(autouse=True)
 def _on_github(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
@@ -156,6 +208,22 @@ def test_a_report_that_is_missing_or_broken_is_not_well(
     assert (method, where) == ("PATCH", "repos/o/r/issues/3")
     assert "upstream-release left no report" in body["body"]
     assert "upstream-main left no report that can be read" in body["body"]
+
+
+@pytest.mark.parametrize("damage", ["a link", "deep", "large"])
+def test_a_report_is_read_within_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str) -> None:
+    gh = GitHubIssues(monkeypatch, [])
+    write(tmp_path, "upstream-release", findings=[{**BROKEN[0], "wrong": []}])
+    path = tmp_path / "upstream-release" / upstream_issue.NAME
+    if damage == "a link":
+        path.rename(tmp_path / "whole.json")
+        path.symlink_to(tmp_path / "whole.json")
+    elif damage == "deep":
+        path.write_text("[" * 100_000 + "]" * 100_000)
+    else:
+        path.write_text(path.read_text() + " " * upstream_issue.LARGEST)
+    assert upstream_issue.main([str(tmp_path)]) == 0
+    assert "upstream-release left no report that can be read" in gh.sent[0][2]["body"]
 
 
 def test_all_well_closes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import nox
 import pytest
 from packaging.requirements import Requirement
 
+from benchmarks.one_run import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,10 +27,12 @@ def noxfile() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # the noxfile reads pyproject.toml where nox runs it
         spec.loader.exec_module(module)
-    return module
+    yield module
+    signal.signal(signal.SIGTERM, handler)
 
 
 def test_sessions_stand_in_groups_and_those_for_a_newcomer_first(noxfile: Any) -> None:
@@ -57,6 +62,21 @@ def test_the_gate_starts_without_what_nox_wants_unset(noxfile: Any, monkeypatch:
     assert (program, command[1:]) == ("/env/bin/python", ["-m", "benchmarks.gate", "--base", "main"])
     assert "TO_BE_UNSET" not in environment
     assert environment["KEPT"] == "2"
+
+
+def test_a_history_that_is_stopped_has_time_to_stop_asv(noxfile: Any) -> None:
+    """Nox dies of SIGTERM at once and leaves a session's command running, or kills it 0.5 s after Ctrl-C."""
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    ran: list[tuple[Any, Any]] = []
+    session = SimpleNamespace(
+        posargs=["HEAD^!"],
+        install=lambda *_, **__: None,
+        run=lambda *command, **options: ran.append((command, options)),
+    )
+    noxfile.history.func(session)
+    ((command, options),) = ran
+    assert command == ("python", "-m", "benchmarks.history.measure", "HEAD^!")
+    assert options["terminate_timeout"] > 2 * PATIENCE
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ...command import exit_code
 from ...markdown import write_between_markers
+from ...one_run import sigterm_interrupts
 from ...repository import ROOT, MeasurementError, git
 from ..cases import named
 from ..result import Result
@@ -27,7 +28,6 @@ from ..run import gate
 from ..run import parser as gate_parser
 from ..timing import Budget
 from ..verdict import SLOWER
-from ..workplace import sigterm_interrupts
 from . import evidence
 from .mutants import HARMLESS, MUTANTS
 from .recording import SLOWDOWN, record
