@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from filelock import FileLock, Timeout
 
 from ..repository import MeasurementError
+from .prune import prune
 
 
 @contextmanager
@@ -36,8 +37,11 @@ def workplace(root: Path) -> Iterator[Path]:
         place.mkdir()
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
-        lock.release()
+        try:
+            shutil.rmtree(place, ignore_errors=True)
+            prune(home)  # after the run, so that a cache which is saved then is no larger
+        finally:
+            lock.release()
 
 
 @contextmanager
