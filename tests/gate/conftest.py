@@ -17,6 +17,7 @@ from benchmarks.gate import run as gate_run
 from benchmarks.repository import PACKAGE
 
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
+RULER = Path(__file__).resolve().parents[2]
 RUN_URL = "https://github.com/o/r/actions/runs/1"
 PYPROJECT = '[project]\nname = "subject"\nversion = "1"\ndependencies = ["torch"]\n'
 
@@ -52,6 +53,20 @@ class Repository:
         found = {path.name for path in (self.root / ".gate").glob("*")}
         worktrees = self.git("worktree", "list").splitlines()
         return found - {"lock", "report", "inductor", "answers"} | set(worktrees[1:])
+
+
+def workers_alive(repository: Repository) -> list[str]:
+    """Processes that run a side of this repository, zombies apart."""
+    mark = str(repository.root)
+    alive = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if mark in environment and process.name != str(os.getpid()):
+            alive.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return alive
 
 
 @pytest.fixture

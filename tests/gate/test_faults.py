@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,24 +18,9 @@ from benchmarks.gate import run as gate_run
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import PACKAGE, MeasurementError
 
-from .conftest import FAKE, Repository, Run
+from .conftest import FAKE, RULER, Repository, Run, workers_alive
 
 Gate = Callable[..., Run]
-RULER = Path(__file__).resolve().parents[2]
-
-
-def workers_alive(repository: Repository) -> list[str]:
-    """Processes that run a side of this repository, zombies apart."""
-    mark = str(repository.root)
-    alive = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (process / "environ").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if mark in environment and process.name != str(os.getpid()):
-            alive.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return alive
 
 
 def assert_could_not_measure(done: Run, repository: Repository, pattern: str) -> None:
@@ -74,7 +57,7 @@ def test_a_ref_without_the_subject(repository: Repository, run_gate: Gate) -> No
 
 def test_main_without_a_parent_has_no_base(repository: Repository, run_gate: Gate) -> None:
     repository.git("checkout", "-q", "main")
-    assert_could_not_measure(run_gate(), repository, "has no parent commit; name one by --base")
+    assert_could_not_measure(run_gate(), repository, "has no parent commit here.*name one by --base")
 
 
 def test_unknown_cases_and_none(repository: Repository, run_gate: Gate) -> None:
