@@ -40,6 +40,11 @@ def _dict_of(check: Check) -> Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
+def _filled(check: Check) -> Check:
+    """Nothing on both sides would be no difference."""
+    return lambda value: check(value) and len(value) > 0
+
+
 def _fields(**checks: Check) -> Check:
     """A dict that has at least these."""
     return lambda value: (
@@ -73,10 +78,12 @@ SHAPES: dict[str, Check] = {
     "graph": _counts(OF_GRAPH),
     "counts": _counts(OF_COUNTS),
     "outputs": _fields(
-        values=_fields(eager=_list_of(_number), compiled=_list_of(_number)),
+        values=_fields(eager=_filled(_list_of(_number)), compiled=_filled(_list_of(_number))),
         state_dict=_dict_of(_list_of(_count)),
     ),
-    "learning": _fields(values=_fields(eager=_dict_of(_number), compiled=_dict_of(_number))),
+    "learning": _fields(
+        values=_fields(eager=_filled(_dict_of(_number)), compiled=_filled(_dict_of(_number)))
+    ),
 }
 NO_ANSWER_IN = ("warm", "ballast")  # they say that they are done, or what only the campaign asks
 

@@ -29,6 +29,7 @@ WORKING_TREE = "working tree"
 EXPORTED = ("src", "pyproject.toml")
 MAIN = ("origin/main", "main")
 NOTHING_BEFORE = re.compile("0{40}|0{64}")  # a push event's `before` where the branch is new
+NO_PROJECT = (ValueError, TypeError, RecursionError)  # what a pyproject.toml of another shape raises
 LONGEST_SUBJECT = 200  # characters
 
 
@@ -208,7 +209,7 @@ def check_out(source: Source, into: Path, root: Path) -> Side:
             _export(source.commit, into, root)
         blobs = _blobs(into)
         dependencies = declared_dependencies(into)
-    except (MeasurementError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (MeasurementError, OSError, zipfile.BadZipFile, KeyError, *NO_PROJECT) as error:
         raise MeasurementError(f"{source.side} {source.name} cannot be checked out: {error}") from None
     if not blobs:
         raise MeasurementError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")

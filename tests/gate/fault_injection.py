@@ -113,6 +113,11 @@ def bad_project(repository: Repository, _: Patch) -> None:
     repository.commit("no TOML")
 
 
+def odd_project(repository: Repository, _: Patch) -> None:
+    (repository.root / "pyproject.toml").write_text("[project]\ndependencies = 5\n")
+    repository.commit("no list")
+
+
 def no_subject(repository: Repository, _: Patch) -> None:
     repository.git("rm", "-rq", "src")
     repository.git("commit", "-q", "-m", "no subject")

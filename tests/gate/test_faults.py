@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from benchmarks.gate import channel, environments, pairing, report, sides, tiers
 from benchmarks.gate import run as gate_run
-from benchmarks.gate.workplace import workplace
+from benchmarks.gate.workplace import sigterm_interrupts, workplace
 from benchmarks.repository import PACKAGE, MeasurementError
 
 from .conftest import FAKE, RULER, Repository, Run, workers_alive
@@ -237,6 +238,25 @@ def test_an_interrupt_leaves_nothing(repository: Repository, signal_: signal.Sig
     while workers_alive(repository) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert workers_alive(repository) == []
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) -> None:
+    before, cleaned_up = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)], []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), first)
+            time.sleep(10)
+        finally:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                os.kill(os.getpid(), each)
+            cleaned_up.append("everything")
+
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        work()
+    assert cleaned_up
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_the_exit_code_of_bad_usage_is_2(capsys: pytest.CaptureFixture[str]) -> None:

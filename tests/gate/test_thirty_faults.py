@@ -42,6 +42,7 @@ from .fault_injection import (
     locked,
     no_main,
     no_subject,
+    odd_project,
     on_main,
     on_mains_first_commit,
     raising,
@@ -75,6 +76,7 @@ class Fault:
 
 
 NO_COUNTS = json.dumps({"graph_breaks": []})
+NO_LOSS = json.dumps({"values": {"eager": {}, "compiled": {}}})
 KEPT = json.dumps({"counts pusht-inference": {"graph_breaks": []}})
 NEVER_ENDS = "[" * 200_000
 KERNELS = r"Regression: worse: Inductor kernels"
@@ -109,6 +111,7 @@ FAULTS = (
     Fault("main's first commit", 2, "has no parent commit here", on_mains_first_commit),
     Fault("a head without the subject", 2, f"head .* has no {PACKAGE}", no_subject),
     Fault("a pyproject.toml that is no TOML", 2, "head .* cannot be checked out", bad_project),
+    Fault("a pyproject.toml of another shape", 2, "head .* cannot be checked out", odd_project),
     Fault("a commit's subject in Latin-1", 0, "No regression", latin_1_subject),
     Fault("file names beyond ASCII", 0, "No regression", file_names),
     Fault("a trailer without a reason", 2, "gives no reason", args=("--head", "trailer")),
@@ -141,6 +144,7 @@ FAULTS = (
     Fault("counters that are missing", 2, f"{MALFORMED} .to counts", head(says={"counts": NO_COUNTS})),
     Fault("a counter that is no number", 2, f"{MALFORMED} .to counts", head(counts={"ops": float("nan")})),
     Fault("outputs of another shape", 2, f"{MALFORMED} .to outputs", head(says={"outputs": '{"values": 1}'})),
+    Fault("a loss that is missing", 2, f"{MALFORMED} .to learning", head(says={"learning": NO_LOSS})),
     Fault("a step's time that is NaN", 2, "head reported a time of nan", head(time=float("nan")), times=True),
     Fault("a step's time in words", 2, f"{MALFORMED} .to sample", head(time="fast"), times=True),
     # The machine.
