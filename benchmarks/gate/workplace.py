@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from filelock import FileLock, Timeout
 
 from ..repository import MeasurementError
+from .prune import prune
 
 
 @contextmanager
@@ -36,19 +37,31 @@ def workplace(root: Path) -> Iterator[Path]:
         place.mkdir()
         yield place
     finally:
-        shutil.rmtree(place, ignore_errors=True)
-        lock.release()
+        try:
+            shutil.rmtree(place, ignore_errors=True)
+            prune(home)  # after the run, so that a cache which is saved then is no larger
+        finally:
+            lock.release()
 
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM, which a cancelled job gets, clean up like Ctrl-C: it raises KeyboardInterrupt."""
+    """Let SIGTERM, which a cancelled job gets, clean up like Ctrl-C: it raises KeyboardInterrupt.
+
+    Only the first of the two signals does: the next must not stop the cleaning up. GitHub's runner sends
+    SIGINT, SIGTERM 7.5 s later, and kills after another 2.5 s (its "Workflow cancellation reference").
+    """
+    # A shell's background job ignores SIGINT, and goes on to.
+    signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
 
     def interrupt(*_: Any) -> NoReturn:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {each: signal.signal(each, interrupt) for each in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -59,6 +59,17 @@ def test_the_gate_starts_without_what_nox_wants_unset(noxfile: Any, monkeypatch:
     assert environment["KEPT"] == "2"
 
 
+def test_a_gate_that_does_not_install_has_not_found_a_regression(noxfile: Any) -> None:
+    """nox itself would exit with 1."""
+
+    def install(*_: Any, **__: Any) -> None:
+        raise nox.command.CommandFailed("no network")
+
+    with pytest.raises(SystemExit) as caught:
+        noxfile.gate.func(SimpleNamespace(install=install))
+    assert caught.value.code == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "files"),
     [
