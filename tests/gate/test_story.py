@@ -201,12 +201,16 @@ def test_a_gpu_is_started_by_hand_and_has_its_own_comment_and_status(
     assert of_cpu.startswith("**No regression")
     assert of_cuda.startswith("**Regression")
     assert github["statuses"] == {HEAD: "failure"}
-    groups = {
-        run.group("gate-cuda"),
-        of_pull_request("opened").group("gate"),
-        after(HEAD, "success").group("comment"),
-    }
-    assert len(groups) == 3, "no kind of measurement cancels another"
+
+
+def test_no_kind_of_measurement_cancels_another() -> None:
+    """Of one commit, as a pull request's head, at main, by hand, and where its report is shown."""
+    pushed = Run("push", {"repository": REPOSITORY}, sha=HEAD)
+    runs = {"gate": of_pull_request("opened"), "gate-cuda": by_hand(HEAD), "comment": after(HEAD, "success")}
+    groups = {pushed.group("gate"), *(run.group(workflow) for workflow, run in runs.items())}
+    groups |= {WORKFLOWS[name]["concurrency"]["group"] for name in ("history", "upstream")}
+    assert len(groups) == 6
+    assert pushed.group("tests") not in groups
 
 
 @pytest.mark.parametrize("result", ["skipped", "cancelled"])

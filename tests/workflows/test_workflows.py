@@ -233,5 +233,5 @@ def test_the_guide_says_who_can_do_what_and_which_test_holds_it() -> None:
     assert len(rows) >= 8
     for row in rows:
         named = re.findall(r"`(test_\w+)`", row)
-        assert named or "no test" in row, row
+        assert named, row
         assert [name for name in named if f"def {name}(" not in tests] == [], row
