@@ -30,6 +30,7 @@ EXPORTED = ("src", "pyproject.toml")
 MAIN = ("origin/main", "main")
 NOTHING_BEFORE = re.compile("0{40}|0{64}")  # a push event's `before` where the branch is new
 NO_PROJECT = (ValueError, TypeError, RecursionError)  # what a pyproject.toml of another shape raises
+CASE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")  # as in report.schema.json
 LONGEST_SUBJECT = 200  # characters
 
 
@@ -278,7 +279,8 @@ def accepted(base: Source, head: Source, root: Path) -> dict[str, str]:
             raise MeasurementError(
                 f"head: 'Perf-Accept: {line}' gives no reason; write Perf-Accept: <case> <reason>"
             )
-        reasons[case] = reason.strip()
+        if CASE_NAME.fullmatch(case):  # or it is the beginning of none
+            reasons[case] = reason.strip()
     return reasons
 
 

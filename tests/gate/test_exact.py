@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.gate.exact import (
     COUNTERS,
+    MOST_PLACES,
     Finding,
     compare_actions,
     compare_counts,
@@ -44,6 +45,13 @@ def test_a_graph_break_is_red_even_where_base_has_it() -> None:
     assert describe(found) == "graph breaks 1 → 1 (m.py:7: .item())"
     (mended,) = compare_counts(CASE, broken, counts())
     assert (mended.red, mended.head) == (False, 0)
+
+
+def test_a_report_has_room_for_any_number_of_graph_breaks() -> None:
+    broken = counts(graph_breaks=[f"m.py:{line}: .item()" for line in range(500)], kernels=None)
+    found = compare_counts(CASE, counts(), broken)
+    assert len(found) == MOST_PLACES
+    assert {(each.red, each.head) for each in found} == {(True, 500)}
 
 
 def test_a_counter_that_one_side_lacks_is_an_error_not_a_zero() -> None:

@@ -178,12 +178,14 @@ def test_a_wrong_result_is_red(
 def test_a_regression_that_is_meant_is_accepted_with_its_reason(
     repository: Repository, run_gate: Gate
 ) -> None:
-    message = "slower\n\nPerf-Accept: pusht-inference dropout is needed | <here>\n"
+    trailers = "Perf-Accept: inférence no case\nPerf-Accept: pusht-inference dropout is needed | <here>"
+    message = f"slower\n\n{trailers}\n"
     repository.commit(message, seconds=0.11, counts={"ops": 300})
     done = run_gate()
     assert done.code == 0
     assert done.report["headline"] == "No regression: of 3 cases 1 same, 2 slower and accepted"
     assert r"accepted: dropout is needed \| &lt;here&gt;" in done.markdown
+    assert set(done.report["accepted"]) == {"pusht-inference"}, "no name that the schema does not know"
 
 
 def test_a_graph_break_or_a_wrong_result_cannot_be_accepted(repository: Repository, run_gate: Gate) -> None:
