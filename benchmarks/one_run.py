@@ -43,19 +43,32 @@ def alone(root: Path) -> Iterator[None]:
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM, which a cancelled job gets, clean up like Ctrl-C: it raises KeyboardInterrupt."""
+    """Let SIGTERM, which a cancelled job gets, clean up like Ctrl-C: it raises KeyboardInterrupt.
+
+    Either of them once, and then none until the process has ended: the cleaning up must not be interrupted,
+    and what it ends with is its exit code.
+    """
+    interrupted = False
 
     def interrupt(*_: Any) -> NoReturn:
+        nonlocal interrupted
+        interrupted = True
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if not interrupted:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-def stop(process: subprocess.Popen[str]) -> None:
+def stop(process: subprocess.Popen[Any]) -> None:
     """Stop a command and whatever it has started, in whichever groups and sessions that is.
 
     It is asked by SIGINT, which Python programs clean up after. What is left PATIENCE s later is killed.

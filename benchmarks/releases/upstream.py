@@ -24,6 +24,7 @@ from xml.etree import ElementTree
 
 from ..command import exit_code
 from ..files import read_bytes, write_whole
+from ..one_run import sigterm_interrupts, stop
 from ..pages import ratios
 from ..repository import ROOT, MeasurementError, git
 from . import upstream_issue
@@ -63,21 +64,23 @@ def run_tests(
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *paths]
-        try:
-            done = subprocess.run(
-                [*command, f"--junitxml={report}"],
-                cwd=root,
-                env={**os.environ, **(environment or {})},
-                stdout=sys.stderr,
-                timeout=TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise MeasurementError(f"the tests of {root.name} took longer than {TIMEOUT} s") from None
-        if done.returncode not in (0, 1) or not report.exists():
-            raise MeasurementError(
-                f"pytest ended with exit code {done.returncode} on the tests of {root.name}"
-            )
+        with subprocess.Popen(
+            [*command, f"--junitxml={report}"],
+            cwd=root,
+            env={**os.environ, **(environment or {})},
+            stdout=sys.stderr,
+            start_new_session=True,  # Ctrl-C reaches it once, through `stop`
+        ) as process:
+            try:
+                code = process.wait(TIMEOUT)
+            except BaseException as error:
+                stop(process)  # and what the tests have started
+                if isinstance(error, subprocess.TimeoutExpired):
+                    why = f"the tests of {root.name} took longer than {TIMEOUT} s"
+                    raise MeasurementError(why) from None
+                raise
+        if code not in (0, 1) or not report.exists():
+            raise MeasurementError(f"pytest ended with exit code {code} on the tests of {root.name}")
         return outcomes(report)
 
 
@@ -193,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {TABLE}"
     )
     args = parser.parse_args(argv)
-    return exit_code("upstream", lambda: _run(args))
+    with sigterm_interrupts():
+        return exit_code("upstream", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:

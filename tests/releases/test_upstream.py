@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,6 +86,33 @@ def test_tests_that_cannot_be_collected_are_no_answer(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("import no_such_module\n")
     with pytest.raises(MeasurementError, match="pytest ended with exit code 2"):
         upstream.run_tests(["test_it.py"], tmp_path)
+
+
+HANGING = """
+import pathlib, subprocess, sys, time
+
+def test_that_hangs():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    pathlib.Path("child").write_text(str(child.pid))
+    time.sleep(600)
+"""
+
+
+def test_tests_that_hang_are_stopped_with_what_they_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "test_it.py").write_text(HANGING)
+    monkeypatch.setattr(upstream, "TIMEOUT", 10)
+    with pytest.raises(MeasurementError, match=f"the tests of {tmp_path.name} took longer than 10 s"):
+        upstream.run_tests(["test_it.py"], tmp_path)
+    child = int((tmp_path / "child").read_text())
+    for _ in range(50):  # until its new parent has heard of its end
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, 0)
+            time.sleep(0.1)
+            continue
+        return
+    pytest.fail("what the tests started is still running")
 
 
 def test_a_gain_that_shrank_is_named_with_its_target(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
