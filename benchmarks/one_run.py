@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from .repository import MeasurementError
 
-# GitHub kills a cancelled job ten seconds after it has asked it to stop.
+# GitHub kills a cancelled job ten seconds after it has asked it to stop, see sigterm_interrupts.
 PATIENCE = 5  # s for a command to end by itself
 
 
@@ -45,21 +45,22 @@ def alone(root: Path) -> Iterator[None]:
 def sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM, which a cancelled job gets, clean up like Ctrl-C: it raises KeyboardInterrupt.
 
-    Either of them once, and then none until the process has ended: the cleaning up must not be interrupted,
-    and what it ends with is its exit code.
+    Either of them once, and then none until the process has ended: the next must not stop the cleaning up,
+    nor take the place of its exit code. GitHub's runner sends SIGINT, SIGTERM 7.5 s later, and kills after
+    another 2.5 s (its "Workflow cancellation reference").
     """
     interrupted = False
+    # A shell's background job ignores SIGINT, and goes on to.
+    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
 
     def interrupt(*_: Any) -> NoReturn:
         nonlocal interrupted
         interrupted = True
-        for number in before:
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -2,7 +2,10 @@
 
 import sys
 
-from .run import main
-
 if __name__ == "__main__":
+    try:
+        from .run import main
+    except Exception as error:  # Python's own exit code for it is 1: a regression
+        print(f"gate: could not measure: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(main())

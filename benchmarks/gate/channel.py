@@ -10,6 +10,7 @@ from typing import Any
 
 from ..repository import ROOT
 from ..suite.fresh_process import FreshProcess
+from .answer_shapes import well_formed
 from .sides import Side
 
 WORKER = ("-m", "benchmarks.gate.worker")
@@ -54,6 +55,18 @@ class Worker(FreshProcess):
             cwd=side.path,
             environment=variables,
         )
+
+    def send(self, do: str, **request: Any) -> None:
+        """Ask without waiting for the answer; raises as ``FreshProcess`` does."""
+        self._asked = do
+        super().send(do, **request)
+
+    def receive(self, timeout: float) -> dict[str, Any]:
+        """The answer to what was asked last; raises as ``FreshProcess`` does, and where it answers else."""
+        answer = super().receive(timeout)
+        if not well_formed(self._asked, answer):
+            raise self.malformed(f"to {self._asked}")
+        return answer
 
     def hello(self) -> dict[str, Any]:
         """What the worker imported, checked against the side.

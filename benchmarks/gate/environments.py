@@ -34,7 +34,7 @@ def python_for(side: Side, root: Path, progress: Callable[[str], None]) -> str:
         progress(f"{side.name}: other dependencies than the working tree's; installing them apart")
         _uv(side, "venv", "--clear", "--python", sys.executable, str(place))
         _uv(side, "pip", "install", "--compile-bytecode", "--python", str(python), *side.dependencies, *RULER)
-        complete.touch()
+    complete.touch()  # when it was used last, for ``prune``
     return str(python)
 
 

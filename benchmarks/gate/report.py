@@ -15,6 +15,7 @@ from .result import CaseTime, Result
 from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER
 
 SCHEMA = 1  # of report.json; raised when a reader of the old one would misread the new one
+LONGEST_TEXT = 1000  # characters, in report.schema.json; torch's reason for a graph break can be longer
 ORDER = {SLOWER: 0, INCONCLUSIVE: 1, FASTER: 2, SAME: 3}
 # Contrast of at least 3:1 on GitHub's light (#ffffff) and dark (#0d1117) pages alike.
 COLOURS = {SLOWER: "#d1454d", FASTER: "#2f8f4e", SAME: "#7d8590", INCONCLUSIVE: "#b58407"}
@@ -92,17 +93,19 @@ def as_json(result: Result) -> str:
         **asdict(result),
         "plan": asdict(result.plan),
     }
-    return json.dumps(_finite(document), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    return json.dumps(_storable(document), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity and no NaN: null."""
+def _storable(value: Any) -> Any:
+    """JSON knows no infinity and no NaN: null; text is one line, no longer than the schema takes."""
+    if isinstance(value, str):
+        return " ".join(value.split())[:LONGEST_TEXT]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _storable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [_storable(item) for item in value]
     return value
 
 
@@ -138,19 +141,21 @@ def as_svg(result: Result) -> str:
 
 
 def write(result: Result, directory: Path) -> list[Path]:
-    """Write report.md, report.json and report.svg; each appears whole or not at all.
+    """Write report.md, report.json and report.svg, whole and all three, or none of them.
 
     Raises:
         OSError: the directory cannot be written to.
     """
+    content = {"md": markdown(result), "json": as_json(result), "svg": as_svg(result)}
+    targets = {suffix: directory / f"report.{suffix}" for suffix in content}
+    partials = {suffix: directory / f".report.{suffix}.partial" for suffix in content}
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for suffix, content in (("md", markdown), ("json", as_json), ("svg", as_svg)):
-        target, partial = directory / f"report.{suffix}", directory / f".report.{suffix}.partial"
-        try:
-            partial.write_text(content(result), encoding="utf-8")
-            partial.replace(target)
-        finally:
+    try:
+        for suffix, text in content.items():  # a lone surrogate in a message has no UTF-8
+            partials[suffix].write_bytes(text.encode(errors="replace"))
+        for suffix, partial in partials.items():
+            partial.replace(targets[suffix])
+    finally:
+        for partial in partials.values():
             partial.unlink(missing_ok=True)
-        written.append(target)
-    return written
+    return list(targets.values())

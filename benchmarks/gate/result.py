@@ -9,7 +9,7 @@ from typing import Any
 from .exact import Finding
 from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, Verdict
 
-NO_REGRESSION, REGRESSION, COULD_NOT_MEASURE, UNDECIDED = 0, 1, 2, 3
+NO_REGRESSION, REGRESSION, UNDECIDED = 0, 1, 3  # 2: command.COULD_NOT_MEASURE
 NEVER_ACCEPTED = ("graph breaks", "state_dict", "actions", "loss and gradients")
 
 

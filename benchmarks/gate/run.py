@@ -14,10 +14,12 @@ from typing import Any
 
 from rich.console import Console
 
+from ..command import exit_code, say
 from ..markdown import cell
 from ..one_run import sigterm_interrupts
 from ..repository import ROOT, MeasurementError
 from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
+from . import ruler
 from .answer_cache import AnswerCache
 from .cases import StepTime, choose, step_times
 from .channel import starter
@@ -26,7 +28,7 @@ from .exact import explanations
 from .identity import machine, versions
 from .pairing import IN_SLICES, SLICE, pairing_of
 from .report import markdown, write
-from .result import COULD_NOT_MEASURE, NO_REGRESSION, UNDECIDED, CaseTime, Result
+from .result import NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Side, accepted, check_out, distance, resolve
 from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair
@@ -94,7 +96,11 @@ def gate(
     cases = choose(args.workloads, args.device)
     sources = resolve(args.base, args.head, root)
     base, head = (source.as_shown() for source in sources)
-    result = Result(base, head, distance(*sources, root), plan, accepted=accepted(*sources, root))
+    files = ruler.changed(sources[0], root)
+    about = {"ruler": ruler.in_words(files)} if files else {}
+    result = Result(
+        base, head, distance(*sources, root), plan, accepted=accepted(*sources, root), about=about
+    )
 
     def progress(text: str) -> None:
         left = max(0, round(budget.left))
@@ -103,6 +109,8 @@ def gate(
     with workplace(root) as place:
         sides = {source.side: check_out(source, place / source.side, root) for source in sources}
         progress(f"base {sources[0].name}, head {sources[1].name}")
+        for name, what in result.about.items():
+            progress(f"the {name} {what}")
         if sides["base"].same_as(sides["head"]):
             progress("the subject's code is the same on both sides: nothing can have changed")
             return replace(result, same_subject=True)
@@ -142,7 +150,7 @@ def gate(
         for timing in timings
         if timing.verdict is not None
     ]
-    about = _about(hello, args, launches, budget, sides)
+    about = {**result.about, **_about(hello, args, launches, budget, sides)}
     return replace(result, findings=findings, times=times, about=about, untimed=args.no_times)
 
 
@@ -177,20 +185,26 @@ def _about(
 def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Sequence[str] = ()) -> int:
     """Exit code: see ``__main__``."""
     args = parser().parse_args(argv)
+    return exit_code(
+        "gate: could not measure",
+        lambda: _run(args, root, command),
+        interrupted="interrupted; nothing is decided and nothing is left behind",
+        and_tell=lambda why: _summarise(f"Could not measure: {cell(why)}"),
+    )
+
+
+def _run(args: argparse.Namespace, root: Path, command: Sequence[str]) -> int:
+    """Gate, write the report and say the headline; the exit code."""
     console = Console(stderr=True, soft_wrap=True)
     try:
         with sigterm_interrupts():
             result = gate(args, console, root, command)
-            directory = args.report or root / ".gate" / "report"
-            paths = write(result, directory)
-            _summarise(markdown(result))
-    except KeyboardInterrupt:
-        return _could_not(console, "interrupted; nothing is decided and nothing is left behind")
+            paths = write(result, args.report or root / ".gate" / "report")
+            say(result.headline)
+            with contextlib.suppress(OSError):  # a page more; the report is there
+                _summarise(markdown(result))
     except OSError as error:
-        return _could_not(console, f"{error}; is the disk full, or not to be written to?")
-    except (MeasurementError, ValueError) as error:
-        return _could_not(console, str(error))
-    print(result.headline)
+        raise MeasurementError(f"{error}; is the disk full, or not to be written to?") from error
     console.print(f"report: {paths[0]}", markup=False, highlight=False)
     if result.exit_code == UNDECIDED and args.undecided == "pass":
         return NO_REGRESSION
@@ -201,12 +215,5 @@ def _summarise(text: str) -> None:
     """Show it on the page of the GitHub job that this runs in, if it runs in one."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
-        with Path(path).open("a", encoding="utf-8") as file:
+        with Path(path).open("a", encoding="utf-8", errors="replace") as file:
             file.write(text + "\n")
-
-
-def _could_not(console: Console, why: str) -> int:
-    console.print(f"gate: could not measure: {' '.join(why.split())}", markup=False, highlight=False)
-    with contextlib.suppress(OSError):  # the exit code says it too
-        _summarise(f"Could not measure: {cell(why)}")
-    return COULD_NOT_MEASURE

@@ -7,6 +7,7 @@ temporary directory, not a git worktree, so an interrupted gate leaves no entry 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sys
 import zipfile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ..repository import PACKAGE, MeasurementError, git
+from ..repository import PACKAGE, MeasurementError, git, git_files
 from .syntax import meanings
 
 if sys.version_info >= (3, 11):
@@ -26,6 +27,10 @@ else:
 
 WORKING_TREE = "working tree"
 EXPORTED = ("src", "pyproject.toml")
+MAIN = ("origin/main", "main")
+NOTHING_BEFORE = re.compile("0{40}|0{64}")  # a push event's `before` where the branch is new
+NO_PROJECT = (ValueError, TypeError, RecursionError)  # what a pyproject.toml of another shape raises
+LONGEST_SUBJECT = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -109,14 +114,16 @@ class Side:
 def resolve(base: str | None, head: str | None, root: Path) -> tuple[Source, Source]:
     """The two sources: head is the working tree unless named; base the merge-base with main.
 
-    On main itself base is the parent commit, or, with uncommitted changes, HEAD.
+    On main itself base is the parent commit, or, with uncommitted changes, HEAD. A base of zeros alone is a
+    new branch in a push event, and taken as none.
 
     Raises:
-        MeasurementError: a ref that git does not know or that has no subject, or there is nothing to compare.
+        MeasurementError: a ref that git does not know or that has no subject, or nothing says what to compare
+            with.
     """
     head_source = _working_tree(root) if head is None else _commit("head", head, root)
-    if base is None:
-        base = _default_base(head_source, root)
+    if base is None or NOTHING_BEFORE.fullmatch(base):
+        base = _default_base(head_source, root, new_branch=base is not None)
     base_source = _commit("base", base, root)
     for source in (base_source, head_source):
         if git("ls-tree", "--name-only", source.commit, PACKAGE, root=root) == "" and not source.dirty:
@@ -129,14 +136,15 @@ def _commit(side: str, ref: str, root: Path) -> Source:
         commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", root=root)
     except MeasurementError:
         raise MeasurementError(
-            f"{side} {ref!r} is no commit that git knows here; fetch it, or see `git log --oneline`"
+            f"{side} {ref!r} is no commit that git knows here; fetch it (git fetch origin COMMIT finds one "
+            "that a force-push removed, too), or see `git log --oneline`"
         ) from None
     return Source(side, ref, commit, False, *_described(commit, root))
 
 
 def _described(commit: str, root: Path) -> tuple[str, str]:
     described = git("describe", "--tags", "--always", commit, root=root)
-    return described, git("log", "-1", "--format=%s", commit, root=root)
+    return described, git("log", "-1", "--format=%s", commit, root=root)[:LONGEST_SUBJECT]
 
 
 def _working_tree(root: Path) -> Source:
@@ -145,21 +153,46 @@ def _working_tree(root: Path) -> Source:
     return Source("head", WORKING_TREE, commit, dirty, *_described(commit, root))
 
 
-def _default_base(head: Source, root: Path) -> str:
-    for main in ("origin/main", "main"):
-        try:
-            merge_base = git("merge-base", head.commit, main, root=root)
-        except MeasurementError:
-            continue
-        if merge_base != head.commit:
-            return merge_base
-        break
+def _default_base(head: Source, root: Path, *, new_branch: bool) -> str:
+    """The commit to compare ``head`` with where none is named.
+
+    Raises:
+        MeasurementError: none is known. Its parent would do in its place, and pass a branch of ten commits
+            whose first nine made it slower.
+    """
+    main = next((name for name in MAIN if _is_known(name, root)), None)
+    if main is None:
+        raise MeasurementError(
+            "base: neither origin/main nor main is known here; fetch it (git fetch origin main), or name a "
+            "commit by --base"
+        )
+    try:
+        merge_base = git("merge-base", head.commit, main, root=root)
+    except MeasurementError:
+        raise MeasurementError(
+            f"base: {head.name} and {main} have no commit in common here; in a shallow clone fetch the rest "
+            "(git fetch --unshallow), or name a commit by --base"
+        ) from None
+    if merge_base != head.commit:
+        return merge_base
     if head.dirty:
         return head.commit
+    if new_branch:
+        raise MeasurementError("base: nothing was before this push; name a commit by --base")
     try:
         return git("rev-parse", "--verify", "--quiet", f"{head.commit}^", root=root)
     except MeasurementError:
-        raise MeasurementError(f"base: {head.name} has no parent commit; name one by --base") from None
+        raise MeasurementError(
+            f"base: {head.name} has no parent commit here; in a shallow clone fetch it "
+            "(git fetch --unshallow), or name one by --base"
+        ) from None
+
+
+def _is_known(ref: str, root: Path) -> bool:
+    try:
+        return git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", root=root) != ""
+    except MeasurementError:
+        return False
 
 
 def check_out(source: Source, into: Path, root: Path) -> Side:
@@ -176,7 +209,7 @@ def check_out(source: Source, into: Path, root: Path) -> Side:
             _export(source.commit, into, root)
         blobs = _blobs(into)
         dependencies = declared_dependencies(into)
-    except (MeasurementError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (MeasurementError, OSError, zipfile.BadZipFile, KeyError, *NO_PROJECT) as error:
         raise MeasurementError(f"{source.side} {source.name} cannot be checked out: {error}") from None
     if not blobs:
         raise MeasurementError(f"{source.side} {source.name} has no {PACKAGE}; choose a later commit")
@@ -200,8 +233,8 @@ def _export(commit: str, into: Path, root: Path) -> None:
 
 def _copy_working_tree(into: Path, root: Path) -> None:
     """A copy, so that edits made while the gate runs change nothing."""
-    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *EXPORTED, root=root)
-    for name in filter(None, listed.split("\0")):
+    listed = ("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *EXPORTED)
+    for name in git_files(*listed, root=root):
         source = root / name
         if not source.is_file():
             continue  # deleted, not yet committed

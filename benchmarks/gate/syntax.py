@@ -26,7 +26,7 @@ def _meaning(path: Path) -> str | None:
         return None
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # the worker will say it in Python's words
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the worker says it in Python's words
         return None
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:

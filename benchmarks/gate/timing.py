@@ -21,6 +21,7 @@ from .decision import NO_PRIOR, Prior, decide, fit_prior, launch_ratio
 from .pairing import Samples, compile_at_once, pairing_of
 from .verdict import FASTER, INCONCLUSIVE, SLOWER, Plan, Verdict
 
+MOST_MINUTES = 7 * 24 * 60
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
 
 
@@ -136,9 +137,15 @@ def look_at(timings: Sequence[Timing], plan: Plan, *, last: bool = False) -> Non
 
 
 class Budget:
-    """What is left of the run's time."""
+    """What is left of the run's time.
+
+    Raises:
+        ValueError: ``minutes`` is no time to measure in.
+    """
 
     def __init__(self, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
+        if not 0 < minutes <= MOST_MINUTES:  # neither is NaN
+            raise ValueError(f"{minutes:g} minutes cannot be kept to; give more than 0, a week at most")
         self._clock = clock
         self._started = clock()
         self._end = self._started + 60 * minutes

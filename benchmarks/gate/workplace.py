@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..one_run import alone
+from .prune import prune
 
 
 @contextmanager
@@ -18,10 +19,12 @@ def workplace(root: Path) -> Iterator[Path]:
         MeasurementError: another gate or a history is running.
     """
     with alone(root):
-        place = root / ".gate" / "run"
+        home = root / ".gate"
+        place = home / "run"
         try:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
+            prune(home)  # after the run, so that a cache which is saved then is no larger

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ..command import exit_code
+from ..command import exit_code, reason
 from ..files import read_bytes, write_whole
 from ..one_run import sigterm_interrupts, stop
 from ..pages import ratios
@@ -173,19 +173,10 @@ def run_checks(source: Path | None, launches: int, report: Path) -> Iterator[dic
             try:
                 found["findings"].append(asdict(check()))
             except Exception as error:  # whatever a check comes to, the others' findings stand
-                errors.append(_why(error))
+                errors.append(reason(error))
             unfinished = [f"stopped before {left} more checks were made"] if left else []
             said = "; ".join([*errors, *unfinished])
             yield {**found, "error": said} if said else found
-
-
-def _why(error: Exception) -> str:
-    """One line."""
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"a fresh process took longer than {error.timeout:g} s"
-    said = " ".join(str(error).split())
-    known = isinstance(error, (MeasurementError, OSError, RuntimeError, ValueError))
-    return said if known and said else f"{type(error).__name__}: {said}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

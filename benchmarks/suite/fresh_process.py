@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,11 @@ from typing import Any, TypeVar
 # instructions work: 10 s of 15 with an empty cache, 3 s with a full one, and nothing of the model.
 TRUST_THE_PROCESSOR = {"TORCHINDUCTOR_VEC_ISA_OK": "1"}
 END_SECONDS = 60  # for what a process does after its last answer
+CLOSING_SECONDS = 5  # for a process to end that has closed its answers
+LARGEST_ANSWER = 1 << 26  # bytes; the longest, of a training step's gradients, has some 100,000
+LONGEST_LOG = 1 << 16  # bytes of the end of what a process printed; its last line is looked for there
+# In the environment of a process and of all that it starts, for those that leave its process group.
+MARK = "FRESH_PROCESS"
 
 Process = TypeVar("Process", bound="FreshProcess")
 
@@ -36,7 +43,7 @@ class AnswerError(MeasurementError):
 
 
 class FreshProcess:
-    """A process that answers requests; a context manager that kills it, and its children, in any case.
+    """A process that answers requests; a context manager that kills it, and all it started, in any case.
 
     Args:
         name: what messages call it.
@@ -64,12 +71,15 @@ class FreshProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
+        self._unread = bytearray()
+        self._mark = f"{MARK}={uuid.uuid4().hex}"  # as long for each process: it moves what lies behind it
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  # closed by __exit__
         variables = {
             **(os.environ if environment is None else environment),
             **TRUST_THE_PROCESSOR,
             "TORCHINDUCTOR_CACHE_DIR": str(inductor_cache),
             "PYTHONPATH": os.pathsep.join(map(str, python_path)),
+            MARK: self._mark.partition("=")[2],
         }
         try:
             self._process = subprocess.Popen(
@@ -79,7 +89,6 @@ class FreshProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
-                text=True,
                 start_new_session=True,  # a group of its own: Inductor's compile workers go with it
             )
         except OSError as error:
@@ -96,7 +105,7 @@ class FreshProcess:
             MeasurementError: the process has ended.
         """
         try:
-            self._requests.write(json.dumps({"do": do, **request}) + "\n")
+            self._requests.write(json.dumps({"do": do, **request}).encode() + b"\n")
             self._requests.flush()
         except OSError:
             raise MeasurementError(self._death()) from None
@@ -106,24 +115,52 @@ class FreshProcess:
 
         Raises:
             AnswerError: the code that was asked raised.
-            MeasurementError: memory or disk ran out, the process ended, or took longer than ``timeout`` s.
+            MeasurementError: memory or disk ran out, the process ended, took longer than ``timeout`` s,
+                or its answer is no JSON object.
         """
-        timer = threading.Timer(timeout, self.kill)
-        timer.start()
-        try:
-            line = self._answers.readline()
-        finally:
-            timer.cancel()
-        if not line.endswith("\n"):
+        line = self._line(time.monotonic() + timeout)
+        if not line.endswith(b"\n"):
             raise self.hung(timeout) if self._killed else MeasurementError(self._death())
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise self.malformed(type(error).__name__) from None
+        if not isinstance(answer, dict):
+            raise self.malformed(f"a {type(answer).__name__}")
         if answer.get("machine"):
             raise MeasurementError(
-                f"{self.name} ran out of memory or disk: {answer['error']}; free some and retry"
+                f"{self.name} ran out of memory or disk: {answer.get('error')}; free some and retry"
             )
         if "error" in answer:
             raise AnswerError(f"{self.name} failed: {answer['error']}")
         return answer
+
+    def _line(self, end: float) -> bytes:
+        """The next line, or what there is of it when the process has ended; it is killed at ``end``.
+
+        The clock is looked at here and not left to the pipe's end: a grandchild that holds the pipe, in a
+        session of its own, outlives the process, and the end never comes.
+        """
+        while b"\n" not in self._unread:
+            left = end - time.monotonic()
+            if left <= 0:
+                self.kill()
+            if self._killed:
+                break
+            if select.select([self], [], [], min(left, 1.0))[0]:  # another thread may kill it meanwhile
+                read = os.read(self.fileno(), 1 << 16)
+                if not read:
+                    break
+                self._unread += read
+            if len(self._unread) > LARGEST_ANSWER:
+                raise self.malformed(f"longer than {LARGEST_ANSWER:,} bytes")
+        line, newline, rest = self._unread.partition(b"\n")
+        self._unread = bytearray(rest)
+        return bytes(line + newline)
+
+    def malformed(self, what: str) -> MeasurementError:
+        """What to raise where an answer is not what was asked for."""
+        return MeasurementError(f"{self.name} gave a malformed answer ({what}); does its code write answers?")
 
     def ask(self, do: str, *, timeout: float, **request: Any) -> dict[str, Any]:
         """Send and receive."""
@@ -150,10 +187,14 @@ class FreshProcess:
 
     def _death(self) -> str:
         """Why the process is gone, in one line."""
-        code = self._process.wait()
-        self._log.seek(0)
+        self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LONGEST_LOG))
         lines = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         last = lines[-1].strip()[:300] if lines else "it said nothing"
+        try:
+            code = self._process.wait(CLOSING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return f"{self.name}'s worker closed its answers and did not end: {last}"
         if code == -signal.SIGKILL:
             return f"{self.name}'s worker was killed; {self.when_killed} ({last})"
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
@@ -171,7 +212,21 @@ class FreshProcess:
     ) -> None:
         self.kill()
         self._process.wait()
+        self._kill_strays()
         for pipe in (self._requests, self._answers):
             with contextlib.suppress(OSError):
                 pipe.close()
         self._log.close()
+
+    def _kill_strays(self) -> None:
+        """Kill what left the process's group, as a daemon does; where there is no /proc it stays."""
+        for _ in range(100):  # what it starts meanwhile is found the next time
+            found = False
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if self._mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                        os.kill(int(process.name), signal.SIGKILL)
+                        found = True
+            if not found:
+                break
+            time.sleep(0.01)

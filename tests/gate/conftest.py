@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from benchmarks.repository import PACKAGE
 from .github_api import GitHub
 
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
+RULER = Path(__file__).resolve().parents[2]
 PYPROJECT = '[project]\nname = "subject"\nversion = "1"\ndependencies = ["torch"]\n'
 
 
@@ -51,6 +53,20 @@ class Repository:
         found = {path.name for path in (self.root / ".gate").glob("*")}
         worktrees = self.git("worktree", "list").splitlines()
         return found - {"lock", "report", "inductor", "answers"} | set(worktrees[1:])
+
+
+def workers_alive(repository: Repository) -> list[str]:
+    """Processes that run a side of this repository, zombies apart."""
+    mark = str(repository.root)
+    alive = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if mark in environment and process.name != str(os.getpid()):
+            alive.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return alive
 
 
 @pytest.fixture

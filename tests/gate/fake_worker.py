@@ -1,7 +1,7 @@
 """Speaks a worker's protocol without torch; what it does is written in the subject of its side.
 
 The fake subject's ``__init__.py`` holds ``BEHAVIOUR``: seconds of a step, counters, and on which
-request to fail and how.
+request to fail and how, or to say what in place of an answer.
 """
 
 from __future__ import annotations
@@ -56,6 +56,13 @@ def misbehave(how: str) -> dict[str, Any]:
         os._exit(3)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "daemon":  # a grandchild in a session of its own holds the pipe, and says nothing
+        if os.fork() == 0:
+            os.setsid()
+        time.sleep(3600)
+    if how == "cut":
+        os.write(1, b'{"seconds": [0.')
+        os._exit(0)
     if how == "memory":
         return {"error": "MemoryError: [enforce fail at alloc_cpu.cpp:117]", "machine": True}
     return {"error": f"RuntimeError: {how}"}
@@ -109,7 +116,9 @@ def main() -> None:
     behaviour = runpy.run_path(str(source()))["BEHAVIOUR"]
     noise = random.Random()  # noqa: S311  # noise, not a secret
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line), behaviour, noise)), flush=True)
+        request = json.loads(line)
+        instead = behaviour.get("says", {}).get(request["do"])
+        print(instead or json.dumps(answer(request, behaviour, noise)), flush=True)
 
 
 if __name__ == "__main__":

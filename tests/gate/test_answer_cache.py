@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +13,14 @@ import pytest
 
 from benchmarks.gate import answer_cache
 from benchmarks.gate.answer_cache import AnswerCache
+from benchmarks.gate.answer_shapes import OF_COUNTS
 from benchmarks.gate.sides import Side, Source
 
 SOURCE = Source("base", "main", "0" * 40, False, "v1", "first")
 SIDE = Side(SOURCE, Path(), {"__init__.py": "abc"}, ("torch",))
 HELLO = {"environment": {"torch": "2.11.0"}, "devices": [], "installed": "abc"}
-ANSWERS = {"counts aloha-inference": {"ops": 270}}
+COUNTS = {"graph_breaks": [], **dict.fromkeys(OF_COUNTS, 270)}
+ANSWERS = {"counts aloha-inference": COUNTS}
 
 
 @pytest.mark.parametrize(
@@ -52,15 +57,49 @@ def test_the_same_code_is_known_whatever_it_is_called(tmp_path: Path) -> None:
 def test_answers_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     side = AnswerCache(tmp_path, SIDE, HELLO)
     side.keep(ANSWERS)
-    side.keep({"counts pusht-training": {"ops": 400}})
-    assert side.answers() == {**ANSWERS, "counts pusht-training": {"ops": 400}}
+    side.keep({"counts pusht-training": COUNTS})
+    assert side.answers() == {**ANSWERS, "counts pusht-training": COUNTS}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "\0", '{"counts aloha-inference": 5}'])
-def test_what_cannot_be_read_is_not_known(content: str, tmp_path: Path) -> None:
+def link_to_answers(path: Path) -> None:
+    answers = path.with_name("elsewhere")
+    answers.write_text(json.dumps(ANSWERS))
+    path.symlink_to(answers)
+
+
+@pytest.mark.timeout(10)  # a pipe would be waited for
+@pytest.mark.parametrize(
+    "put",
+    [
+        *(
+            lambda path, text=text: path.write_text(text)
+            for text in (
+                *("", "{", "[]", "\0", "[" * 200_000),
+                '{"counts aloha-inference": 5}',
+                '{"counts aloha-inference": {"graph_breaks": []}}',
+                '{"walk aloha-inference": {}}',
+                json.dumps({"counts aloha-inference": {**COUNTS, "ops": float("nan")}}),
+                " " * answer_cache.LARGEST + json.dumps(ANSWERS),
+            )
+        ),
+        link_to_answers,
+        os.mkfifo,
+        Path.mkdir,
+    ],
+)
+def test_what_cannot_be_read_is_not_known(put: Callable[[Path], Any], tmp_path: Path) -> None:
     side = AnswerCache(tmp_path, SIDE, HELLO)
-    (tmp_path / f"{side.key}.json").write_text(content)
+    put(tmp_path / f"{side.key}.json")
     assert side.answers() == {}
+
+
+def test_what_is_kept_does_not_go_through_a_link(tmp_path: Path) -> None:
+    side, victim = AnswerCache(tmp_path, SIDE, HELLO), tmp_path / "victim"
+    victim.write_text("mine")
+    for suffix in ("json", "partial"):
+        (tmp_path / f"{side.key}.{suffix}").symlink_to(victim)
+    side.keep(ANSWERS)
+    assert (victim.read_text(), side.answers()) == ("mine", ANSWERS)
 
 
 def test_a_full_disk_keeps_nothing_and_stops_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,26 +17,12 @@ import pytest
 from benchmarks.gate import channel, environments, pairing, report, sides, tiers
 from benchmarks.gate import run as gate_run
 from benchmarks.gate.workplace import workplace
+from benchmarks.one_run import sigterm_interrupts
 from benchmarks.repository import PACKAGE, MeasurementError
 
-from .conftest import FAKE, Repository, Run
+from .conftest import FAKE, RULER, Repository, Run, workers_alive
 
 Gate = Callable[..., Run]
-RULER = Path(__file__).resolve().parents[2]
-
-
-def workers_alive(repository: Repository) -> list[str]:
-    """Processes that run a side of this repository, zombies apart."""
-    mark = str(repository.root)
-    alive = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (process / "environ").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if mark in environment and process.name != str(os.getpid()):
-            alive.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return alive
 
 
 def assert_could_not_measure(done: Run, repository: Repository, pattern: str) -> None:
@@ -74,7 +59,7 @@ def test_a_ref_without_the_subject(repository: Repository, run_gate: Gate) -> No
 
 def test_main_without_a_parent_has_no_base(repository: Repository, run_gate: Gate) -> None:
     repository.git("checkout", "-q", "main")
-    assert_could_not_measure(run_gate(), repository, "has no parent commit; name one by --base")
+    assert_could_not_measure(run_gate(), repository, "has no parent commit here.*name one by --base")
 
 
 def test_unknown_cases_and_none(repository: Repository, run_gate: Gate) -> None:
@@ -254,6 +239,33 @@ def test_an_interrupt_leaves_nothing(repository: Repository, signal_: signal.Sig
     while workers_alive(repository) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert workers_alive(repository) == []
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) -> None:
+    before, cleaned_up = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)], []
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), first)
+            time.sleep(10)
+        finally:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                os.kill(os.getpid(), each)
+            cleaned_up.append("everything")
+
+    try:
+        with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+            work()
+        after = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(each, handler)
+    assert cleaned_up
+    assert after == [signal.SIG_IGN] * 2, "or the second one would take the place of the exit code"
+    with sigterm_interrupts():
+        pass
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_the_exit_code_of_bad_usage_is_2(capsys: pytest.CaptureFixture[str]) -> None:

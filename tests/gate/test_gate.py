@@ -232,6 +232,43 @@ def test_base_may_be_a_tag_and_the_report_says_how_far(repository: Repository, r
     assert "(v1.0, 3 commits back)" in done.markdown
 
 
+def test_a_push_is_compared_with_what_was_before_it_all_of_it(repository: Repository, run_gate: Gate) -> None:
+    """A workflow on main gives the event's ``before``; the parent would have the slower code already."""
+    repository.git("checkout", "-q", "main")
+    before = repository.git("rev-parse", "HEAD")
+    for _ in range(3):
+        repository.commit(counts={"ops": 271})
+    done = run_gate("--base", before, "--no-times")
+    assert (done.code, done.report["distance"], done.report["base"]["commit"]) == (1, 3, before)
+    assert run_gate("--no-times").code == 0, "without it main is compared with its last commit alone"
+
+
+def test_another_ruler_is_said(repository: Repository, run_gate: Gate) -> None:
+    files = [repository.root / name for name in ("noxfile.py", ".github/gate.yml", "benchmarks/gone.py")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("1")
+    (repository.root / "README.md").write_text("1")
+    repository.commit()
+    base = repository.git("rev-parse", "HEAD")
+    (repository.root / "README.md").write_text("2")
+    repository.commit()
+    assert "ruler" not in run_gate("--base", base, "--no-times").report["about"]
+    files[0].write_text("2")
+    files[2].unlink()
+    repository.commit()
+    files[1].write_text("2")
+    (repository.root / "benchmarks" / "new.py").write_text("")
+    done = run_gate("--base", base, "--no-times")
+    said = "in 4 files: .github/gate.yml, benchmarks/gone.py, benchmarks/new.py and 1 more"
+    assert done.report["about"]["ruler"] == f"differs from base {said}"
+    assert f"the ruler differs from base {said}" in done.said
+    assert done.markdown.splitlines()[2].startswith("**The ruler is not base's**")
+    (repository.root / PACKAGE / "__init__.py").write_text("")
+    repository.git("checkout", "-q", base, "--", PACKAGE)
+    assert "ruler" in run_gate("--base", base).report["about"], "where nothing is run, too"
+
+
 def test_what_computes_at_once_does_not_spin(
     repository: Repository, run_gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.gate import ruler
 from benchmarks.gate.exact import Finding
 from benchmarks.gate.report import COLOURS, NEUTRAL, as_json, as_svg, markdown, write
 from benchmarks.gate.result import CaseTime, Result
@@ -58,6 +59,23 @@ RESULT = Result(
 def test_the_markdown_is_golden() -> None:
     """To change it on purpose: write ``markdown(RESULT)`` into golden.md and read the difference."""
     assert markdown(RESULT) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_another_ruler_is_named_before_anything_else() -> None:
+    said = ruler.in_words(["benchmarks/gate/`run`.py", "benchmarks/\udce9.py", "c" * 100, "d", "e"])
+    text = markdown(replace(RESULT, about={"ruler": said}))
+    headline, _, second, _, sides = text.splitlines()[:5]
+    assert headline == markdown(RESULT).splitlines()[0]
+    assert second.startswith("**The ruler is not base's**: it differs from base in 5 files: benchmarks/gate/")
+    assert r"\`run\`.py, benchmarks/?.py" in second
+    assert f"{'c' * 80} and 2 more. Review" in second
+    assert sides == markdown(RESULT).splitlines()[2]
+
+
+def test_text_is_stored_as_the_schema_takes_it() -> None:
+    long = Finding("a-b", "graph breaks", 0, 1, True, "line\none " + "x" * 2000)
+    (found,) = json.loads(as_json(replace(RESULT, findings=[long])))["findings"]
+    assert found["detail"] == ("line one " + "x" * 2000)[:1000]
 
 
 def test_the_verdict_is_the_first_line() -> None:

@@ -148,7 +148,7 @@ def test_the_exit_code_says_how_it_went(
     ("error", "said"),
     [
         (subprocess.TimeoutExpired(["python"], 600), "a fresh process took longer than 600 s"),
-        (KeyError("no such key"), "KeyError: 'no such key'"),
+        (KeyError("no such key"), "KeyError: 'no such key' at "),
         (MeasurementError("no such\ntag"), "no such tag"),
     ],
 )
@@ -169,8 +169,8 @@ def test_a_check_that_fails_takes_no_finding_of_the_others_along(
     assert upstream.main(["--report", str(tmp_path), "--source", str(tmp_path)]) == 2
     found = upstream_issue.read_report(tmp_path / upstream_issue.NAME)
     assert [finding["asked"] for finding in found["findings"]] == [800, 5]
-    assert found["error"] == said
-    assert capsys.readouterr().err == f"upstream: {said}\n"
+    assert found["error"].startswith(said)
+    assert capsys.readouterr().err == f"upstream: {found['error']}\n"
 
 
 def test_a_job_that_is_stopped_leaves_what_it_had_found(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import threading
 import time
 from pathlib import Path
 
@@ -37,6 +39,16 @@ def answer(request):
         os.kill(os.getpid(), 9)
     if do == "child":
         return {"pid": subprocess.Popen(["sleep", "3600"]).pid}
+    if do == "daemon":  # in a session of its own, with the pipe that answers leave by
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(3600)
+        os._exit(0)
+    if do == "close":
+        os.closerange(3, 100)
+        time.sleep(3600)
+    if do == "long":
+        return {"text": "x" * 2000}
     if do == "keep":
         atexit.register(Path(request["file"]).unlink)
     return {**request, "cache": os.environ["TORCHINDUCTOR_CACHE_DIR"]}
@@ -86,6 +98,59 @@ def test_a_process_that_fails_says_why_in_one_line(do: str, said: str, tmp_path:
         with pytest.raises(MeasurementError, match=said) as error:
             asked.ask(do, timeout=2 if do == "hang" else 60)
         assert not isinstance(error.value, AnswerError)
+
+
+def started_by(asked: FreshProcess) -> list[str]:
+    """Processes that carry its mark."""
+    found = []
+    for process_ in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if asked._mark.encode() in (process_ / "environ").read_bytes():
+                found.append(process_.name)
+    return found
+
+
+@pytest.mark.timeout(60)
+def test_a_grandchild_that_holds_the_pipe_does_not_outlast_the_limit(tmp_path: Path) -> None:
+    with process(tmp_path) as asked:
+        asked.ask("echo", timeout=60)
+        with pytest.raises(MeasurementError, match="no answer within 2 s"):
+            asked.ask("daemon", timeout=2)
+        assert len(started_by(asked)) == 1, "it left the group, so it is not killed with it"
+    assert started_by(asked) == []
+
+
+@pytest.mark.timeout(60)
+def test_one_that_closes_its_answers_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh_process, "CLOSING_SECONDS", 0.5)
+    with (
+        process(tmp_path) as asked,
+        pytest.raises(MeasurementError, match="closed its answers and did not end"),
+    ):
+        asked.ask("close", timeout=60)
+
+
+def test_an_answer_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh_process, "LARGEST_ANSWER", 1000)
+    with (
+        process(tmp_path) as asked,
+        pytest.raises(MeasurementError, match=r"malformed answer .longer than 1,000 bytes"),
+    ):
+        asked.ask("long", timeout=60)
+
+
+@pytest.mark.timeout(60)
+def test_one_that_another_thread_stops_is_waited_for_no_longer(tmp_path: Path) -> None:
+    with process(tmp_path) as asked:
+        asked.ask("echo", timeout=60)
+        asked.send("daemon")
+        stop = threading.Timer(1, asked.kill)
+        stop.start()
+        with pytest.raises(MeasurementError):
+            asked.receive(3600)
+        stop.join()
 
 
 def test_one_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:

@@ -79,6 +79,17 @@ def test_a_history_that_is_stopped_has_time_to_stop_asv(noxfile: Any) -> None:
     assert options["terminate_timeout"] > 2 * PATIENCE
 
 
+def test_a_gate_that_does_not_install_has_not_found_a_regression(noxfile: Any) -> None:
+    """nox itself would exit with 1."""
+
+    def install(*_: Any, **__: Any) -> None:
+        raise nox.command.CommandFailed("no network")
+
+    with pytest.raises(SystemExit) as caught:
+        noxfile.gate.func(SimpleNamespace(install=install))
+    assert caught.value.code == 2
+
+
 @pytest.mark.parametrize(
     ("asked", "files"),
     [

@@ -1,0 +1,71 @@
+"""What stays in ``.gate`` from run to run has an end: environments, and what Inductor compiled. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+DAYS = 30  # since it was used last
+MOST_ENVIRONMENTS = 3  # torch with CUDA is 5 GB of each
+# Bytes of compiled code. A run of the default cases on a CPU leaves some 150 MB, most of it two precompiled
+# headers; CI keeps one such directory for each commit of main, and GitHub 10 GB for all of them.
+LARGEST_CACHE = 1_000_000_000
+
+
+def prune(home: Path) -> None:
+    """Remove what is old or too much, the longest unused first; what cannot be removed stays.
+
+    Args:
+        home: ``.gate``; nobody else uses it meanwhile.
+    """
+    with contextlib.suppress(OSError):
+        _prune_environments(home / "environments")
+    with contextlib.suppress(OSError):
+        _prune_compiled(home / "inductor")
+    for partial in home.glob("answers/*.partial"):  # of a run that was killed
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _oldest() -> float:
+    return time.time() - DAYS * 24 * 3600
+
+
+def _prune_environments(home: Path) -> None:
+    """An environment's file ``complete`` is as old as its last use; one without it was never finished."""
+    if not home.is_dir():
+        return
+    used: dict[Path, float] = {}
+    for place in home.iterdir():
+        complete = place / "complete"
+        used[place] = complete.stat().st_mtime if complete.exists() else 0.0
+    newest = sorted(used, key=lambda place: used[place], reverse=True)
+    for number, place in enumerate(newest):
+        if number >= MOST_ENVIRONMENTS or used[place] < _oldest():
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _leaves(home: Path) -> Iterator[tuple[float, int, Path]]:
+    """Directories that hold files: when the newest of them was written, bytes, and where.
+
+    An entry of Inductor's or of Triton's cache is such a directory; Triton fails at half of its files.
+    """
+    for directory in [home, *(path for path in home.rglob("*") if path.is_dir() and not path.is_symlink())]:
+        files = [file.lstat() for file in directory.iterdir() if not file.is_dir()]
+        if files:
+            yield max(file.st_mtime for file in files), sum(file.st_size for file in files), directory
+
+
+def _prune_compiled(home: Path) -> None:
+    leaves = sorted(_leaves(home), reverse=True) if home.is_dir() else []
+    total = 0
+    for written, size, directory in leaves:
+        if total + size <= LARGEST_CACHE and written >= _oldest():
+            total += size
+        else:
+            for file in directory.iterdir():
+                if not file.is_dir():
+                    file.unlink()
