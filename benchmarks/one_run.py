@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from .repository import MeasurementError
 
-# GitHub kills a cancelled job ten seconds after it has asked it to stop.
+# GitHub kills a cancelled job ten seconds after it has asked it to stop, see sigterm_interrupts.
 PATIENCE = 5  # s for a command to end by itself
 
 
@@ -45,26 +45,31 @@ def alone(root: Path) -> Iterator[None]:
 def sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM, which a cancelled job gets, clean up like Ctrl-C: it raises KeyboardInterrupt.
 
-    Only the first of the two signals does: the next must not stop the cleaning up. GitHub's runner sends
-    SIGINT, SIGTERM 7.5 s later, and kills after another 2.5 s (its "Workflow cancellation reference").
+    Either of them once, and then none until the process has ended: the next must not stop the cleaning up,
+    nor take the place of its exit code. GitHub's runner sends SIGINT, SIGTERM 7.5 s later, and kills after
+    another 2.5 s (its "Workflow cancellation reference").
     """
+    interrupted = False
     # A shell's background job ignores SIGINT, and goes on to.
-    signals = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
 
     def interrupt(*_: Any) -> NoReturn:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
+        nonlocal interrupted
+        interrupted = True
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {each: signal.signal(each, interrupt) for each in signals}
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        if not interrupted:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-def stop(process: subprocess.Popen[str]) -> None:
+def stop(process: subprocess.Popen[Any]) -> None:
     """Stop a command and whatever it has started, in whichever groups and sessions that is.
 
     It is asked by SIGINT, which Python programs clean up after. What is left PATIENCE s later is killed.

@@ -23,8 +23,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 from .. import records
-from ..command import exit_code
+from ..command import exit_code, reason
 from ..files import read_bytes, write_whole
+from ..one_run import sigterm_interrupts, stop
 from ..pages import ratios
 from ..repository import ROOT, MeasurementError, git
 from . import upstream_issue
@@ -64,21 +65,23 @@ def run_tests(
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *paths]
-        try:
-            done = subprocess.run(
-                [*command, f"--junitxml={report}"],
-                cwd=root,
-                env={**os.environ, **(environment or {})},
-                stdout=sys.stderr,
-                timeout=TIMEOUT,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise MeasurementError(f"the tests of {root.name} took longer than {TIMEOUT} s") from None
-        if done.returncode not in (0, 1) or not report.exists():
-            raise MeasurementError(
-                f"pytest ended with exit code {done.returncode} on the tests of {root.name}"
-            )
+        with subprocess.Popen(
+            [*command, f"--junitxml={report}"],
+            cwd=root,
+            env={**os.environ, **(environment or {})},
+            stdout=sys.stderr,
+            start_new_session=True,  # Ctrl-C reaches it once, through `stop`
+        ) as process:
+            try:
+                code = process.wait(TIMEOUT)
+            except BaseException as error:
+                stop(process)  # and what the tests have started
+                if isinstance(error, subprocess.TimeoutExpired):
+                    why = f"the tests of {root.name} took longer than {TIMEOUT} s"
+                    raise MeasurementError(why) from None
+                raise
+        if code not in (0, 1) or not report.exists():
+            raise MeasurementError(f"pytest ended with exit code {code} on the tests of {root.name}")
         return outcomes(report)
 
 
@@ -172,19 +175,10 @@ def run_checks(source: Path | None, launches: int, report: Path) -> Iterator[dic
             try:
                 found["findings"].append(asdict(check()))
             except Exception as error:  # whatever a check comes to, the others' findings stand
-                errors.append(_why(error))
+                errors.append(reason(error))
             unfinished = [f"stopped before {left} more checks were made"] if left else []
             said = "; ".join([*errors, *unfinished])
             yield {**found, "error": said} if said else found
-
-
-def _why(error: Exception) -> str:
-    """One line."""
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"a fresh process took longer than {error.timeout:g} s"
-    said = " ".join(str(error).split())
-    known = isinstance(error, (MeasurementError, OSError, RuntimeError, ValueError))
-    return said if known and said else f"{type(error).__name__}: {said}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -195,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {RATIOS}"
     )
     args = parser.parse_args(argv)
-    return exit_code("upstream", lambda: _run(args))
+    with sigterm_interrupts():
+        return exit_code("upstream", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -254,9 +254,17 @@ def test_a_second_signal_does_not_stop_the_cleaning_up(first: signal.Signals) ->
                 os.kill(os.getpid(), each)
             cleaned_up.append("everything")
 
-    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
-        work()
+    try:
+        with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+            work()
+        after = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    finally:
+        for each, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(each, handler)
     assert cleaned_up
+    assert after == [signal.SIG_IGN] * 2, "or the second one would take the place of the exit code"
+    with sigterm_interrupts():
+        pass
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
 
 
