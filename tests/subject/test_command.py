@@ -129,7 +129,7 @@ def test_what_cannot_be_run_is_said_in_one_line(arguments: tuple[str, ...], says
 
 
 def test_the_server_takes_our_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    constants = pytest.importorskip("lerobot.async_inference.constants")
+    constants = pytest.importorskip("lerobot.async_inference.constants", exc_type=ImportError)
     monkeypatch.setattr(constants, "SUPPORTED_POLICIES", ["act"])
     for _ in range(2):
         command._let_the_server_take("act_compiled")
