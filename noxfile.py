@@ -96,7 +96,7 @@ def _page(session: nox.Session, *name: str) -> None:
 # The gate is the last of its group: it replaces the nox process, so no session can follow it.
 @nox.session(tags=["start"])
 def tests(session: nox.Session) -> None:
-    """Run every test that this machine can run; GPU tests only with a GPU (15 minutes on two cores)."""
+    """Run every test that this machine can run; GPU tests only with a GPU (25 minutes on two cores)."""
     # One file, one process: tests of a file share what they compile.
     _pytest(session, "--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 
