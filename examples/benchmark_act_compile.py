@@ -32,13 +32,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.markdown import table
-from benchmarks.pages.comparison import (
+from benchmarks.pages.compare import (
     VariantTimes,
-    compare,
     from_checkpoint,
     from_workload,
     pays_off,
     speed_up,
+    time_by_turns,
 )
 from benchmarks.plots import NEUTRAL, OURS, style
 from benchmarks.records import described
@@ -196,7 +196,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     how = f"{args.precision}, batch {batch_size}, {args.compile_mode}"
     title = f"{source.name} {args.phase} on {args.device}, {how}"
     with console.status(title) as status:
-        found = compare(
+        found = time_by_turns(
             source,
             args.phase,
             device=args.device,

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.pages import comparison
-from benchmarks.pages.comparison import (
+from benchmarks.pages import compare
+from benchmarks.pages.compare import (
     VariantTimes,
-    compare,
     from_checkpoint,
     from_workload,
     pays_off,
     speed_up,
+    time_by_turns,
 )
 
 pytestmark = pytest.mark.usefixtures("without_inductor")
@@ -74,7 +74,7 @@ def test_a_rollouts_ticks_are_told_from_its_steps() -> None:
 def test_a_rollout_is_the_checkpoints_own(tmp_path: Path, tiny_policy: Make) -> None:
     """A robot that takes 3 actions of a chunk predicts at every third tick."""
     tiny_policy(n_action_steps=3).save_pretrained(tmp_path)
-    found = compare(from_checkpoint(tmp_path), "rollout", runs=4)
+    found = time_by_turns(from_checkpoint(tmp_path), "rollout", runs=4)
     for variant in found:
         assert variant.per_step == 3
         assert [sum(variant.ticks[at : at + 3]) for at in range(0, 12, 3)] == variant.seconds
@@ -84,7 +84,7 @@ def test_a_rollout_is_the_checkpoints_own(tmp_path: Path, tiny_policy: Make) -> 
 
 @pytest.mark.parametrize("phase", ["inference", "rollout"])
 def test_bf16_is_measured_in_bf16(phase: str) -> None:
-    stock, *ours = compare(from_workload("tiny", phase), phase, precision="bf16", runs=2)
+    stock, *ours = time_by_turns(from_workload("tiny", phase), phase, precision="bf16", runs=2)
     assert stock.difference == 0
     for variant in ours:
         assert variant.difference is not None
@@ -170,7 +170,7 @@ def test_what_fails_is_one_line(
     def fails(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(comparison, "_warm", fails)
+    monkeypatch.setattr(compare, "_warm", fails)
     assert said in error_of(script, capsys, "--workload", "tiny")
 
 

@@ -101,8 +101,7 @@ def runs(use_vae: bool) -> Runs:
     batch = make_batch()
     policy = make_policy(use_vae)
     compiled = copy.deepcopy(policy)
-    # Without the VAE the kernels are some of those with it: here the graphs are compared, in half the time.
-    compiled.model = torch.compile(compiled.model, backend="inductor" if use_vae else "aot_eager")
+    compiled.model = torch.compile(compiled.model)
     # Inductor draws other random numbers than eager does unless told to fall back to eager's.
     with count_compilation() as compilation, torch._inductor.config.patch(fallback_random=True):
         compiled_run = run(compiled, batch)

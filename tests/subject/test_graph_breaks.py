@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ def function_of(policy: Any, name: str) -> Callable[[Any], Any]:
 
 def batch_of(batch: dict[str, Any], policy: Any) -> dict[str, Any]:
     return {**batch, OBS_IMAGES: [batch[key] for key in policy.config.image_features]}
+
+
+def assert_all_graphs_come_first(graphs: int, first: Callable[[], Any], *later: Callable[[], Any]) -> None:
+    """The first call compiles so many graphs; what comes after it compiles none."""
+    with count_compilation() as compiled:
+        first()
+    assert compiled.graphs == graphs
+    with count_compilation() as recompiled:
+        for call in later:
+            call()
+    assert recompiled.graphs == 0, recompiled.recompile_reasons
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -69,27 +81,13 @@ def test_stock_inference_captures_three_times_as_many() -> None:
 def test_a_dynamic_graph_takes_other_batch_sizes(name: str, tiny_policy: Make, tiny_batch: Make) -> None:
     policy = patch_policy(tiny_policy())
     function = torch.compile(function_of(policy, name), fullgraph=True, dynamic=True, backend="eager")
-    with count_compilation() as first:
-        function(tiny_batch(2))
-    assert first.graphs == 1
-    with count_compilation() as later:
-        function(tiny_batch(3))
-        function(tiny_batch(5))
-    assert later.graphs == 0, later.recompile_reasons
+    assert_all_graphs_come_first(1, *(partial(function, tiny_batch(size)) for size in (2, 3, 5)))
 
 
 @pytest.mark.parametrize("phase", ["rollout", "rollout_ensemble"])
 def test_an_episode_begun_anew_compiles_nothing(phase: str) -> None:
     step = prepare(Case("tiny", phase, "compiled"), backend="eager")
-    with count_compilation() as first:
-        step()
-    assert first.graphs == 1
-    with count_compilation() as later:
-        for _ in range(2):
-            step.policy.reset()
-            step()
-            step()
-    assert later.graphs == 0, later.recompile_reasons
+    assert_all_graphs_come_first(1, step, *2 * (step.policy.reset, step, step))
 
 
 def test_switching_between_train_and_eval_compiles_each_once(tiny_policy: Make, tiny_batch: Make) -> None:
@@ -101,13 +99,7 @@ def test_switching_between_train_and_eval_compiles_each_once(tiny_policy: Make, 
         policy.forward(batch)[0].backward()
         policy.predict_action_chunk(batch)  # sets eval mode
 
-    with count_compilation() as first:
-        train_and_act()
-    assert first.graphs == 2
-    with count_compilation() as later:
-        train_and_act()
-        train_and_act()
-    assert later.graphs == 0, later.recompile_reasons
+    assert_all_graphs_come_first(2, *3 * (train_and_act,))
 
 
 @each_mode
@@ -126,13 +118,8 @@ def test_the_compiled_policy_ignores_what_it_does_not_read(
         policy.forward(batch)
         policy.predict_action_chunk(batch)
 
-    with count_compilation() as first:
-        use(batch)
-    assert first.graphs == 2
-    with count_compilation() as later:
-        for same in (reordered, with_others, others_changed):
-            use(same)
-    assert later.graphs == 0, later.recompile_reasons
+    batches = (batch, reordered, with_others, others_changed)
+    assert_all_graphs_come_first(2, *(partial(use, each) for each in batches))
 
 
 @each_mode

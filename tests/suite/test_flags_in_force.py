@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.pages import comparison, records
-from benchmarks.pages.comparison import compare, from_workload
+from benchmarks.pages import compare, records
+from benchmarks.pages.compare import from_workload, time_by_turns
 from benchmarks.repository import ROOT
 from benchmarks.suite import answers, asv_cases, precision, timer
 from benchmarks.suite.launch import as_request
@@ -45,7 +45,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
 
         return replace(step, work=work)
 
-    monkeypatch.setattr(comparison, "step_of", lambda *args, **kwargs: recording(step_of(*args, **kwargs)))
+    monkeypatch.setattr(compare, "step_of", lambda *args, **kwargs: recording(step_of(*args, **kwargs)))
     for module in (answers, timer):
         monkeypatch.setattr(module, "prepare", lambda *args, **kwargs: recording(prepare(*args, **kwargs)))
     return flags
@@ -54,13 +54,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
 @pytest.mark.usefixtures("tf32")
 def test_the_script_times_as_lerobot_trains_and_compares_strictly(seen: list[set[str]]) -> None:
     """Each has steps of its own: a compiled one holds the TF32 that it was compiled with."""
-    found = compare(from_workload("tiny", "inference"), "inference", runs=2)
+    found = time_by_turns(from_workload("tiny", "inference"), "inference", runs=2)
     assert seen == 3 * [{AS_LEROBOT_TRAIN}] + 3 * [{STRICT}]
     assert all(timed.difference is not None and timed.difference < 1e-5 for timed in found)
 
 
 def test_on_a_cpu_the_script_makes_each_step_once(seen: list[set[str]]) -> None:
-    compare(from_workload("tiny", "inference"), "inference", runs=2)
+    time_by_turns(from_workload("tiny", "inference"), "inference", runs=2)
     assert seen == 3 * [{"fp32"}]
 
 

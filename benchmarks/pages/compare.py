@@ -172,7 +172,7 @@ def make_observations(source: MeasuredPolicy, batch_size: int, device: str) -> d
     return batch
 
 
-def compare(
+def time_by_turns(
     source: MeasuredPolicy,
     phase: str,
     *,
