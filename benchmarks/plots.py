@@ -12,18 +12,19 @@ NEUTRAL, OURS = "#7d8590", "#e4572e"
 
 
 @contextmanager
-def style(salt: str, **more: Any) -> Iterator[None]:
+def style(salt: str, colour: str = NEUTRAL, **more: Any) -> Iterator[None]:
     """What a chart is drawn with; the same figures make the same file.
 
     Args:
         salt: of the names inside the SVG, which have to differ between pictures of one page.
+        colour: of text and axes.
         more: of matplotlib's parameters.
     """
     from matplotlib import rc_context
 
     parts = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")
     svg = {"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}
-    style: dict[Any, Any] = {**dict.fromkeys(parts, NEUTRAL), **svg, **more}
+    style: dict[Any, Any] = {**dict.fromkeys(parts, colour), **svg, **more}
     with rc_context(style):
         yield
 

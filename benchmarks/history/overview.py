@@ -11,10 +11,11 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from .. import plots
 from ..files import read_if_whole, write_whole
 from ..markdown import render
 from .installed import recorded
@@ -28,9 +29,24 @@ TIMES = {
 }
 NAMED_PACKAGES = ("lerobot", "torch")  # whose versions the page names
 TEMPLATE = Path(__file__).parent / "templates" / "overview.html.jinja"
+LEAST_DIFFERENCES = 4  # between neighbours, before they say how much is chance
 FOREGROUND = "#010203"  # drawn with, then replaced by the page's own colour, light or dark
 
 SeriesKey = tuple[str, str, str]  # device, phase, workload
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a step.
+
+    Attributes:
+        quartiles: of its samples; None where there is one, or asv does not say.
+        is_single: whether there is one sample, as with ``--quick``.
+    """
+
+    median: float
+    quartiles: tuple[float, float] | None
+    is_single: bool
 
 
 @dataclass(frozen=True)
@@ -41,14 +57,14 @@ class Point:
         commit: its first eight digits.
         speed_up: eager over compiled time, steps in turns in one process.
         limit: of the speed-up.
-        eager, compiled: seconds of a step, each in a process of its own.
+        eager, compiled: of a step, each in processes of its own.
     """
 
     commit: str
     speed_up: float
     limit: float | None
-    eager: float | None
-    compiled: float | None
+    eager: StepTime | None
+    compiled: StepTime | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,16 @@ class Series:
     def latest(self) -> Point:
         return self.points[-1]
 
+    @property
+    def noise(self) -> float | None:
+        """The median difference of the speed-up between neighbours, as a share; None: they are too few.
+
+        Most commits change no speed, so this is what chance alone does.
+        """
+        ups = [point.speed_up for point in self.points]
+        differences = [abs(after / before - 1) for before, after in itertools.pairwise(ups)]
+        return median(differences) if len(differences) >= LEAST_DIFFERENCES else None
+
 
 @dataclass(frozen=True)
 class MachineHistory:
@@ -75,14 +101,23 @@ class MachineHistory:
     about: str
     series: tuple[Series, ...]
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether a newest time is a single sample."""
+        newest = (time for each in self.series for time in (each.latest.eager, each.latest.compiled))
+        return any(time is not None and time.is_single for time in newest)
 
-def numbers(file: Mapping[str, Any], benchmark: str) -> Iterator[tuple[tuple[str, ...], float]]:
+
+def numbers(
+    file: Mapping[str, Any], benchmark: str, column: str = "result"
+) -> Iterator[tuple[tuple[str, ...], float]]:
     """Parameters and value of each positive number that ``benchmark`` has in one of asv's files."""
-    result = file.get("results", {}).get(benchmark)
-    if not isinstance(result, list) or len(result) < 2 or not isinstance(result[0], list):
+    result, columns = file["results"].get(benchmark), file["result_columns"]
+    at = columns.index(column) if column in columns else len(columns)
+    if not isinstance(result, list) or len(result) <= max(at, 1) or not isinstance(result[at], list):
         return
     names = [[text.strip("'\"") for text in values] for values in result[1]]
-    for parameters, value in zip(itertools.product(*names), result[0], strict=False):
+    for parameters, value in zip(itertools.product(*names), result[at], strict=False):
         if isinstance(value, (int, float)) and math.isfinite(value) and value > 0:
             yield parameters, float(value)
 
@@ -108,12 +143,23 @@ def _points(file: Mapping[str, Any]) -> Iterator[tuple[SeriesKey, Point]]:
     for phase, step_time in TIMES.items():
         counts = f"{phase}.{phase.capitalize()}Counts"
         limits = dict(numbers(file, f"{counts}.{LIMIT}"))
-        times = dict(numbers(file, step_time))
+        times = _step_times(file, step_time)
         for (workload, device), ratio in numbers(file, f"{counts}.{RATIO}"):
             limit = limits.get((workload, device))
             eager, compiled = (times.get((workload, "fp32", device, each)) for each in ("eager", "compiled"))
             point = Point(commit, 1 / ratio, 1 / limit if limit else None, eager, compiled)
             yield (device, phase, workload), point
+
+
+def _step_times(file: Mapping[str, Any], benchmark: str) -> dict[tuple[str, ...], StepTime]:
+    columns = ("stats_repeat", "stats_q_25", "stats_q_75")
+    samples, low, high = (dict(numbers(file, benchmark, column)) for column in columns)
+    found = {}
+    for case, seconds in numbers(file, benchmark):
+        is_single = samples.get(case) == 1
+        known = case in samples and not is_single and case in low and case in high
+        found[case] = StepTime(seconds, (low[case], high[case]) if known else None, is_single)
+    return found
 
 
 def _about(home: Path, place: Path, commit: str) -> str:
@@ -126,32 +172,27 @@ def _about(home: Path, place: Path, commit: str) -> str:
 
 
 def plot(series: Series) -> str:
-    """SVG of the speed-up over commits, in the colour of the text around it, the limit dashed."""
-    import matplotlib as mpl
+    """SVG of the speed-up over commits, in the colour of the text around it, the limit as dashes.
+
+    No line joins the dots and the axis begins at zero: otherwise noise looks like a change.
+    """
     from matplotlib.figure import Figure
 
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": series.name,
-        "font.family": "sans-serif",
-        "font.size": 11,
-        **dict.fromkeys(("text.color", "axes.edgecolor", "xtick.color", "ytick.color"), FOREGROUND),
-    }
-    with mpl.rc_context(style):
+    with plots.style(series.name, FOREGROUND, **{"font.size": 11}):
         figure = Figure(figsize=(5, 1.9), layout="constrained")
         axes = figure.subplots()
-        axes.plot([point.speed_up for point in series.points], color="#3b82d0", marker="o", markersize=4)
-        limits = [(x, point.limit) for x, point in enumerate(series.points) if point.limit]
+        at = range(len(series.points))
+        axes.scatter(at, [point.speed_up for point in series.points], color="#3b82d0", s=22, zorder=3)
+        limits = [(x, point.limit) for x, point in zip(at, series.points, strict=True) if point.limit]
         if limits:
-            axes.plot(*zip(*limits, strict=True), color="#d07a1f", linestyle="--", marker="_", markersize=8)
+            axes.scatter(*zip(*limits, strict=True), color="#d07a1f", marker="_", s=80)
         axes.axhline(1, color=FOREGROUND, linewidth=0.7, alpha=0.5)
-        shown = sorted({0, len(series.points) - 1})
+        axes.set_ylim(bottom=0)
+        shown = sorted({0, at[-1]})
         axes.set_xticks(shown, [series.points[x].commit for x in shown])
         axes.yaxis.set_major_formatter("{x:.2f}x")
         axes.spines[["top", "right"]].set_visible(False)
-        buffer = StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    drawn = buffer.getvalue()
+        drawn = plots.as_svg(figure)
     drawn = drawn[drawn.index("<svg") :].replace(FOREGROUND, "currentColor")
     label = html.escape(f"speed-up of {series.name}, commit by commit", quote=True)
     return drawn.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

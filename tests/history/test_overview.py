@@ -11,25 +11,28 @@ from typing import Any
 import pytest
 
 from benchmarks.history import overview
-from benchmarks.history.overview import LIMIT, RATIO, TIMES, read_machines, write
+from benchmarks.history.overview import LIMIT, RATIO, TIMES, Point, Series, StepTime, read_machines, write
 
 PARAMS = [["'aloha'", "'pusht'"], ["'cpu'", "'cuda'"]]
 NAN = math.nan
 COMMITS = ("1" * 40, "2" * 40)
 
 
-def file(commit: str, day: int, ratios: list[Any], limits: list[Any] | None = None) -> dict[str, Any]:
+def file(
+    commit: str, day: int, ratios: list[Any], limits: list[Any] | None = None, samples: tuple[Any, ...] = ()
+) -> dict[str, Any]:
+    """One of asv's files; ``samples``: how many of each step time, and their quartiles."""
     counts = "inference.InferenceCounts"
     timed = [["'aloha'"], ["'fp32'", "'bf16'"], ["'cpu'"], ["'eager'", "'compiled'"]]
     return {
         "commit_hash": commit,
-        "result_columns": ["result", "params", "started_at"],
+        "result_columns": ["result", "params", "started_at", "stats_repeat", "stats_q_25", "stats_q_75"],
         "date": 86_400_000 * day,
         "env_vars": {},
         "results": {
             f"{counts}.{RATIO}": [ratios, PARAMS],
             f"{counts}.{LIMIT}": [limits, PARAMS],
-            TIMES["inference"]: [[0.25, 0.2, 0.1, 0.05], timed],
+            TIMES["inference"]: [[0.25, 0.2, 0.1, 0.05], timed, 1, *([each] * 4 for each in samples)],
             f"{counts}.track_graphs": [[1, NAN, 1, NAN], PARAMS],
         },
     }
@@ -59,7 +62,8 @@ def test_speed_ups_are_read_by_case_oldest_first(home: Path) -> None:
     assert [point.commit for point in aloha.points] == [commit[:8] for commit in COMMITS]
     assert [point.speed_up for point in aloha.points] == pytest.approx([1 / 0.9, 1.25])
     assert aloha.latest.limit == pytest.approx(1 / 0.75)
-    assert (aloha.latest.eager, aloha.latest.compiled) == (0.25, 0.2), "of fp32, not bf16"
+    times = [StepTime(seconds, None, is_single=False) for seconds in (0.25, 0.2)]
+    assert [aloha.latest.eager, aloha.latest.compiled] == times, "of fp32, not bf16"
     assert [point.speed_up for point in pusht.points] == [2.0], "a benchmark that failed is no point"
     assert pusht.latest.limit is None
     assert pusht.latest.eager is None
@@ -83,6 +87,36 @@ def test_the_page_says_what_there_is(home: Path) -> None:
     assert text.count("<svg") == 2
     assert overview.FOREGROUND not in text, "drawn in the page's own colour"
     assert text == write(home, home / "html").read_text(encoding="utf-8"), "the same results, the same page"
+
+
+@pytest.mark.parametrize("newest", [1, 7])
+def test_times_have_a_spread_or_are_said_to_be_single(home: Path, newest: int) -> None:
+    place = home / "results" / "vm"
+    for commit, day, samples in ((COMMITS[0], 1, 8 - newest), (COMMITS[1], 2, newest)):
+        found = file(commit, day, [0.8, NAN, NAN, NAN], samples=(samples, 0.1875, 0.3125))
+        (place / f"{commit[:8]}-env.json").write_text(json.dumps(found))
+    text = write(home, home / "html").read_text(encoding="utf-8")
+    assert ("<small>187.5 to 312.5</small>" in text) == (newest == 7), "one sample has no quartiles"
+    assert ("Measured with <code>--quick</code>" in text) == (newest == 1)
+
+
+def of_speed_ups(*found: float) -> Series:
+    return Series("cpu", "inference", "aloha", tuple(Point(f"{x}", x, None, None, None) for x in found))
+
+
+def test_what_chance_does_is_told_from_enough_commits() -> None:
+    assert of_speed_ups(1.0, 1.5, 1.0, 1.5).noise is None
+    noisy = of_speed_ups(1.0, 1.25, 1.0, 1.25, 2.5)
+    assert noisy.noise == pytest.approx(0.25), "one real step is not chance"
+
+
+def test_noise_is_not_drawn_as_change() -> None:
+    drawn = overview.plot(of_speed_ups(1.18, 1.16))
+    assert ">0.00x<" in drawn, "the axis begins at zero"
+    dots = drawn.partition('id="PathCollection_1"')[2].partition("</g>\n   </g>")[0]
+    assert dots.count("<use ") == 2
+    joined = re.findall(r'<path d="[^"]*"[^>]*stroke: #3b82d0', drawn.replace(dots, ""))
+    assert not joined, "no line joins the dots"
 
 
 def test_names_are_escaped(home: Path) -> None:

@@ -57,7 +57,7 @@ def test_the_overview_needs_no_network_and_no_script(
 def test_the_overviews_tables_fit_a_phone(published: Path, look: Look, tmp_path: Path) -> None:
     """360 CSS pixels in a frame: a headless window is never narrower than 500. Times of a slow machine."""
     text = (published / PAGE).read_text(encoding="utf-8").replace("aloha inference", "aloha_3cam inference")
-    text = text.replace(">250.0<", ">12345.6<")
+    text = text.replace(">250.0<", ">12345.6<small>11234.5 to 13456.7</small><")
     frame = tmp_path / "frame.html"
     frame.write_text(
         f"""<!doctype html><iframe width="360" height="1300" srcdoc="{html.escape(text)}"></iframe><script>
