@@ -33,7 +33,8 @@ def alone(root: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise MeasurementError(
-            "another gate is running in this checkout, or a history; two would disturb each other: wait"
+            "another gate is running in this checkout, or a history or the measuring of a table; "
+            "two would disturb each other: wait"
         ) from None
     try:
         yield

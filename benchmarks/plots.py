@@ -12,7 +12,7 @@ NEUTRAL, OURS = "#7d8590", "#e4572e"
 
 
 @contextmanager
-def style(salt: str, colour: str = NEUTRAL, **more: Any) -> Iterator[None]:
+def style(salt: str, colour: str = NEUTRAL, /, **more: Any) -> Iterator[None]:
     """What a chart is drawn with; the same figures make the same file.
 
     Args:

@@ -103,5 +103,5 @@ def test_a_history_waits_for_no_gate_and_no_history(root: Path, capsys: pytest.C
         with pytest.raises(MeasurementError, match="two would disturb each other"), one_run.alone(root):
             pass
     error = capsys.readouterr().err
-    assert error.startswith("history: another gate is running in this checkout, or a history;")
+    assert error.startswith("history: another gate is running in this checkout, or a history or ")
     assert len(error.splitlines()) == 1

@@ -185,7 +185,8 @@ def plot(series: Series) -> str:
         axes.scatter(at, [point.speed_up for point in series.points], color="#3b82d0", s=22, zorder=3)
         limits = [(x, point.limit) for x, point in zip(at, series.points, strict=True) if point.limit]
         if limits:
-            axes.scatter(*zip(*limits, strict=True), color="#d07a1f", marker="_", s=80)
+            xs, heights = zip(*limits, strict=True)
+            axes.scatter(xs, heights, color="#d07a1f", marker="_", s=80)
         axes.axhline(1, color=FOREGROUND, linewidth=0.7, alpha=0.5)
         axes.set_ylim(bottom=0)
         shown = sorted({0, at[-1]})

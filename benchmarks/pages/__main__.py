@@ -12,11 +12,16 @@ from collections.abc import Iterator, Sequence
 
 from ..command import exit_code
 from ..markdown import markers, write_between_markers
+from ..one_run import sigterm_interrupts
 from ..repository import ROOT
 from . import breakdown, compatibility, effects, limits, picture, ratios
 from .records import read
 
 MEASURED = {page.NAME: page for page in (ratios, limits, breakdown, effects)}
+STOPPED = "stopped; nothing of this run is recorded"
+STOPPED_BETWEEN_ROWS = (
+    "stopped; what was recorded stands in the table, effects -- --only WORDS measures the rest"
+)
 
 
 def drawn() -> Iterator[tuple[str, str, str]]:
@@ -46,12 +51,18 @@ def draw_picture() -> None:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Measure one page, print what was found, and draw what is recorded by then, whatever happens."""
-    page = MEASURED[args.page]
+    """Measure one page, print what was found, and draw what is recorded by then, whatever happens.
+
+    With ``ratios -- --print`` nothing is recorded, and so nothing is drawn.
+    """
+    page, only_prints = MEASURED[args.page], getattr(args, "print", False)
     try:
         print(*page.tables(page.measure(args)).values(), sep="\n\n")
     finally:
-        draw_tables()
+        if not only_prints:
+            draw_tables()
+    if only_prints:
+        return
     try:
         draw_picture()
     except ValueError as error:
@@ -73,9 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         page.add_options(one)
     pages.add_parser("picture", prog="nox -s picture --", description="The README's picture alone.")
     args = parser.parse_args(argv)
-    stopped = "stopped; what was recorded stands in the table, effects -- --only WORDS measures the rest"
+    stopped = STOPPED_BETWEEN_ROWS if args.page == effects.NAME else STOPPED
     work = measure if args.page in MEASURED else draw
-    return exit_code(args.page or "pages", lambda: work(args), interrupted=stopped)
+    with sigterm_interrupts():
+        return exit_code(args.page or "pages", lambda: work(args), interrupted=stopped)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ..one_run import alone
+from ..repository import ROOT
 from ..suite.launch import as_request, launch
 from ..suite.workloads import Case
 
@@ -38,9 +40,13 @@ def asking(total: int) -> Iterator[tuple[Ask, Path]]:
 
     Args:
         total: how many launches will be asked.
+
+    Raises:
+        MeasurementError: something else measures in this checkout.
     """
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     with (
+        alone(ROOT),
         tempfile.TemporaryDirectory() as directory,
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):

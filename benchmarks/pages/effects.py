@@ -26,7 +26,6 @@ from ..gate.sides import Side, check_out, edited, resolve
 from ..gate.timing import pair
 from ..gate.workplace import workplace
 from ..markdown import between_markers, markers, table
-from ..one_run import sigterm_interrupts
 from ..records import Record
 from ..repository import ROOT
 from ..suite.workloads import Case
@@ -146,7 +145,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[""],
         metavar="WORDS",
-        help="optimisations whose name holds these; rows of the same machine and subject stay",
+        help="optimisations with these in their name; rows of the same machine, subject and --launches stay",
     )
 
 
@@ -159,6 +158,5 @@ def measure(args: argparse.Namespace) -> list[Record]:
     chosen = [each for each in OPTIMISATIONS if any(words in each.name for words in args.only)]
     if not chosen:
         raise ValueError(f"no optimisation's name holds {' or '.join(args.only)}; {DOCUMENT} lists them")
-    with sigterm_interrupts():
-        measure_each(chosen, args.launches, Console(stderr=True, soft_wrap=True), ROOT)
+    measure_each(chosen, args.launches, Console(stderr=True, soft_wrap=True), ROOT)
     return read(NAME)

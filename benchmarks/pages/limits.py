@@ -96,14 +96,16 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _table(records: Sequence[Record]) -> str:
-    """Rows of another subject than most have say so."""
+    """Rows of another subject than most have say so, and rows of another number of launches."""
     subjects = [record["about"]["subject"] for record in records]
     most = Counter(subjects).most_common(1)[0][0]
     how = records[subjects.index(most)]["about"]
     lines = []
     for row, record in with_records(rows(how["device"]), records):
-        other = record["about"]["subject"]
-        lines.append(row.line(record, "" if other == most else f" (the subject as of {other})"))
+        subject, launches = (record["about"][name] for name in ("subject", "launches"))
+        others = [f"the subject as of {subject}"] if subject != most else []
+        others += [f"{launches} launches"] if launches != how["launches"] else []
+        lines.append(row.line(record, f" ({', '.join(others)})" if others else ""))
     return beside_targets(f"{measured_on(how)} {HOW_OFTEN.format(**how)} {reached(how['rates'])}", lines)
 
 

@@ -21,6 +21,7 @@ from benchmarks.pages.compare import (
     speed_up,
     time_by_turns,
 )
+from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 
 pytestmark = pytest.mark.usefixtures("without_inductor")
 
@@ -43,6 +44,11 @@ def error_of(script: Any, capsys: pytest.CaptureFixture[str], *argv: str) -> str
     lines = capsys.readouterr().err.strip().splitlines()
     assert "Traceback" not in "".join(lines)
     return lines[-1]
+
+
+def test_every_compile_mode_can_be_asked_for(script: Any) -> None:
+    """Written out there: the policy's list would take LeRobot's import, and --help ten seconds."""
+    assert sorted(script.MODES) == sorted(COMPILE_MODES)
 
 
 def test_known_times_make_known_figures() -> None:

@@ -47,7 +47,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
     monkeypatch.setattr(records, "subject", lambda _: "abc")
     monkeypatch.setattr(ratios, "subject", lambda _: "abc")
-    for module in (pages, ratios, limits):
+    for module in (pages, asking, ratios, limits):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 

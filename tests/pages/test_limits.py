@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 
 import benchmarks.pages.__main__ as pages
 from benchmarks.markdown import between_markers, markers
+from benchmarks.one_run import alone
 from benchmarks.pages import limits, records
 from benchmarks.pages.rows import COLD_COMPILE, FROM_ARTIFACT, Row
 from benchmarks.suite import answers
@@ -133,8 +137,10 @@ def test_rows_measured_again_say_of_what_and_leave_the_others(
     (changed,) = [line for line in page.read_text().splitlines() if line not in before]
     assert changed == (
         "| aloha inference: from an artifact "
-        "| 1.00 (1.00 to 1.00) s (the subject as of def) | ≤ 1.5 s | met |"
+        "| 1.00 (1.00 to 1.00) s (the subject as of def, 3 launches) | ≤ 1.5 s | met |"
     )
+    assert pages.main(["limits", "--only", "from an artifact", "--launches", "2"]) == 0
+    assert "s (the subject as of def) |" in page.read_text()
 
 
 @pytest.mark.parametrize("difference", [{"threads": 4}, {"torch": "2.12.0"}, None])
@@ -201,6 +207,39 @@ def test_what_could_not_be_measured_is_exit_code_2(
     launches(fails)
     assert pages.main(["limits", "--only", "memory"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"limits: {error}"
+
+
+def test_whoever_measures_is_alone(asked: Asked, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (root / limits.DOCUMENT).read_text()
+    with alone(root):
+        assert pages.main(["limits", "--only", "memory"]) == 2
+    assert "two would disturb each other: wait" in capsys.readouterr().err
+    assert not asked
+    assert (root / limits.DOCUMENT).read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("asked")
+def test_a_stop_records_nothing_and_says_so(
+    number: int, launches: Callable[[Any], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, handlers = (
+        records.read("limits"),
+        {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)},
+    )
+
+    def stopped(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    launches(stopped)
+    try:
+        assert pages.main(["limits"]) == 2
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    assert capsys.readouterr().err.splitlines()[-1] == "limits: stopped; nothing of this run is recorded"
+    assert records.read("limits") == before
 
 
 def test_a_launch_measures_the_machine_and_the_work() -> None:
