@@ -48,7 +48,7 @@ def problems(sdist: Path, wheel: Path, tag: str | None) -> list[str]:
     if wheel.name != f"{NAME}-{version}-py3-none-any.whl":
         found.append(f"{wheel.name} is not the wheel of {sdist.name}")
     if tag is not None and tag != f"v{version}":
-        found.append(f"{sdist.name} has not the version of tag {tag}; set it in pyproject.toml")
+        found.append(f"{sdist.name} is not the version of tag {tag}; set the version in pyproject.toml")
     return [*found, *_of_sdist(sdist), *_of_wheel(wheel)]
 
 

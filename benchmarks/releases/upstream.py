@@ -27,6 +27,7 @@ from ..command import exit_code, reason
 from ..files import read_bytes, write_whole
 from ..one_run import sigterm_interrupts, stop
 from ..pages import ratios
+from ..pages.asking import at_least
 from ..repository import ROOT, MeasurementError, git
 from . import upstream_issue
 
@@ -184,7 +185,7 @@ def run_checks(source: Path | None, launches: int, report: Path) -> Iterator[dic
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s upstream --", description=__doc__.split("\n\n")[0])
     parser.add_argument("--source", type=Path, help="a checkout of the installed LeRobot (the release's tag)")
-    parser.add_argument("--launches", type=int, default=3, help="fresh processes per ratio (default: 3)")
+    parser.add_argument("--launches", type=at_least(1), default=3, help="fresh processes per ratio (3)")
     parser.add_argument(
         "--report", type=Path, default=Path("upstream"), help=f"where to put {NAME} and {RATIOS}"
     )

@@ -82,7 +82,7 @@ def test_a_link_is_no_part_of_a_release(tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_version_is_the_tags(tmp_path: Path, capsys: pytest.CaptureFixture[str], tag: str) -> None:
     write(tmp_path)
     assert distributions.main([str(tmp_path), "--tag", tag]) == 1
-    assert "has not the version of tag" in capsys.readouterr().out
+    assert "is not the version of tag" in capsys.readouterr().out
 
 
 def test_both_have_one_version(tmp_path: Path) -> None:

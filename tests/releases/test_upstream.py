@@ -148,6 +148,13 @@ def test_the_exit_code_says_how_it_went(
     assert ("error" in found) == (code == 2)
 
 
+def test_no_launch_is_told_before_hours_of_tests(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        upstream.main(["--launches", "0"])
+    assert ended.value.code == 2
+    assert "--launches: takes at least 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
