@@ -56,6 +56,11 @@ class Finding:
     red: bool
     detail: str = ""
 
+    @property
+    def broken(self) -> bool:
+        """A result differs, code fails or a graph breaks: nothing is timed then, and no trailer accepts it."""
+        return self.base is None or self.what == "graph breaks"
+
 
 def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Finding]:
     """Counters of ``case`` that moved; a graph break in head is red, whatever base has.

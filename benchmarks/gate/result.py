@@ -10,7 +10,6 @@ from .exact import Finding
 from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, Verdict
 
 NO_REGRESSION, REGRESSION, UNDECIDED = 0, 1, 3  # 2: command.COULD_NOT_MEASURE
-NEVER_ACCEPTED = ("graph breaks", "state_dict", "actions", "loss and gradients")
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,15 @@ class Result:
     untimed: bool = False
 
     def reason(self, case: str) -> str | None:
-        """Why a regression of ``case`` is meant; a trailer's case stands for all that begin with it."""
+        """The reason that a trailer gives for a regression of ``case``, or of all whose names begin alike."""
         for accepted, reason in self.accepted.items():
             if case == accepted or case.startswith(accepted + "-"):
                 return reason
         return None
 
     def finding_accepted(self, finding: Finding) -> str | None:
-        """A counter may be accepted; a graph break or a wrong result never."""
-        if any(word in finding.what for word in NEVER_ACCEPTED):
-            return None
-        return self.reason(finding.case)
+        """The reason that a trailer gives for a counter that rose; None where there is none, or none counts."""
+        return None if finding.broken else self.reason(finding.case)
 
     @property
     def red_findings(self) -> list[Finding]:

@@ -175,4 +175,4 @@ def compare_answers(
 
 def stops_here(findings: Sequence[Finding]) -> bool:
     """Whether there is nothing to be timed: results differ, a graph breaks or code fails in head."""
-    return any(f.red and (f.base is None or f.what == "graph breaks") for f in findings)
+    return any(finding.red and finding.broken for finding in findings)

@@ -21,8 +21,8 @@ Patch = pytest.MonkeyPatch
 Arrange = Callable[[Repository, Patch], Any]
 
 
-def head(**behaviour: Any) -> Arrange:
-    return lambda repository, _: repository.commit("head", **behaviour) and None
+def head(message: str = "head", **behaviour: Any) -> Arrange:
+    return lambda repository, _: repository.commit(message, **behaviour) and None
 
 
 def base(**behaviour: Any) -> Arrange:

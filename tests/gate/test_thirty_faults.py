@@ -118,6 +118,12 @@ FAULTS = (
     # The sides' code and processes.
     Fault("base's code raises", 2, "base failed.*choose another base", base(fails={"counts": "shapes"})),
     Fault("head's code raises", 1, "Regression: worse: counts fails", head(fails={"counts": "shapes"})),
+    Fault(
+        "head's code raises, and a trailer accepts it",
+        1,
+        "Regression: worse: counts fails",
+        head("head\n\nPerf-Accept: pusht-inference on purpose", fails={"counts": "shapes"}),
+    ),
     Fault("a killed worker", 2, "head's worker was killed", head(fails={"counts": "kill"})),
     Fault("a worker that ends", 2, "head's worker ended with exit code 3", head(fails={"hello": "exit"})),
     Fault("a worker out of memory", 2, "head ran out of memory", head(fails={"counts": "memory"})),
