@@ -13,7 +13,7 @@ from ..repository import MeasurementError
 from .sides import Side, declared_dependencies
 
 INSTALL_SECONDS = 1800
-RULER = ("filelock", "packaging", "rich")  # what a worker imports of the ruler's needs
+RULER = ("packaging", "tomli>=2; python_version < '3.11'")  # what a worker imports beside torch and LeRobot
 
 
 def python_for(side: Side, root: Path, progress: Callable[[str], None]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..repository import git_files
 from .sides import Source
 
-RULER = ("benchmarks", ".github", "noxfile.py")
+RULER = ("benchmarks", ".github", "noxfile.py", "pyproject.toml")  # the last names its packages
 NAMED, LONGEST_NAME = 3, 80  # files that a report names, and characters of each
 
 

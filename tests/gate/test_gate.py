@@ -258,11 +258,12 @@ def test_another_ruler_is_said(repository: Repository, run_gate: Gate) -> None:
     assert "ruler" not in run_gate("--base", base, "--no-times").report["about"]
     files[0].write_text("2")
     files[2].unlink()
+    (repository.root / "pyproject.toml").write_text(PYPROJECT + 'readme = "README.md"\n')
     repository.commit()
     files[1].write_text("2")
     (repository.root / "benchmarks" / "new.py").write_text("")
     done = run_gate("--base", base, "--no-times")
-    said = "in 4 files: .github/gate.yml, benchmarks/gone.py, benchmarks/new.py and 1 more"
+    said = "in 5 files: .github/gate.yml, benchmarks/gone.py, benchmarks/new.py and 2 more"
     assert done.report["about"]["ruler"] == f"differs from base {said}"
     assert f"the ruler differs from base {said}" in done.said
     assert done.markdown.splitlines()[2].startswith("**The ruler is not base's**")
