@@ -39,10 +39,8 @@ def exit_code(
             sys.stdout.flush()  # a full disk or a closed pipe refuses here, and not when Python ends
     except KeyboardInterrupt:
         why = interrupted
-    except SystemExit as error:
-        if error.code != 1:  # rich ends so where a pipe that it writes to is closed
-            raise
-        why = "nobody reads its output any more"
+    except SystemExit as error:  # 1 is how rich ends where a pipe that it writes to is closed
+        why = "nobody reads its output any more" if error.code == 1 else f"a library ended it ({error.code})"
     except Exception as error:
         why = reason(error)
     else:
@@ -57,16 +55,18 @@ def exit_code(
 
 
 def reason(error: Exception) -> str:
-    """Why a command failed, in one line; with its place where nobody has foreseen it."""
+    """Why a command failed, in one line; with its place where the mistake is in the command itself."""
     said = " ".join(str(error).split())
     if isinstance(error, subprocess.TimeoutExpired):
         return f"a fresh process took longer than {error.timeout:g} s"
     if isinstance(error, FORESEEN) and said:
         return said
+    if isinstance(error, MemoryError):
+        return "out of memory; free some and retry"
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     what = ": ".join(filter(None, [type(error).__name__, said]))
-    return f"{what}{place}; nobody has foreseen this, please report it"
+    return f"{what}{place} (this is a mistake in the ruler; please report it)"
 
 
 def say(text: str) -> None:

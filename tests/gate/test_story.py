@@ -124,10 +124,12 @@ def test_a_forks_pull_request_that_is_slower_and_then_mended(
     assert text.startswith("**No regression: of 3 cases 3 same**"), "one comment, brought up to date"
 
 
-def test_a_pull_request_that_cannot_be_measured(machine: Machine, github: GitHub) -> None:
+def test_a_pull_request_that_cannot_be_measured(machine: Machine, github: GitHub, tmp_path: Path) -> None:
     machine.repository.commit(fails={"hello": "No module named 'gone'"})
     assert machine.gate(of_pull_request("opened"), "gate", "cpu") == "failure"
     assert list(machine.artifacts.iterdir()) == []
+    said = (tmp_path / "summary.md").read_text()
+    assert said == "Could not measure: head failed: RuntimeError: No module named 'gone'\n"
     assert machine.comment(after(HEAD, "failure"), "comment")
     assert github.comments()[0].startswith("**Could not measure**")
 
