@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..files import DamagedFileError, read_object, write_whole
 from .answer_shapes import well_formed
 from .sides import Side, blob_hash
 
@@ -40,42 +39,19 @@ class AnswerCache:
     def answers(self) -> Answers:
         """By ``do case``; none where nothing is kept, or something that is not whole or no file of ours."""
         try:
-            found = json.loads(_content(self._path))
-        except (OSError, ValueError, RecursionError):
+            found = read_object(self._path, LARGEST)
+        except DamagedFileError:
             return {}
-        whole = isinstance(found, dict) and all(
-            well_formed(key.partition(" ")[0], answer) for key, answer in found.items()
-        )
+        whole = all(well_formed(key.partition(" ")[0], answer) for key, answer in found.items())
         return found if whole else {}
 
     def keep(self, answers: Answers) -> None:
         """Add ``answers``; without a word where the disk does not take them."""
-        partial = self._path.with_suffix(".partial")
         with contextlib.suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.unlink(missing_ok=True)
-                with partial.open("x", encoding="utf-8") as file:  # "x" follows no link
-                    file.write(json.dumps({**self.answers(), **answers}))
-                partial.replace(self._path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_whole(self._path, json.dumps({**self.answers(), **answers}))
             files = sorted(self._path.parent.glob("*.json"), key=lambda path: path.lstat().st_mtime)
             for old in files[:-MOST]:
                 old.unlink()
-
-
-def _content(path: Path) -> bytes:
-    """What a file holds.
-
-    Raises:
-        OSError: it is a link, no regular file (a pipe would be waited for), or larger than LARGEST.
-    """
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
-            raise OSError(f"{path} is no file of at most {LARGEST:,} bytes")
-        return file.read(LARGEST)
 
 
 def _key(side: Side, hello: Mapping[str, Any]) -> str:

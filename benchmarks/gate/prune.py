@@ -1,4 +1,4 @@
-"""What stays in ``.gate`` from run to run has an end: environments, and what Inductor compiled. No torch."""
+"""Remove from ``.gate`` what runs left there and nobody needs: environments, and compiled code. No torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-DAYS = 30  # since it was used last
-MOST_ENVIRONMENTS = 3  # torch with CUDA is 5 GB of each
-# Bytes of compiled code. A run of the default cases on a CPU leaves some 150 MB, most of it two precompiled
-# headers; CI keeps one such directory for each commit of main, and GitHub 10 GB for all of them.
+DAYS = 30  # since an environment was used last, or an entry of compiled code was written
+MOST_ENVIRONMENTS = 3  # in each of them torch with CUDA takes 5 GB
+# Bytes of compiled code. A run of the default cases on a CPU writes some 150 MB, most of it two precompiled
+# headers. CI keeps one such directory for each commit of main, and GitHub keeps 10 GB for all of them.
 LARGEST_CACHE = 1_000_000_000
 
 
 def prune(home: Path) -> None:
-    """Remove what is old or too much, the longest unused first; what cannot be removed stays.
+    """Remove what is old or too much, the oldest first; what cannot be removed stays.
 
     Args:
         home: ``.gate``; nobody else uses it meanwhile.
@@ -25,9 +25,9 @@ def prune(home: Path) -> None:
         _prune_environments(home / "environments")
     with contextlib.suppress(OSError):
         _prune_compiled(home / "inductor")
-    for partial in home.glob("answers/*.partial"):  # of a run that was killed
+    for half_written in home.glob("answers/.*.json.*"):  # by a run that was killed
         with contextlib.suppress(OSError):
-            partial.unlink()
+            half_written.unlink()
 
 
 def _oldest() -> float:
@@ -35,7 +35,7 @@ def _oldest() -> float:
 
 
 def _prune_environments(home: Path) -> None:
-    """An environment's file ``complete`` is as old as its last use; one without it was never finished."""
+    """An environment's file ``complete`` is as old as its last use; without it, it was never finished."""
     if not home.is_dir():
         return
     used: dict[Path, float] = {}

@@ -71,7 +71,7 @@ def test_a_run_prunes_when_it_ends_and_leaves_its_lock(
     monkeypatch.setattr(pruning, "LARGEST_CACHE", 100)
     with workplace(tmp_path):
         written(tmp_path / ".gate" / "inductor" / "kernel.so", 101)
-        written(tmp_path / ".gate" / "answers" / "abc.partial")
+        written(tmp_path / ".gate" / "answers" / ".abc.json.17")
         kept = written(tmp_path / ".gate" / "answers" / "abc.json")
     assert names(tmp_path) <= {kept.name, "lock"}
     with workplace(tmp_path):
