@@ -24,7 +24,7 @@ def alone(root: Path) -> Iterator[None]:
     """Hold the lock that whoever measures in this checkout takes: two would disturb each other's times.
 
     Raises:
-        MeasurementError: another run holds it.
+        MeasurementError: somebody holds it.
     """
     home = root / ".gate"
     home.mkdir(exist_ok=True)
@@ -33,8 +33,8 @@ def alone(root: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise MeasurementError(
-            "another gate is running in this checkout, or a history or the measuring of a table; "
-            "two would disturb each other: wait"
+            "something is already being measured in this checkout; wait until it has ended, "
+            "or each would disturb the other's times"
         ) from None
     try:
         yield

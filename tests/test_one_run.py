@@ -58,6 +58,15 @@ def is_there(pid: int) -> bool:
     return state != "Z"
 
 
+def ends(pid: int) -> bool:
+    """Whether it ends within a moment; one that is killed does not do so at once."""
+    for _ in range(100):
+        if not is_there(pid):
+            return True
+        time.sleep(0.05)
+    return False
+
+
 @pytest.mark.parametrize("stubborn", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -97,11 +106,38 @@ def test_a_history_that_is_stopped_leaves_nothing_running(
         pass
 
 
+# On SIGINT it starts a process of another session, says which, and goes on.
+STARTS_ANOTHER = """
+import signal, subprocess, time
+def start(*_):
+    print(subprocess.Popen(["sleep", "600"], start_new_session=True).pid, flush=True)
+signal.signal(signal.SIGINT, start)
+print("ready", flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_what_is_started_while_a_command_is_stopped_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_run, "PATIENCE", 2)
+    command = [sys.executable, "-c", STARTS_ANOTHER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        one_run.stop(process)
+        started = int(process.stdout.readline())
+    assert ends(started)
+
+
 def test_a_history_waits_for_no_gate_and_no_history(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with one_run.alone(root):
         assert measure.main([], root=root) == 2
-        with pytest.raises(MeasurementError, match="two would disturb each other"), one_run.alone(root):
+        with (
+            pytest.raises(MeasurementError, match="each would disturb the other's times"),
+            one_run.alone(root),
+        ):
             pass
     error = capsys.readouterr().err
-    assert error.startswith("history: another gate is running in this checkout, or a history or ")
+    assert error.startswith("history: something is already being measured in this checkout; wait")
     assert len(error.splitlines()) == 1

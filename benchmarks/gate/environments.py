@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..one_run import stop
 from ..repository import MeasurementError
 from .sides import Side, declared_dependencies
 
@@ -39,20 +40,23 @@ def python_for(side: Side, root: Path, progress: Callable[[str], None]) -> str:
 
 
 def _uv(side: Side, *args: str) -> None:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "uv", *args],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+    with subprocess.Popen(
+        [sys.executable, "-m", "uv", *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C reaches it once, through `stop`
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=INSTALL_SECONDS)
+        except BaseException as error:
+            stop(process)  # and what builds a package for it
+            if isinstance(error, subprocess.TimeoutExpired):
+                why = f"{side.name}: its dependencies did not install within {INSTALL_SECONDS} s"
+                raise MeasurementError(why) from None
+            raise
+    if process.returncode != 0:
         raise MeasurementError(
-            f"{side.name}: its dependencies did not install within {INSTALL_SECONDS} s"
-        ) from None
-    if done.returncode != 0:
-        raise MeasurementError(
-            f"{side.name}: its dependencies do not install: {' '.join(done.stderr.split())[:300]}"
+            f"{side.name}: its dependencies do not install: {' '.join(said.split())[:300]}"
         )

@@ -16,7 +16,7 @@ def workplace(root: Path) -> Iterator[Path]:
     """A directory for one run, of which nothing stays; what a killed run left goes with the next.
 
     Raises:
-        MeasurementError: another gate or a history is running.
+        MeasurementError: something else is being measured in the checkout.
     """
     home = root / ".gate"
     with alone(root):
