@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -12,6 +14,7 @@ import pytest
 
 import benchmarks.pages.__main__ as pages
 from benchmarks.markdown import between_markers, markers
+from benchmarks.one_run import alone
 from benchmarks.pages import picture, records
 from benchmarks.repository import ROOT
 
@@ -109,6 +112,16 @@ def test_a_picture_of_nothing_is_exit_code_2(
     assert pages.main(asked) == 2
     assert words in capsys.readouterr().err
     assert not (root / picture.FILE).exists()
+
+
+@pytest.mark.parametrize("page", ["ratios", "limits", "breakdown"])
+def test_nothing_is_measured_beside_a_gate(
+    root: Path, launches: Callable[[Any], None], capsys: pytest.CaptureFixture[str], page: str
+) -> None:
+    launches(None)  # nobody is asked
+    with alone(root):
+        assert pages.main([page]) == 2
+    assert f"{page}: something is already being measured in this checkout" in capsys.readouterr().err
 
 
 def test_a_document_without_a_place_is_exit_code_2(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
