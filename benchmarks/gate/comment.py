@@ -19,9 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command import exit_code
+import jsonschema
+
+from ..command import exit_code, say
+from ..files import DamagedFileError, read_bytes
 from ..github import gh
 from ..repository import MeasurementError
+from ..suite.workloads import DEVICES
 from .exact import Finding
 from .report import markdown
 from .result import CaseTime, Result
@@ -30,7 +34,6 @@ from .verdict import Plan, Verdict
 LARGEST = 1_000_000  # bytes; a report of the default cases has 20,000
 LONGEST = 60_000  # characters; GitHub refuses a comment of 65,536
 MARKER = "<!-- benchmarks.gate.comment {device} -->"
-DEVICES = ("cpu", "cuda")
 CHECK = "gate-{device}"  # the status of a commit whose measurement somebody started
 SCHEMA = Path(__file__).with_name("report.schema.json")
 
@@ -39,17 +42,14 @@ def read_report(path: Path) -> Result:
     """The result that a ``report.json`` of unknown origin describes.
 
     Raises:
-        MeasurementError: it is too large, no JSON, or not of the schema.
+        MeasurementError: it is no file, too large, no JSON, or not of the schema.
     """
-    import jsonschema  # asv imports every module here, in an environment that lacks it
-
-    if path.is_symlink() or not path.is_file():
-        raise MeasurementError(f"{path.name} is no file")
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise MeasurementError(f"{path.name} has {size:,} bytes; a report has less than {LARGEST:,}")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        content = read_bytes(path, LARGEST)
+    except DamagedFileError as error:  # whoever reads the comment needs no path of the runner
+        raise MeasurementError(f"{path.name} {error.why}") from None
+    try:
+        document = json.loads(content.decode(), parse_constant=_no_constant)
         jsonschema.validate(document, json.loads(SCHEMA.read_text(encoding="utf-8")))
     except jsonschema.ValidationError as error:
         raise MeasurementError(f"{path.name} is not of the schema: {error.json_path}") from None
@@ -155,10 +155,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--print", action="store_true", help="show the comment and send nothing")
     args = parser.parse_args(argv)
-    if args.print:
-        print(comment_text(args.directory, args.device, "https://github.com"))
-        return 0
-    return exit_code("comment", lambda: print(_published(args.directory, args.device, args.status)))
+
+    def text() -> str:
+        if args.print:
+            return comment_text(args.directory, args.device, "https://github.com")
+        return _published(args.directory, args.device, args.status)
+
+    return exit_code("comment", lambda: say(text()))
 
 
 def _published(directory: Path, device: str, status: str | None) -> str:

@@ -105,7 +105,7 @@ def test_what_is_no_json_is_refused(artifacts: Path, content: str) -> None:
 def test_a_file_too_large_is_not_even_read(artifacts: Path) -> None:
     path = artifacts / "gate-cpu" / "report.json"
     path.write_text(path.read_text() + " " * comment.LARGEST)
-    with pytest.raises(MeasurementError, match="bytes"):
+    with pytest.raises(MeasurementError, match=r"^report\.json is larger than 1000000 bytes$"):
         read_report(path)
 
 
@@ -113,7 +113,7 @@ def test_a_link_is_not_followed(artifacts: Path, tmp_path: Path) -> None:
     path = artifacts / "gate-cpu" / "report.json"
     path.rename(tmp_path / "elsewhere.json")
     path.symlink_to(tmp_path / "elsewhere.json")
-    with pytest.raises(MeasurementError, match="is no file"):
+    with pytest.raises(MeasurementError, match=r"^report\.json is a link$"):
         read_report(path)
 
 
@@ -225,6 +225,14 @@ def test_outside_of_github_it_can_be_looked_at(
     assert capsys.readouterr().out.startswith("**Regression")
     assert main([str(artifacts)]) == 2
     assert "--print" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_comment_that_cannot_be_shown_is_exit_code_2(artifacts: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.gate.comment", str(artifacts), "--print"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "comment: [Errno 28] No space left on device\n")
 
 
 def test_it_needs_no_numpy_and_no_torch(artifacts: Path) -> None:
