@@ -58,7 +58,7 @@ class Finding:
 
     @property
     def broken(self) -> bool:
-        """A result differs, code fails or a graph breaks: nothing is timed then, and no trailer accepts it."""
+        """A result differs, code fails or a graph breaks: nothing is timed then, and no trailer helps."""
         return self.base is None or self.what == "graph breaks"
 
 

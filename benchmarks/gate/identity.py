@@ -41,11 +41,6 @@ def hello() -> dict[str, Any]:
     }
 
 
-def described(hello: Mapping[str, Any]) -> str:
-    """What belongs beside every figure, from what a worker said of itself."""
-    return f"{machine(hello)}, {versions(hello)}"
-
-
 def machine(hello: Mapping[str, Any]) -> str:
     found = hello["environment"]
     return f"{os.cpu_count()} cores, {found['cpu']}, {found['threads']} threads"

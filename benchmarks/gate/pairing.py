@@ -106,7 +106,7 @@ def compile_at_once(workers: Workers, case: StepTime, order: Sequence[str]) -> S
 
 
 def answers_in_slices(
-    workers: Workers, order: Sequence[str], do: str, timeout: float | None = None, **request: Any
+    workers: Workers, order: Sequence[str], do: str, **request: Any
 ) -> dict[str, dict[str, Any]]:
     """What both workers answer to one request, where one at a time runs; they are left stopped.
 
@@ -114,27 +114,25 @@ def answers_in_slices(
 
     Args:
         order: the sides; the first runs first.
-        timeout: s, for both together (STEP_TIMEOUT).
 
     Raises:
-        MeasurementError: a worker failed, ended, or gave no answer in time.
+        MeasurementError: a worker failed, ended, or both took longer than STEP_TIMEOUT.
     """
-    timeout = timeout or STEP_TIMEOUT
     for worker in workers.values():
         worker.pause()
         worker.send(do, **request)
     answers: dict[str, dict[str, Any]] = {}
-    running, end, slice_end = order[0], time.monotonic() + timeout, time.monotonic() + SLICE / 2
+    running, end, slice_end = order[0], time.monotonic() + STEP_TIMEOUT, time.monotonic() + SLICE / 2
     workers[running].resume()
     while len(answers) < len(workers):
         asked = {worker: name for name, worker in workers.items() if name not in answers}
         left = (slice_end if len(asked) > 1 else end) - time.monotonic()
         for worker in select.select(list(asked), [], [], max(0.0, left))[0]:
             worker.resume()  # it may have been stopped in the middle of its answer
-            answers[asked[worker]] = worker.receive(timeout)
+            answers[asked[worker]] = worker.receive(STEP_TIMEOUT)
             worker.pause()  # its threads would spin on for a while
         if time.monotonic() > end:
-            raise workers[running].hung(timeout)
+            raise workers[running].hung(STEP_TIMEOUT)
         following = [name for name in order if name not in answers and name != running]
         if following:
             workers[running].pause()

@@ -68,7 +68,7 @@ class Result:
         return None
 
     def finding_accepted(self, finding: Finding) -> str | None:
-        """The reason that a trailer gives for a counter that rose; None where there is none, or none counts."""
+        """The reason that a trailer gives for a counter that rose; nothing else can be accepted."""
         return None if finding.broken else self.reason(finding.case)
 
     @property

@@ -19,6 +19,7 @@ from ..markdown import cell
 from ..one_run import sigterm_interrupts
 from ..repository import ROOT, MeasurementError
 from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
+from ..suite.workloads import DEVICES
 from . import ruler
 from .answer_cache import AnswerCache
 from .cases import StepTime, choose, step_times
@@ -60,12 +61,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="aloha, pusht-training, ... (default: a set for the device)",
     )
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default="cpu", choices=DEVICES)
     parser.add_argument("--minutes", type=float, default=9.5, help="for all of it, compiling included (9.5)")
     parser.add_argument(
         "--no-times",
         action="store_true",
-        help="results and counters only: exact on a busy machine too, and silent about times",
+        help="compare results and counters only; they are exact on a busy machine too",
     )
     parser.add_argument("--min-effect", type=percentage, default=0.03, help="the change to catch (3%%)")
     parser.add_argument("--report", type=Path, help="where the report goes (default: .gate/report)")
@@ -73,9 +74,9 @@ def parser() -> argparse.ArgumentParser:
         "--undecided",
         choices=("fail", "pass"),
         default="fail",
-        help="what inconclusive is to a required check: exit code 3, or 0 (fail)",
+        help="exit code of an inconclusive run: 3 (fail, the default) or 0 (pass)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the order of cases and sides (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of cases and sides (0)")
     return parser
 
 

@@ -158,7 +158,7 @@ def _default_base(head: Source, root: Path, *, new_branch: bool) -> str:
     """The commit to compare ``head`` with where none is named.
 
     Raises:
-        MeasurementError: none is known. Its parent would do in its place, and pass a branch of ten commits
+        MeasurementError: none is known. The parent is no substitute: it would pass a branch of ten commits
             whose first nine made it slower.
     """
     main = next((name for name in MAIN if _is_known(name, root)), None)
@@ -279,7 +279,7 @@ def accepted(base: Source, head: Source, root: Path) -> dict[str, str]:
             raise MeasurementError(
                 f"head: 'Perf-Accept: {line}' gives no reason; write Perf-Accept: <case> <reason>"
             )
-        if CASE_NAME.fullmatch(case):  # or it is the beginning of none
+        if CASE_NAME.fullmatch(case):  # no case's name begins with anything else
             reasons[case] = reason.strip()
     return reasons
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -93,7 +93,6 @@ class Compilation:
     kernels: int = 0
     cudagraph_skips: int = 0
     cache_hits: int = 0
-    seconds: float = field(default=0.0)
 
 
 @contextmanager
@@ -104,7 +103,7 @@ def count_compilation() -> Iterator[Compilation]:
     failed; kernels count on a cache hit too (Inductor replays its metrics with the artifact).
     ``graph_breaks`` are torch's reasons, or where it went on after a branch, for which it counts
     none (torch 2.11); ``trace`` gives the places.
-    ``cache_hits`` are graphs whose code came from a cache; ``seconds`` is the time spent in frames' compiles.
+    ``cache_hits`` are graphs whose code came from a cache.
     """
     result = Compilation()
     hits = _cache_hits()
@@ -131,7 +130,6 @@ def count_compilation() -> Iterator[Compilation]:
         str(getattr(m, "recompile_reason", None) or f"{m.co_name} (this torch keeps no reason)")
         for m in again
     )
-    result.seconds = sum(m.entire_frame_compile_time_s or 0.0 for m in frames.values())
 
 
 def _cache_hits() -> int:

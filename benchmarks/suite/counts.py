@@ -80,7 +80,7 @@ def _figure(name: str, unit: str = "unit") -> Callable[..., float]:
 
 
 class Counts(ABC):
-    """The figures of a phase's fp32 steps; less is better in every one.
+    """The figures of a phase's fp32 steps; less is better in each, but for the limit.
 
     Abstract, so asv does not take it for a benchmark in the modules that import it.
     """

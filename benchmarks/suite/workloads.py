@@ -1,4 +1,4 @@
-"""What is measured, defined once: presets of ACT, seeded batches, and ``prepare(...) -> Step``.
+"""What is measured, defined once: presets of ACT, seeded batches, and the ``Step`` of ``steps.prepare``.
 
 asv (history), pytest-benchmark (the local loop) and the gate (the decision) call the same
 ``Step``, so a figure from one means what it means in the others.

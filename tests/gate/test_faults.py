@@ -197,7 +197,7 @@ def test_two_gates_in_one_checkout(repository: Repository, run_gate: Gate) -> No
     repository.commit()
     with workplace(repository.root):
         done = run_gate()
-    assert_could_not_measure(done, repository, "another gate is running in this checkout")
+    assert_could_not_measure(done, repository, "already being measured in this checkout")
     assert run_gate().code == 0, "the lock is gone with the gate that held it"
 
 

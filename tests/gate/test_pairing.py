@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gate import pairing
 from benchmarks.gate.cases import CompileTime, StepTime
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.pairing import (
@@ -186,9 +187,12 @@ def test_as_many_steps_on_either_side_for_the_time_asked_for(burners: dict[str, 
         ("hang", "gave no answer within 0 s and was stopped; does it hang"),
     ],
 )
-def test_a_fault_in_a_slice_is_an_error(burners: dict[str, Worker], do: str, said: str) -> None:
+def test_a_fault_in_a_slice_is_an_error(
+    burners: dict[str, Worker], monkeypatch: pytest.MonkeyPatch, do: str, said: str
+) -> None:
+    monkeypatch.setattr(pairing, "STEP_TIMEOUT", 0.3)
     with pytest.raises((MeasurementError, AnswerError), match=said):
-        answers_in_slices(burners, ("base", "head"), do, timeout=0.3)
+        answers_in_slices(burners, ("base", "head"), do)
 
 
 DRIVER = """

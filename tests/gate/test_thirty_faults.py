@@ -25,6 +25,7 @@ from benchmarks.gate import run as gate_run
 from benchmarks.repository import PACKAGE
 
 from .conftest import FAKE, RULER, Repository, Run, workers_alive
+from .fake_worker import COUNTS
 from .fault_injection import (
     Arrange,
     Patch,
@@ -76,13 +77,17 @@ class Fault:
 
 
 NO_COUNTS = json.dumps({"graph_breaks": []})
+NO_KERNELS = json.dumps({**COUNTS, "kernels": None})
+NO_ACTIONS = json.dumps({"values": {"eager": [], "compiled": []}, "state_dict": {}})
 NO_LOSS = json.dumps({"values": {"eager": {}, "compiled": {}}})
 KEPT = json.dumps({"counts pusht-inference": {"graph_breaks": []}})
 NEVER_ENDS = "[" * 200_000
 KERNELS = r"Regression: worse: Inductor kernels"
 UNKNOWN = "is no commit that git knows here; fetch it"
 MALFORMED = "head gave a malformed answer"
-UNFORESEEN = "nobody has foreseen this"
+MISTAKE = (
+    r"(KeyError|AttributeError): .*x.* at \w+\.py:\d+ \(this is a mistake in the ruler; please report it\)$"
+)
 FULL = r"No space left on device; is the disk full"
 
 FAULTS = (
@@ -148,6 +153,8 @@ FAULTS = (
     Fault("an endless answer", 2, f"{MALFORMED} .RecursionError", head(says={"counts": NEVER_ENDS})),
     Fault("a cut answer", 2, "head's worker ended with exit code 0", head(fails={"counts": "cut"})),
     Fault("counters that are missing", 2, f"{MALFORMED} .to counts", head(says={"counts": NO_COUNTS})),
+    Fault("kernels that are missing", 2, f"{MALFORMED} .to counts", head(says={"counts": NO_KERNELS})),
+    Fault("actions that are missing", 2, f"{MALFORMED} .to outputs", head(says={"outputs": NO_ACTIONS})),
     Fault("a counter that is no number", 2, f"{MALFORMED} .to counts", head(counts={"ops": float("nan")})),
     Fault("outputs of another shape", 2, f"{MALFORMED} .to outputs", head(says={"outputs": '{"values": 1}'})),
     Fault("a loss that is missing", 2, f"{MALFORMED} .to learning", head(says={"learning": NO_LOSS})),
@@ -164,17 +171,34 @@ FAULTS = (
     Fault("a full disk half-way through the report", 2, FULL, full(Path, "replace")),
     Fault(".gate is a file", 2, "File exists", a_file_for_a_directory),
     Fault(".gate is read-only", 2, "Is a directory|denied", a_directory_for_the_lock),
-    Fault("another gate holds the lock", 2, "another gate is running in this checkout", locked),
+    Fault("another gate holds the lock", 2, "already being measured in this checkout", locked),
     Fault("kept answers that are no JSON", 1, KERNELS, kept(lambda path: path.write_bytes(b"\xff{"))),
     Fault("kept answers without end", 1, KERNELS, kept(lambda path: path.write_text(NEVER_ENDS))),
     Fault("kept answers that are a link", 1, KERNELS, kept(link)),
     Fault("kept answers that are a pipe", 1, KERNELS, kept(os.mkfifo)),
     Fault("kept answers without counters", 1, KERNELS, kept(lambda path: path.write_text(KEPT))),
     # The gate itself.
-    Fault("a mistake in the gate", 2, UNFORESEEN, raising(KeyError("x"), gate_run, "distance")),
-    Fault("a mistake in the report", 2, UNFORESEEN, raising(AttributeError("x"), report, "markdown")),
-    Fault("out of memory in the gate", 2, "MemoryError", raising(MemoryError(), gate_run, "accepted")),
-    Fault("a library that ends the process", 2, "nobody reads", raising(SystemExit(1), gate_run, "write")),
+    Fault("a mistake in the gate", 2, MISTAKE, raising(KeyError("x"), gate_run, "distance")),
+    Fault("a mistake in the report", 2, MISTAKE, raising(AttributeError("x"), report, "markdown")),
+    Fault(
+        "out of memory in the gate",
+        2,
+        "out of memory; free some",
+        raising(MemoryError(), gate_run, "accepted"),
+    ),
+    *(
+        Fault(
+            f"a library that ends the process by {code!r}",
+            2,
+            says,
+            raising(SystemExit(code), gate_run, "write"),
+        )
+        for code, says in (
+            (1, "nobody reads its output any more"),
+            (0, r"a library ended it \(0\)"),
+            ("gone", r"a library ended it \(gone\)"),
+        )
+    ),
     *(
         Fault(
             f"an interrupt in {name}",
@@ -199,7 +223,8 @@ FAULTS = (
 
 def left(repository: Repository) -> set[str]:
     """What should not be there any more."""
-    half_written = {path.name for path in repository.root.rglob("*.partial")}
+    beside = (*repository.root.rglob("*.partial"), *repository.root.glob(".gate/answers/.*"))
+    half_written = {path.name for path in beside}
     return repository.left_behind() | half_written | set(workers_alive(repository))
 
 

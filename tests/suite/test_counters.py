@@ -87,7 +87,6 @@ def test_graphs_and_recompiles_are_counted() -> None:
         compiled(torch.ones(3))
         compiled(torch.ones(3))
     assert (first.graphs, first.recompiles, first.recompile_reasons) == (1, 0, ())
-    assert first.seconds > 0
     with count_compilation() as second:
         compiled(torch.ones(4))
     assert (second.graphs, second.recompiles) == (1, 1)
@@ -95,7 +94,7 @@ def test_graphs_and_recompiles_are_counted() -> None:
     assert ("size" if kept else "two_ops (this torch keeps no reason)") in second.recompile_reasons[0]
     with count_compilation() as third:
         compiled(torch.ones(4))
-    assert (third.graphs, third.recompiles, third.seconds) == (0, 0, 0.0)
+    assert (third.graphs, third.recompiles) == (0, 0)
 
 
 def test_inductor_kernels_are_counted_on_a_warm_cache_too() -> None:

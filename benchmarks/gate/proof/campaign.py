@@ -22,6 +22,7 @@ from ...command import exit_code
 from ...markdown import write_between_markers
 from ...one_run import sigterm_interrupts
 from ...repository import ROOT, MeasurementError, git
+from ...suite.workloads import DEVICES
 from ..cases import named
 from ..result import Result
 from ..run import gate
@@ -143,9 +144,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
     parser.add_argument("part", choices=("record", "mutants", "runs", "write"))
     parser.add_argument("--launches", type=int, default=evidence.LAUNCHES, help="of each case and kind (40)")
-    parser.add_argument("--minutes", type=float, default=240, help="at most, then it can go on (240)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=240,
+        help="stop after so many minutes; the same command goes on later (240)",
+    )
     parser.add_argument("--replays", type=int, default=10_000, help="gate runs to replay (10000)")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--device", default="cpu", choices=DEVICES)
     args = parser.parse_args(argv)
     console = Console(stderr=True, soft_wrap=True)
     with sigterm_interrupts():

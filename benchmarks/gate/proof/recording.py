@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import math
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from statistics import median
 
 from rich.console import Console
 
+from ...records import described, today
 from ...repository import ROOT, MeasurementError
 from ...suite.workloads import Case
 from ..cases import CompileTime, StepTime, choose, step_times
 from ..channel import STEP_TIMEOUT, StartWorker, starter
 from ..decision import launch_ratio
-from ..identity import described
 from ..pairing import pairing_of
 from ..sides import check_out, resolve
 from ..timing import Budget, measure_launch, pair
@@ -80,7 +80,7 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
         start = starter(sides, root)
         units = calibrate(start, cases, rng)
         with pair(start, rng) as (_, hello):
-            about = described(hello["base"])
+            about = described({**hello["base"]["environment"], "cores": os.cpu_count()})
         heads = {"same": base, "slower": slowed(base, place / "slowed", units)}
         while (missing := _missing(launches, cases)) and budget.left > 0:
             kind = rng.choice(sorted(missing))
@@ -104,10 +104,6 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
                         "date": today(),
                     },
                 )
-
-
-def today() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
 
 def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[StepTime]]:
