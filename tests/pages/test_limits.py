@@ -213,7 +213,7 @@ def test_whoever_measures_is_alone(asked: Asked, root: Path, capsys: pytest.Capt
     before = (root / limits.DOCUMENT).read_text()
     with alone(root):
         assert pages.main(["limits", "--only", "memory"]) == 2
-    assert "two would disturb each other: wait" in capsys.readouterr().err
+    assert "each would disturb the other's times" in capsys.readouterr().err
     assert not asked
     assert (root / limits.DOCUMENT).read_text() == before
 
