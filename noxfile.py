@@ -180,11 +180,13 @@ def workflows(session: nox.Session) -> None:
     session.run("actionlint", *files)
     dependabot = ".github/dependabot.yml"
     session.run("zizmor", "--offline", "--persona=auditor", *files, dependabot)
-    forms = sorted(str(path) for path in pathlib.Path(".github/ISSUE_TEMPLATE").glob("[!c]*.yml"))
+    config = ".github/ISSUE_TEMPLATE/config.yml"
+    forms = {str(path) for path in pathlib.Path(config).parent.glob("*.yml")} - {config}
     for schema, checked in (
         ("github-workflows", files),
         ("dependabot", [dependabot]),
-        ("github-issue-forms", forms),
+        ("github-issue-config", [config]),
+        ("github-issue-forms", sorted(forms)),
     ):
         session.run("check-jsonschema", f"--builtin-schema=vendor.{schema}", *checked)
 
@@ -338,10 +340,13 @@ def package(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["jobs"])
 def release(session: nox.Session) -> None:
-    """Sign what package built and publish it; works in its GitHub job only, which is who may."""
+    """Sign what package built and publish it with its signatures; PyPI accepts it from its GitHub job only."""
     _install_locked(session, "release")
-    session.run("python", "-m", "pypi_attestations", "sign", *_distributions())
-    session.run("uv", "publish", "--trusted-publishing", "always", *_distributions())
+    files = _distributions()
+    session.run("python", "-m", "pypi_attestations", "sign", *files)
+    # uv uploads the attestations that it is given, and looks for no others.
+    attestations = [f"{file}.publish.attestation" for file in files]
+    session.run("uv", "publish", "--trusted-publishing", "always", *files, *attestations)
 
 
 def _distributions() -> list[str]:
@@ -350,9 +355,9 @@ def _distributions() -> list[str]:
 
 @nox.session(default=False, tags=["jobs"])
 def audit(session: nox.Session) -> None:
-    """Ask GitHub what it knows of the actions in use: holes, pins that no tag has (needs GH_TOKEN)."""
+    """Ask GitHub about the actions in use: known vulnerabilities, pins that no tag has (needs GH_TOKEN)."""
     _install_locked(session, "audit")
-    # Without a token zizmor asks nobody, and finds that all is well.
+    # Without a token zizmor would ask nobody and report that all is well.
     asked = "import os, sys; sys.exit(None if os.environ.get('GH_TOKEN') else 'audit needs GH_TOKEN')"
     session.run("python", "-c", asked)
     session.run("zizmor", "--persona=auditor", ".")

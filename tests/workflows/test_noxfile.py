@@ -112,6 +112,70 @@ def test_the_end_to_end_session_runs_the_files_that_are_asked_for(
     assert [each for each in command if each.startswith("tests/")] == files
 
 
+def test_a_release_uploads_its_signatures_too(
+    noxfile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uv uploads the files that it is given, and looks for no attestation beside them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dist").mkdir()
+    for name in ("subject-1.tar.gz", "subject-1-py3-none-any.whl", "notes.txt"):
+        (tmp_path / "dist" / name).touch()
+    published: list[str] = []
+
+    def run(*command: str) -> None:
+        if command[:4] == ("python", "-m", "pypi_attestations", "sign"):
+            for file in command[4:]:
+                Path(f"{file}.publish.attestation").touch()
+        else:
+            assert command[:4] == ("uv", "publish", "--trusted-publishing", "always")
+            published.extend(command[4:])
+
+    noxfile.release.func(SimpleNamespace(install=lambda *_, **__: None, run=run))
+    assert len(published) == 4
+    assert sorted(published) == sorted(map(str, Path("dist").glob("subject-*")))
+
+
+@pytest.mark.parametrize("token", [None, "", "of-the-job"])
+def test_an_audit_without_a_token_is_no_audit(
+    noxfile: Any, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    """zizmor would ask nobody, and find that all is well."""
+    monkeypatch.delenv("GH_TOKEN", raising=False)
+    if token is not None:
+        monkeypatch.setenv("GH_TOKEN", token)
+    audited: list[tuple[str, ...]] = []
+
+    def run(program: str, *arguments: str) -> None:
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], check=True)
+        else:
+            audited.append((program, *arguments))
+
+    session = SimpleNamespace(install=lambda *_, **__: None, run=run)
+    if token:
+        noxfile.audit.func(session)
+    else:
+        with pytest.raises(subprocess.CalledProcessError):
+            noxfile.audit.func(session)
+    assert audited == ([("zizmor", "--persona=auditor", ".")] if token else [])
+
+
+def test_every_file_of_github_has_its_schema(noxfile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    checked: dict[str, str] = {}
+
+    def run(program: str, *arguments: str) -> None:
+        if program == "check-jsonschema":
+            schema, *files = arguments
+            checked.update(dict.fromkeys(files, schema.removeprefix("--builtin-schema=vendor.")))
+
+    noxfile.workflows.func(SimpleNamespace(install=lambda *_, **__: None, run=run))
+    assert set(checked) == {str(path) for path in Path(".github").rglob("*.yml")}
+    templates = {Path(file).name: schema for file, schema in checked.items() if "ISSUE_TEMPLATE" in file}
+    assert templates.pop("config.yml") == "github-issue-config"
+    assert set(templates.values()) == {"github-issue-forms"}
+
+
 def test_a_session_without_its_python_fails() -> None:
     """Nox skips it otherwise, outside of CI, and says that all is well."""
     asked = ["-s", "lerobot_e2e", "--force-python", "3.99", "--download-python", "never"]

@@ -69,7 +69,10 @@ def test_a_commit_is_checked_by_the_commands_of_ci() -> None:
         assert command == ["nox", "-R", "-s"]
         assert f"uvx nox -s {session}" in in_ci
         assert not hook["pass_filenames"]
-        assert re.compile(hook["files"])
+    files = {hook["id"]: re.compile(hook["files"]) for hook in repository["hooks"]}
+    configured = [str(path.relative_to(ROOT)) for path in (ROOT / ".github").rglob("*.y*ml")]
+    assert ".github/actionlint.yaml" in configured
+    assert [path for path in configured if not files["workflows"].search(path)] == []
 
 
 def test_dependabot_looks_at_actions_and_packages() -> None:
