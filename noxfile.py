@@ -340,7 +340,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["jobs"])
 def release(session: nox.Session) -> None:
-    """Sign what package built and publish it with its signatures; PyPI accepts it from its GitHub job only."""
+    """Sign what package built and publish both; works in its GitHub job only, which PyPI trusts."""
     _install_locked(session, "release")
     files = _distributions()
     session.run("python", "-m", "pypi_attestations", "sign", *files)

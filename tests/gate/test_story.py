@@ -46,8 +46,8 @@ class Machine:
         self.repository, self.place, self.github = repository, place, github
         self.artifacts = place / "artifacts-of-the-run"
 
-    def gate(self, run: Run, workflow: str, job: str) -> str:
-        """The gate's job; its conclusion, and its artifact where it made a report."""
+    def gate(self, run: Run, workflow: str, job: str) -> int:
+        """The gate's job; its exit code, and its artifact where it made a report."""
         content = WORKFLOWS[workflow]["jobs"][job]
         assert run.job_runs(content)
         shutil.rmtree(self.artifacts, ignore_errors=True)
@@ -56,13 +56,18 @@ class Machine:
         shutil.rmtree(workspace / "report", ignore_errors=True)  # each job has a fresh checkout
         code = 0
         for step in content["steps"]:
+            if not run.value(step.get("if", "success()")):
+                continue
             if "run" in step and "nox" in step["run"]:
                 arguments = [*self._arguments(run, content, step), "--workloads", "pusht-inference"]
                 arguments = ["cpu" if each == "cuda" else each for each in arguments]  # no GPU here
                 code = gate_run.main(arguments, root=workspace, command=FAKE)
+            elif "run" in step:
+                environment = self._environment(run, content, step)
+                subprocess.run(["bash", "-ec", step["run"]], cwd=workspace, env=environment, check=True)
             elif "upload-artifact" in step.get("uses", "") and (workspace / "report").exists():
                 shutil.copytree(workspace / "report", self.artifacts / run.text(step["with"]["name"]))
-        return "failure" if code else "success"
+        return code
 
     def comment(self, run: Run, workflow: str) -> bool:
         """The job that comments; whether it ran."""
@@ -83,10 +88,13 @@ class Machine:
         return True
 
     @staticmethod
-    def _arguments(run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
-        """What a step's command gives to its nox session."""
+    def _environment(run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, str]:
         variables = {**job.get("env", {}), **step.get("env", {})}
-        environment = {**os.environ, **{name: run.text(value) for name, value in variables.items()}}
+        return {**os.environ, **{name: run.text(value) for name, value in variables.items()}}
+
+    def _arguments(self, run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
+        """What a step's command gives to its nox session."""
+        environment = self._environment(run, job, step)
         script = re.sub(r"^(uvx|\.locked/bin/nox) ", r"printf '%s\\0' ", step["run"])
         said = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, check=True)
         words = said.stdout.decode().split("\0")[:-1]
@@ -108,7 +116,7 @@ def test_a_forks_pull_request_that_is_slower_and_then_mended(
     machine.repository.commit(seconds=0.11, counts={"kernels": 99})
     opened = of_pull_request("opened")
     assert opened.jobs()["gate"] == ["cpu"]
-    assert machine.gate(opened, "gate", "cpu") == "failure"
+    assert machine.gate(opened, "gate", "cpu") == 1
     assert machine.comment(after(HEAD, "failure"), "comment")
     (text,) = github.comments()
     assert text.startswith("**Regression: 2 of 3 cases slower")
@@ -118,7 +126,7 @@ def test_a_forks_pull_request_that_is_slower_and_then_mended(
 
     machine.repository.commit()
     github.change(pulls=[pull(7, "d" * 40)])
-    assert machine.gate(of_pull_request("synchronize", "d" * 40), "gate", "cpu") == "success"
+    assert machine.gate(of_pull_request("synchronize", "d" * 40), "gate", "cpu") == 0
     assert machine.comment(after("d" * 40, "success"), "comment")
     (text,) = github.comments()
     assert text.startswith("**No regression: of 3 cases 3 same**"), "one comment, brought up to date"
@@ -126,7 +134,7 @@ def test_a_forks_pull_request_that_is_slower_and_then_mended(
 
 def test_a_pull_request_that_cannot_be_measured(machine: Machine, github: GitHub, tmp_path: Path) -> None:
     machine.repository.commit(fails={"hello": "No module named 'gone'"})
-    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == "failure"
+    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == 2
     assert list(machine.artifacts.iterdir()) == []
     said = (tmp_path / "summary.md").read_text()
     assert said == "Could not measure: head failed: RuntimeError: No module named 'gone'\n"
@@ -149,7 +157,7 @@ def test_what_measured_nothing_replaces_no_report(machine: Machine, github: GitH
 
 def test_a_report_of_an_older_attempt_is_not_shown_again(machine: Machine, github: GitHub) -> None:
     machine.repository.commit()
-    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == "success"
+    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == 0
     again = after(HEAD, "failure")
     again.payload["workflow_run"]["run_attempt"] = 2
     assert machine.comment(again, "comment")
@@ -165,17 +173,44 @@ def test_three_commits_pushed_to_main_are_measured_as_one_and_not_commented(
         machine.repository.commit(seconds=0.11)
     pushed = Run("push", {"before": before, "commits": [{}] * 3, "repository": REPOSITORY})
     assert pushed.jobs()["gate"] == ["cpu"]
-    assert machine.gate(pushed, "gate", "cpu") == "failure"
+    assert "release" not in pushed.jobs(), "only a tag starts it"
+    assert machine.gate(pushed, "gate", "cpu") == 1
     assert not machine.comment(after("a" * 40, "failure", event="push"), "comment")
     assert github.calls == []
     assert "gate" not in Run("push", {"repository": REPOSITORY}, ref="refs/heads/work").jobs()
+
+
+def test_a_tag_starts_a_release_and_nothing_else() -> None:
+    assert Run("push", {"repository": REPOSITORY}, ref="refs/tags/v0.1.0").jobs() == {"release": ["package"]}
+    assert Run("push", {"repository": REPOSITORY}, ref="refs/tags/nightly").jobs() == {}
+
+
+@pytest.mark.parametrize(("kept", "code"), [(True, 1), (False, 2)])
+def test_a_force_push_to_main_is_compared_with_the_commit_that_it_removed(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, code: int
+) -> None:
+    """No branch has it, so the clone lacks it; the server gives it by its SHA as long as it keeps it."""
+    repository, origin = machine.repository, tmp_path / "origin"
+    repository.git("checkout", "-q", "main")
+    first, removed = repository.git("rev-parse", "HEAD"), repository.commit()
+    repository.git("clone", "-q", "--bare", ".", str(origin))
+    repository.git("reset", "-q", "--hard", first)
+    repository.commit(seconds=0.11)
+    repository.git("push", "-q", "--force", str(origin), "main")
+    if not kept:
+        repository.git("-C", str(origin), "gc", "-q", "--prune=now")
+    machine.repository = Repository(tmp_path / "clone")
+    repository.git("clone", "-q", origin.as_uri(), str(machine.repository.root))
+    monkeypatch.chdir(machine.repository.root)
+    pushed = Run("push", {"before": removed, "forced": True, "repository": REPOSITORY})
+    assert machine.gate(pushed, "gate", "cpu") == code
 
 
 def test_a_later_push_to_a_pull_request_is_still_compared_with_main(machine: Machine) -> None:
     """GitHub names the commit before it too, which was slower already."""
     before = machine.repository.commit(seconds=0.11)
     machine.repository.commit(seconds=0.11)
-    assert machine.gate(of_pull_request("synchronize", before=before), "gate", "cpu") == "failure"
+    assert machine.gate(of_pull_request("synchronize", before=before), "gate", "cpu") == 1
 
 
 def test_a_force_push_takes_the_place_of_what_runs_and_the_old_commit_is_silent(
@@ -192,12 +227,13 @@ def test_a_gpu_is_started_by_hand_and_has_its_own_comment_and_status(
     machine: Machine, github: GitHub
 ) -> None:
     machine.repository.commit()
-    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == "success"
+    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == 0
     assert machine.comment(after(HEAD, "success"), "comment")
     machine.repository.commit(seconds=0.11)
     run = by_hand(HEAD)
     assert run.jobs()["gate-cuda"] == ["cuda"]
-    run.results["cuda"] = machine.gate(run, "gate-cuda", "cuda")
+    assert machine.gate(run, "gate-cuda", "cuda") == 1
+    run.results["cuda"] = "failure"
     assert machine.comment(run, "gate-cuda")
     of_cpu, of_cuda = github.comments()
     assert of_cpu.startswith("**No regression")

@@ -86,11 +86,18 @@ class Run:
         wanted = workflow["on"][self.event] or {}
         if self.event == "schedule":
             return True
+        if self.event == "push":
+            return self._pushed_to(wanted)
         types = wanted.get("types", TYPES.get(self.event))
-        branch = self.ref.removeprefix("refs/heads/")
-        return (types is None or self.payload.get("action") in types) and (
-            self.event != "push" or branch in wanted.get("branches", [branch])
-        )
+        return types is None or self.payload.get("action") in types
+
+    def _pushed_to(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether the filters take the ref: with one for branches only, no tag does, and the other way round."""
+        if not {"branches", "tags"} & set(wanted):
+            return True
+        kind, _, name = self.ref.removeprefix("refs/").partition("/")
+        patterns = wanted.get({"heads": "branches", "tags": "tags"}[kind], ())
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
     def job_runs(self, job: Mapping[str, Any]) -> bool:
         """Whether the job runs; where not it is skipped, which GitHub shows as a success."""

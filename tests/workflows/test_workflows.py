@@ -13,7 +13,7 @@ import nox
 import pytest
 from packaging.requirements import Requirement
 
-from .github_actions import FILES, ROOT, read
+from .github_actions import FILES, ROOT, WORKFLOWS, Run, read
 
 LOCKED = ROOT / ".github" / "locked"
 GUIDE = ROOT / "docs" / "ci.md"
@@ -79,7 +79,7 @@ def test_a_job_is_one_nox_command_and_bears_its_name(
     else:
         nox_of_it = ["uvx", "nox", "-s"]
         assert [line for line in before if "nox" in line] == []
-        assert len(before) == (path.stem == "gate-cuda"), "which says what a commit is"
+        assert len(before) == (path.stem in ("gate", "gate-cuda")), "what base is, and what a commit is"
     assert words[:3] == nox_of_it
     session, _, environment = words[3].partition("(")
     assert session in sessions
@@ -151,7 +151,7 @@ def test_no_self_hosted_runner_takes_what_a_pull_request_starts(path: Path, job:
     if not is_self_hosted(job):
         return
     assert set(read(path)["on"]) <= {"push", "schedule", "workflow_dispatch"}
-    if "commit" in str(read(path)["on"].get("workflow_dispatch")).split("'"):
+    if any("inputs." in str(step.get("with", {}).get("ref")) for step in job["steps"]):
         assert job["cache-mode"] == "none", "at main, a stranger's commit could fill main's caches"
     assert job["runs-on"]["group"] == "gpu", "a label can be named in any file; a group is given to files"
     assert {"self-hosted", "ephemeral"} <= set(job["runs-on"]["labels"])
@@ -175,6 +175,16 @@ def test_no_event_can_skip_a_required_check() -> None:
             others = read(path)["jobs"]
             assert set(job["needs"]) == set(others) - {"all"}
             assert not any("if" in others[each] for each in job["needs"])
+
+
+@pytest.mark.parametrize(("workflow", "job"), [("history", "publish"), ("upstream", "tell")])
+def test_what_reports_runs_after_a_failure_and_not_after_a_stop(workflow: str, job: str) -> None:
+    content = WORKFLOWS[workflow]["jobs"][job]
+    for result in ("success", "failure"):
+        results = dict.fromkeys(WORKFLOWS[workflow]["jobs"], result)
+        assert Run("schedule", results=results).job_runs(content)
+        assert not Run("schedule", results=results, cancelled=True).job_runs(content)
+        assert not Run("workflow_dispatch", ref="refs/heads/work", results=results).job_runs(content)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
