@@ -92,7 +92,7 @@ class Run:
         return types is None or self.payload.get("action") in types
 
     def _pushed_to(self, wanted: Mapping[str, Any]) -> bool:
-        """Whether the filters take the ref: with one for branches only, no tag does, and the other way round."""
+        """Whether the filters take the ref. Where only branches have one, no tag starts anything."""
         if not {"branches", "tags"} & set(wanted):
             return True
         kind, _, name = self.ref.removeprefix("refs/").partition("/")
