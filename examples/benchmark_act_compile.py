@@ -84,7 +84,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--precision",
         default="fp32",
         choices=PRECISIONS,
-        help="bf16: autocast in our variants, whose actions then differ by about 1e-2; stock stays fp32",
+        help="bf16: autocast in our variants, which changes their actions; stock stays fp32",
     )
     add(
         "--compile-mode",

@@ -28,7 +28,7 @@ TESTS = ("tests/policies", "tests/suite/test_counters.py", "tests/suite/test_wor
 
 def paths() -> list[str]:
     """The tests that depend on LeRobot or torch, relative to the repository."""
-    own = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/subject/test_*.py"))
+    own = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/subject/**/test_*.py"))
     return [*own, *TESTS]
 
 

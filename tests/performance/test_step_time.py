@@ -21,7 +21,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for workload in option("--workload") or ("aloha", "pusht")
         for phase in option("--phase") or ("inference",)
         for variant in VARIANTS
-        if variant != "stock-compiled"  # it takes minutes to compile; `nox -s ratios` measures it
+        if variant != "stock-compiled"  # it takes more than a minute to compile; `nox -s ratios` measures it
     ]
     metafunc.parametrize("case", cases, ids=[str(case) for case in cases])
 

@@ -82,5 +82,7 @@ def test_no_answer_is_exit_code_2(
     assert capsys.readouterr().err == "compat: pytest ended with exit code 4\n"
 
 
-def test_what_it_runs_is_there() -> None:
-    assert all((ROOT / path).exists() for path in compat.paths())
+def test_what_it_runs_is_there_and_every_test_of_the_subject() -> None:
+    paths = compat.paths()
+    assert all((ROOT / path).exists() for path in paths)
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "tests/subject").rglob("test_*.py")} <= set(paths)

@@ -57,6 +57,15 @@ def test_the_ruler_has_owners(path: str) -> None:
     assert line.startswith("# ") == ("@OWNER/" in line)
 
 
+def test_the_guide_names_what_has_owners() -> None:
+    lines = (ROOT / ".github" / "CODEOWNERS").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
+    section = guide.partition("## Who must review what")[2].partition("\n## ")[0]
+    owned = re.findall(r"^(?:# )?/(\S+) @", lines, re.MULTILINE)
+    assert len(owned) > 3
+    assert [path for path in owned if f"`{path}`" not in section] == []
+
+
 def test_a_commit_is_checked_by_the_commands_of_ci() -> None:
     text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     (repository,) = yaml.safe_load(text)["repos"]
