@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,14 @@ LONG = (
     "test_consistency",
     "test_artifact",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep exported graphs for one run, whose processes share them, and not in the user's cache."""
+    if not hasattr(config, "workerinput"):  # pytest-xdist's workers inherit the variable
+        directory = tempfile.TemporaryDirectory(prefix="act-graphs-")
+        os.environ["ACT_COMPILED_CACHE"] = directory.name
+        config.add_cleanup(directory.cleanup)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

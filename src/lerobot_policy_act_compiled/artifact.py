@@ -14,17 +14,18 @@ import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock
 from lerobot.policies.act.modeling_act import ACTPolicy
-from torch import Tensor, nn
+from torch import Tensor
 
 from .inductor import compile_ahead, lacks_compiler, load_ahead, settings
-from .loss import Batch, with_image_list
+from .kept_graphs import configuration_of_the_chunk
+from .loss import Batch
+from .onnx_graph import Chunk
 from .weights import Weights
 
 log = logging.getLogger(__name__)
@@ -34,38 +35,7 @@ ABOUT = "about.json"
 PACKAGE = re.compile(r"[0-9a-f]{16}\.pt2")
 # Sets of instructions, as Linux names them, that a compiler uses where the processor has them.
 INSTRUCTIONS = re.compile(r"s?sse|avx|amx|fma|f16c|bmi|vaes|gfni|sve|sme|asimd|bf16|i8mm|fphp")
-# What LeRobot's configuration says of training, of files and of the queue changes no action chunk.
-NOT_OF_THE_CHUNK = (
-    "n_action_steps",
-    "temporal_ensemble_coeff",
-    "dropout",
-    "kl_weight",
-    "optimizer_",
-    "push_to",
-    "repo_id",
-    "private",
-    "tags",
-    "license",
-    "pretrained_",
-    "device",
-    "use_amp",
-    "use_peft",
-    "compile_",
-)
-
 Policy = TypeVar("Policy", bound=ACTPolicy)
-
-
-class _Chunk(nn.Module):
-    """A policy's action chunk as a module of its observations by name, which is what torch.export takes."""
-
-    def __init__(self, policy: ACTPolicy, names: list[str]) -> None:
-        super().__init__()
-        self.policy, self.names = policy, names
-
-    def forward(self, *values: Tensor) -> Tensor:
-        observations = dict(zip(self.names, values, strict=True))
-        return self.policy.model(with_image_list(self.policy.config, observations))[0]  # type: ignore[no-any-return,unused-ignore]
 
 
 def weights_hash(policy: ACTPolicy) -> str:
@@ -98,9 +68,6 @@ def _instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
 def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]:
     """What decides whether an artifact may be run."""
     device = next(policy.parameters()).device
-    config = {
-        name: value for name, value in asdict(policy.config).items() if not name.startswith(NOT_OF_THE_CHUNK)
-    }
     kind = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -114,7 +81,7 @@ def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]
                 "device": f"{device.type} ({kind})",
                 "instructions": _instructions(),
                 **settings(device.type),
-                "configuration": config,
+                "configuration": configuration_of_the_chunk(policy),
                 "inputs": {name: list(value.shape) for name, value in observations.items()},
                 "weights": weights_hash(policy),
             },
@@ -145,7 +112,7 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
     with tempfile.TemporaryDirectory(dir=directory) as place:
         made = Path(place, "made.pt2")
         try:
-            compile_ahead(_Chunk(policy, list(observations)), tuple(observations.values()), made)
+            compile_ahead(Chunk(policy, list(observations)), tuple(observations.values()), made)
         except Exception as error:
             if lacks_compiler(error):
                 raise RuntimeError("save_artifact needs a C++ compiler (g++) and torch finds none") from error

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .compiling import Asked, Compiled, FirstCompiler, mode_for
 from .configuration_act_compiled import ACTCompiledConfig
+from .engine import Engine
 from .gradients import keep_gradients
 from .inductor import CUDA_GRAPHS, inside_torch_compile
 from .loss import Batch, LossParts, policy_forward, policy_loss, with_image_list
@@ -178,9 +179,11 @@ def _run(
 
 def _compiled(function: Callable[..., Any], asked: Asked, mode: str) -> Callable[..., Any]:
     acts = function is action_chunk
-    graph = Compiled(function, asked.mode, mode, constants=acts and mode == "frozen")
-    made = FirstCompiler(graph, function, fallback=asked.fallback)
-    return WarmStart(asked.artifact, made) if acts and asked.artifact else made
+    constants = acts and mode in ("frozen", "onnxruntime")
+    graph = Compiled(function, asked.mode, "frozen" if constants else mode, constants=constants)
+    compiled = FirstCompiler(graph, function, fallback=asked.fallback)
+    made = WarmStart(asked.artifact, compiled) if acts and asked.artifact else compiled
+    return Engine(asked.mode, function, made, asked.artifact) if acts and mode == "onnxruntime" else made
 
 
 def action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:

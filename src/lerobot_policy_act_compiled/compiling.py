@@ -6,9 +6,11 @@ Modes beyond torch.compile's own:
   convolutions, weights are laid out as the processor's kernels read them, what depends on weights
   alone is computed once. When weights change it is compiled anew. Training is as in ``default``. Under
   autocast activations stay bf16 from one convolution to the next, where eager mode goes through fp32.
-- ``auto``: the mode for the policy's device: ``frozen`` on a CPU, ``reduce-overhead`` on CUDA, else
-  ``default``. In training the optimizer is torch's fused AdamW, equal within rounding, and dropout on a
-  CPU draws other masks than eager mode from the same seed, faster (see ``dropout``).
+- ``onnxruntime``: on a CPU ONNX Runtime runs the action chunk, see ``engine``; training is as in ``default``.
+- ``auto``: the mode for the policy's device: on a CPU ``onnxruntime`` where it is installed, else ``frozen``;
+  ``reduce-overhead`` on CUDA; elsewhere ``default``. In training the optimizer is torch's fused AdamW, equal
+  within rounding, and dropout on a CPU draws other masks than eager mode from the same seed, faster (see
+  ``dropout``).
 
 torch's CUDA graphs belong to the main thread; in any other the modes that replay them run without.
 """
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,11 +38,13 @@ from .inductor import (
     lacks_compiler,
     settings,
 )
+from .onnx_graph import INSTALL, missing
 from .tracing import traced
 from .weights import Weights, can_be_watched
 
 log = logging.getLogger(__name__)
 
+OURS = ("default", "frozen", "onnxruntime")  # for torch all are its default mode
 NO_COMPILER = (
     "compile_model=True needs a compiler and torch finds none on this machine: install one (g++; on CUDA "
     "also triton), load what save_artifact wrote elsewhere, or set compile_fallback=True to run eager"
@@ -58,10 +63,19 @@ class Asked:
 def mode_for(mode: str, device: str) -> str:
     """``mode`` as this thread can have it on a device of this type; what ``auto`` means there."""
     if mode == "auto":
-        mode = {"cpu": "frozen", "cuda": "reduce-overhead"}.get(device, "default")
+        mode = {"cpu": _best_on_cpu(), "cuda": "reduce-overhead"}.get(device, "default")
     if mode in CUDA_GRAPHS and device == "cuda" and not cuda_graphs_work_here():
         return {"max-autotune": "max-autotune-no-cudagraphs"}.get(mode, "default")
     return mode
+
+
+@cache
+def _best_on_cpu() -> str:
+    name = missing()
+    if name is None:
+        return "onnxruntime"
+    log.info("auto compiles by torch, as %s is not installed; ONNX Runtime is faster: %s", name, INSTALL)
+    return "frozen"
 
 
 class Compiled:
@@ -81,7 +95,7 @@ class Compiled:
         self._made: _Made | None = None
 
     def __call__(self, policy: nn.Module, batch: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        kind = _kind(policy, batch)
+        kind = kind_of_call(policy, batch)
         made = self._made
         if made is not None and kind in made.kinds and made.holds_weights_of(policy):
             with self._flags():
@@ -104,7 +118,7 @@ class Compiled:
     def _make(self, policy: nn.Module, *, anew: bool) -> _Made:
         if anew:
             log.info("the weights have changed: %s is compiled anew", self._function.__name__)
-        mode = None if self._mode in ("default", "frozen") else self._mode
+        mode = None if self._mode in OURS else self._mode
         run = torch.compile(copy_of(self._function), fullgraph=True, mode=mode)
         constants = self._constants and can_be_watched(policy)
         return _Made(run, Weights(policy) if constants else None, set())
@@ -127,7 +141,7 @@ class _Made:
         return self.weights is None or self.weights.are_those_of(policy)
 
 
-def _kind(policy: nn.Module, batch: dict[str, Any]) -> Hashable:
+def kind_of_call(policy: nn.Module, batch: dict[str, Any]) -> Hashable:
     """What Dynamo may compile anew for; of a call of this kind it has a graph."""
     values = tuple(
         (name, value.shape, value.dtype, value.device) if isinstance(value, Tensor) else name

@@ -15,7 +15,15 @@ from lerobot.policies.act.configuration_act import ACTConfig
 
 log = logging.getLogger(__name__)
 
-COMPILE_MODES = ("auto", "default", "frozen", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+COMPILE_MODES = (
+    "auto",
+    "default",
+    "frozen",
+    "onnxruntime",
+    "reduce-overhead",
+    "max-autotune",
+    "max-autotune-no-cudagraphs",
+)
 LEROBOTS_ROLLOUT = "lerobot.rollout.context"
 
 

@@ -10,6 +10,7 @@ import torch
 
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
+from lerobot_policy_act_compiled.onnx_graph import missing
 
 
 def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
@@ -26,6 +27,7 @@ def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
 
 # These differ from ``default`` by what they ask of Inductor for CUDA; their graphs are the same.
 OF_CUDA = ("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-# Whoever adds a mode to the configuration gets its tests, on every device that has it.
-MODES = tuple(mode for mode in COMPILE_MODES if torch.cuda.is_available() or mode not in OF_CUDA)
+NOT_HERE = (() if torch.cuda.is_available() else OF_CUDA) + (("onnxruntime",) if missing() else ())
+# Whoever adds a mode to the configuration gets its tests, on every machine that has it.
+MODES = tuple(mode for mode in COMPILE_MODES if mode not in NOT_HERE)
 each_mode = pytest.mark.parametrize("mode", MODES)

@@ -1,0 +1,148 @@
+"""The action chunk by ONNX Runtime on a CPU: mode ``onnxruntime``, and ``auto`` where that is installed.
+
+It takes fp32 policies and observations. What it does not take, ``otherwise`` does, and one line of the log
+says why. The first call of a kind runs eager mode too and returns eager mode's actions. The engine is used from then
+on if its own actions agree with them to TOLERANCE.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from torch import Tensor
+
+from .compiling import kind_of_call, log_ready
+from .kept_graphs import KeptGraphs, architecture, is_known
+from .loss import Batch
+from .onnx_graph import INSTALL, Graph, Session, graph_of, missing
+from .weights import Weights, can_be_watched, tensors_of
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-5  # of the largest action, or of 1
+KINDS = 8  # of calls; each has a session of its own, with most weights laid out anew
+
+
+class Engine:
+    """The action chunk of one policy by ONNX Runtime.
+
+    Args:
+        asked: the mode as the configuration names it, for the log.
+        eager: the chunk uncompiled.
+        otherwise: the chunk compiled by torch, for calls that the engine does not take.
+        directory: keeps the graph for the next process; None: the user's cache directory.
+
+    Raises:
+        ValueError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        asked: str,
+        eager: Callable[[ACTPolicy, Batch], Tensor],
+        otherwise: Callable[[ACTPolicy, Batch], Tensor],
+        directory: str | None,
+    ) -> None:
+        if (name := missing()) is not None:
+            raise ValueError(f"compile_mode is {asked!r} and {name} is not installed: {INSTALL}")
+        self._asked, self._eager, self._otherwise = asked, eager, otherwise
+        self._kept = KeptGraphs(directory)
+        self._lock = threading.RLock()  # two threads that come at once make one session
+        self._made: dict[Hashable, _Made] = {}
+        self._refused: set[Hashable] = set()
+
+    def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
+        """Actions ``(B, S, action_dim)``."""
+        # A session has its threads from the start, and a forked process has none of them.
+        kind = kind_of_call(policy, batch), torch.get_num_threads(), os.getpid()
+        made = self._made.get(kind)
+        if made is not None and made.weights.are_those_of(policy):
+            return made.session(batch)
+        with self._lock:
+            if kind not in self._refused:
+                try:
+                    return self._anew(policy, batch, kind)
+                except _RefusedError as why:
+                    log.info("onnxruntime is not used: %s; the action chunk is compiled by torch", why)
+                    self._made.pop(kind, None)
+                    self._refused.add(kind)
+        return self._otherwise(policy, batch)
+
+    def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> Tensor:
+        """The actions of the first call of a kind, or with other weights than before."""
+        start = time.perf_counter()
+        _check(policy, batch)
+        name = architecture(policy, batch)
+        before = self._made.get(kind)
+        if before is not None and before.architecture == name:
+            made = self._made[kind] = _made(before.graph, policy, name)
+            log.info("the weights have changed: onnxruntime took them in %.1f s", time.perf_counter() - start)
+            return made.session(batch)
+        if before is None and len(self._made) >= KINDS:
+            raise _RefusedError(f"it runs for {KINDS} other shapes of observations or numbers of threads")
+        expected = self._eager(policy, batch)  # first: a bad batch ends here, with LeRobot's own error
+        if not expected.isfinite().all():
+            return expected  # it would prove nothing
+        keeps = is_known(policy)
+        graph = self._kept.read(name) if keeps else None
+        kept = graph is not None
+        try:
+            graph = graph or graph_of(policy, batch)
+        except Exception as error:  # whatever an exporter raises
+            raise _RefusedError(f"the policy cannot be exported ({_one_line(error)})") from error
+        made = _made(graph, policy, name)
+        difference = float((made.session(batch) - expected).abs().max())
+        if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+            self._kept.forget(name)
+            raise _RefusedError(f"its actions are {difference:.1e} off those of eager mode")
+        if keeps and not kept:
+            self._kept.keep(name, graph)
+        self._made[kind] = made
+        whence = f"graph kept in {self._kept.directory}" if kept else "graph exported"
+        log_ready("action_chunk", f"{self._asked} (onnxruntime)", policy, whence, start=start)
+        return expected
+
+
+class _RefusedError(Exception):
+    """Why the engine does not run."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    graph: Graph
+    architecture: str
+    session: Session
+    weights: Weights
+
+
+def _made(graph: Graph, policy: ACTPolicy, name: str) -> _Made:
+    weights = Weights(policy)  # first: what is written while the session is made is a change
+    try:
+        return _Made(graph, name, Session(graph, policy, torch.get_num_threads()), weights)
+    except ValueError as error:
+        raise _RefusedError(_one_line(error)) from error
+
+
+def _check(policy: ACTPolicy, batch: Batch) -> None:
+    """Raise _RefusedError where the engine cannot stand for ``policy`` on ``batch``."""
+    if torch.is_autocast_enabled("cpu"):
+        raise _RefusedError("autocast is on, and it computes in fp32")
+    if not can_be_watched(policy):
+        raise _RefusedError("the weights are no plain tensors")
+    names = policy.config.input_features
+    values = [*(batch.get(name) for name in names), *(w for w in tensors_of(policy) if w.is_floating_point())]
+    if any(not isinstance(v, Tensor) or v.dtype != torch.float32 or v.device.type != "cpu" for v in values):
+        raise _RefusedError("an observation or a weight is missing, or is not fp32 on the CPU")
+    if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
+        raise _RefusedError("a module has hooks, which no graph would call")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

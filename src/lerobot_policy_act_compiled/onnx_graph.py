@@ -1,0 +1,158 @@
+"""ACT's action chunk as an ONNX graph without weights, and a session of ONNX Runtime over a policy's own.
+
+A graph depends on architecture, shapes and the releases that made it. Its weights are left out and carry
+their names in the state dict, so one graph serves every policy of an architecture: another checkpoint, or the
+same policy after a training step, needs a session, which takes a third of a second, and no export.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from torch import Tensor, nn
+
+from .inductor import compile_lock
+from .loss import with_image_list
+
+NEEDS = ("onnxruntime", "onnxscript", "onnx")
+INSTALL = "pip install 'lerobot_policy_act_compiled[cpu]'"
+
+
+def _onnxruntime() -> Any:
+    # From 1.32 on its Linux wheels keep an identifier of the device in the user's cache directory and send
+    # what they count to Microsoft, from the import on. A robot does not, unless its owner says so.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def missing() -> str | None:
+    """The first package that is not installed; None where the engine can run."""
+    return next((name for name in NEEDS if find_spec(name) is None), None)
+
+
+class Chunk(nn.Module):
+    """A policy's action chunk as a module of its observations by name, which is what torch.export takes."""
+
+    def __init__(self, policy: ACTPolicy, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.config, self.names = policy.model, policy.config, names
+
+    def forward(self, *values: Tensor) -> Tensor:
+        observations = dict(zip(self.names, values, strict=True))
+        return self.model(with_image_list(self.config, observations))[0]  # type: ignore[no-any-return,unused-ignore]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An ONNX graph of observations by name to the action chunk.
+
+    Args:
+        model: the ONNX file's bytes; its weights are external, and there is no such file.
+        weights: their names, those of ``policy.model.state_dict()``.
+    """
+
+    model: bytes
+    weights: tuple[str, ...]
+
+
+def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any) -> Any:
+    """``torch.onnx.export`` of ``module(*observations)``, unoptimised: its initializers are the weights."""
+    # A copy: torch puts placeholders in the place of weights meanwhile, and another thread may be acting.
+    module = copy.deepcopy(module).eval()
+    with compile_lock, torch.no_grad(), _quiet():
+        return torch.onnx.export(
+            module,
+            tuple(observations.values()),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            input_names=list(observations),
+            output_names=["action"],
+            **options,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' warnings and progress, of which nothing concerns a robot."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
+    """The graph of ``policy``'s action chunk for observations of these shapes; it takes 5 to 8 s."""
+    import onnx_ir
+
+    model = exported(Chunk(policy, list(observations)), observations).model
+    initializers = model.graph.initializers
+    names = {f"model.{name}": name for name in policy.model.state_dict()}
+    weights = []
+    for name, value in list(initializers.items()):
+        if name not in names:
+            raise ValueError(f"{name} is a constant of the graph and no weight")
+        initializers.pop(name)
+        if not value.uses():
+            continue
+        held = value.const_value
+        value.name = names[name]
+        value.const_value = onnx_ir.ExternalTensor(
+            "weights", 0, held.nbytes, held.dtype, shape=held.shape, name=value.name
+        )
+        initializers[value.name] = value
+        weights.append(value.name)
+    return Graph(onnx_ir.to_proto(model).SerializeToString(), tuple(weights))
+
+
+class Session:
+    """``graph`` over the weights of ``policy`` as they are now.
+
+    Raises:
+        ValueError: ONNX Runtime does not take the graph, or the policy lacks one of its weights.
+    """
+
+    def __init__(self, graph: Graph, policy: ACTPolicy, threads: int) -> None:
+        onnxruntime = _onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors: it warns of each node that it folds no constant into
+        state = policy.model.state_dict()
+        try:
+            arrays = [state[name].detach().contiguous().numpy() for name in graph.weights]
+            # Kept: it reads them where they lie, and without them the process dies.
+            self._weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+            options.add_external_initializers(list(graph.weights), self._weights)
+            self._session = onnxruntime.InferenceSession(
+                graph.model, options, providers=["CPUExecutionProvider"]
+            )
+            self.inputs = [each.name for each in self._session.get_inputs()]
+        except Exception as error:  # its own errors share no other base
+            why = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"ONNX Runtime {onnxruntime.__version__} does not take the graph ({why})"
+            ) from error
+
+    def __call__(self, observations: dict[str, Tensor]) -> Tensor:
+        """Actions ``(B, S, action_dim)``, in memory of their own."""
+        feed = {name: observations[name].detach().contiguous().numpy() for name in self.inputs}
+        return torch.from_numpy(self._session.run(None, feed)[0])
