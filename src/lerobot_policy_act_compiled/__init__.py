@@ -7,6 +7,7 @@ check_installed()
 try:  # after the check, whose line is clearer than what would fail here
     from .artifact import load_artifact, save_artifact
     from .configuration_act_compiled import ACTCompiledConfig
+    from .export import export_policy
     from .modeling_act_compiled import ACTCompiledPolicy
     from .patch import patch_lerobot, patch_policy, unpatch_lerobot
 except ImportError as error:
@@ -15,6 +16,7 @@ except ImportError as error:
 __all__ = [
     "ACTCompiledConfig",
     "ACTCompiledPolicy",
+    "export_policy",
     "load_artifact",
     "patch_lerobot",
     "patch_policy",

@@ -2,6 +2,7 @@
 
     act-compiled lerobot-rollout --policy.path=my_act ...
     act-compiled python -m lerobot.async_inference.policy_server --port=8080
+    act-compiled export --policy-path my_act --output act.onnx
 
 No file and no configuration changes: policies of type ``act`` get what ``patch_lerobot`` gives them, and the
 command runs in this process. A command that moves a robot warms its policy up first: after it is loaded,
@@ -22,6 +23,7 @@ from typing import Any
 
 from lerobot.policies.act.modeling_act import ACTPolicy
 
+from . import export_command
 from .configuration_act_compiled import COMPILE_MODES
 from .patch import patch_lerobot
 
@@ -32,6 +34,10 @@ ACTING = ("lerobot_rollout", "lerobot_record", "policy_server")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line's command with ACT compiled; what it exits with is the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["export"]:
+        export_command.main(arguments[1:])
+        return
     options = _parser().parse_args(arguments)
     if not options.command:
         _parser().error(
@@ -52,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="act-compiled", description="Run a LeRobot command with its ACT policies compiled."
+        prog="act-compiled",
+        description="Run a LeRobot command with its ACT policies compiled.",
+        epilog="act-compiled export --help: write a policy as an ONNX file",
     )
     parser.add_argument("--compile_mode", choices=COMPILE_MODES, default="auto", help="default: auto")
     parser.add_argument(

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,17 +25,16 @@ from torch import Tensor, nn
 from .inductor import compile_lock
 from .loss import with_image_list
 
-NEEDS = ("onnxruntime", "onnxscript", "onnx")
+NEEDS = ("onnxruntime", "onnxscript", "onnx", "platformdirs")
 INSTALL = "pip install 'lerobot_policy_act_compiled[cpu]'"
 
 
-def _onnxruntime() -> Any:
+def onnxruntime() -> Any:
+    """The module, imported so that it reports nothing."""
     # From 1.32 on its Linux wheels keep an identifier of the device in the user's cache directory and send
     # what they count to Microsoft, from the import on. A robot does not, unless its owner says so.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
+    return import_module("onnxruntime")
 
 
 def missing() -> str | None:
@@ -71,7 +71,7 @@ def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any)
     """``torch.onnx.export`` of ``module(*observations)``, unoptimised: its initializers are the weights."""
     # A copy: torch puts placeholders in the place of weights meanwhile, and another thread may be acting.
     module = copy.deepcopy(module).eval()
-    with compile_lock, torch.no_grad(), _quiet():
+    with compile_lock, torch.no_grad(), quiet():
         return torch.onnx.export(
             module,
             tuple(observations.values()),
@@ -85,7 +85,7 @@ def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporters' warnings and progress, of which nothing concerns a robot."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
@@ -132,24 +132,24 @@ class Session:
     """
 
     def __init__(self, graph: Graph, policy: ACTPolicy, threads: int) -> None:
-        onnxruntime = _onnxruntime()
-        options = onnxruntime.SessionOptions()
+        runtime = onnxruntime()
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors: it warns of each node that it folds no constant into
         state = policy.model.state_dict()
         try:
             arrays = [state[name].detach().contiguous().numpy() for name in graph.weights]
             # Kept: it reads them where they lie, and without them the process dies.
-            self._weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+            self._weights = [runtime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
             options.add_external_initializers(list(graph.weights), self._weights)
-            self._session = onnxruntime.InferenceSession(
+            self._session = runtime.InferenceSession(
                 graph.model, options, providers=["CPUExecutionProvider"]
             )
             self.inputs = [each.name for each in self._session.get_inputs()]
         except Exception as error:  # its own errors share no other base
             why = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"ONNX Runtime {onnxruntime.__version__} does not take the graph ({why})"
+                f"ONNX Runtime {runtime.__version__} does not take the graph ({why})"
             ) from error
 
     def __call__(self, observations: dict[str, Tensor]) -> Tensor:

@@ -1,0 +1,172 @@
+"""``export_policy``: an ACT policy as one ONNX file, which a robot runs without LeRobot and without torch.
+
+With LeRobot's processors the file takes what a robot has, camera frames as uint8 ``(B, H, W, C)`` and its raw
+state, and returns actions in the robot's units. The processors themselves are traced; nothing of them is
+rewritten here.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from torch import Tensor, nn
+
+from .onnx_graph import INSTALL, Chunk, exported, missing, onnxruntime, quiet
+from .patch import patch_policy
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-5  # of the largest action, or of 1
+BATCH_SIZES = (1, 2, 5)  # tried before the file is there; it takes any
+SINGLE_FILE = 2**31 - 1  # bytes that an ONNX file can have
+
+Processor = Callable[[Any], Any]
+
+
+def export_policy(
+    policy: ACTPolicy,
+    path: str | Path,
+    *,
+    preprocessor: Processor | None = None,
+    postprocessor: Processor | None = None,
+) -> Path:
+    """Write ``policy``'s action chunk as an ONNX file, and return its path.
+
+    The file has one input for each of the policy's observations, under its name, and one output ``action``,
+    ``(B, S, action_dim)``, each with any batch size ``B``. Its metadata ``act`` says in JSON what they are. It
+    is there only if ONNX Runtime's actions agree with the policy's for random observations of several batch
+    sizes, to 1e-5 of the largest action, or of 1 where all are smaller.
+
+    Args:
+        policy: any ACT policy of LeRobot's; it stays as it is.
+        path: of the file to write; its folder is made, and a file that is there is replaced.
+        preprocessor, postprocessor: LeRobot's, both or none. With them the file takes frames
+            ``(B, H, W, C)`` of uint8 and a raw state and returns actions in the robot's units; without them it
+            takes and returns what the policy does.
+
+    Raises:
+        ValueError: ``policy`` is no ACT policy, one of the processors is missing, ONNX's packages are not
+            installed, the policy or a processor cannot be exported, its actions differ, or ``path`` cannot be
+            written.
+    """
+    path = Path(path)
+    if (name := missing()) is not None:
+        raise ValueError(f"export_policy needs {name}, which is not installed: {INSTALL}")
+    if (preprocessor is None) != (postprocessor is None):
+        raise ValueError("export_policy takes both processors of the policy, or none of them")
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory; name the file to write, for example {path / 'act.onnx'}")
+    policy = patch_policy(copy.deepcopy(policy)).eval().to("cpu", torch.float32)
+    names = list(policy.config.input_features)
+    module: nn.Module = Chunk(policy, names)
+    if preprocessor is not None and postprocessor is not None:
+        module = _FromFrames(module, policy.config.image_features, preprocessor, postprocessor)
+    examples = {size: _observations(policy, size, raw=preprocessor is not None) for size in BATCH_SIZES}
+    with torch.no_grad():
+        expected = {size: module(*values.values()) for size, values in examples.items()}
+    program = _program(module, examples[2])
+    program.model.metadata_props["act"] = json.dumps(_about(policy, examples[1], expected[1]))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as place:
+            made = Path(place, path.name)
+            program.save(str(made), external_data=False)
+            difference = _difference(made, examples, expected)
+            made.replace(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error.strerror or error})") from error
+    log.info("%s: within %.1e of the policy's actions, batch sizes %s", path, difference, BATCH_SIZES)
+    return path
+
+
+class _FromFrames(nn.Module):
+    """From what a robot has to actions in its units: LeRobot's preparation, processors and the chunk."""
+
+    def __init__(self, chunk: Chunk, cameras: Any, before: Processor, after: Processor) -> None:
+        super().__init__()
+        self.chunk, self.cameras = chunk, frozenset(cameras)
+        self.before, self.after = before, after
+
+    def forward(self, *values: Tensor) -> Tensor:
+        observations = {
+            name: _as_lerobot_prepares(value) if name in self.cameras else value
+            for name, value in zip(self.chunk.names, values, strict=True)
+        }
+        prepared = self.before(observations)
+        actions: Tensor = self.after(self.chunk(*(prepared[name] for name in self.chunk.names)))
+        return actions
+
+
+def _as_lerobot_prepares(frames: Tensor) -> Tensor:
+    """``(B, H, W, C)`` uint8 as ``(B, C, H, W)`` of 0 to 1, as ``prepare_observation_for_inference`` does."""
+    return (frames.to(torch.float32) / 255).permute(0, 3, 1, 2)
+
+
+def _observations(policy: ACTPolicy, batch_size: int, *, raw: bool) -> dict[str, Tensor]:
+    """Random ones of the configuration's shapes, the same at every call."""
+    generator = torch.Generator().manual_seed(batch_size)
+    found = {}
+    for name, feature in policy.config.input_features.items():
+        if raw and name in policy.config.image_features:
+            channels, height, width = feature.shape
+            shape = batch_size, height, width, channels
+            found[name] = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        else:
+            found[name] = torch.randn(batch_size, *feature.shape, generator=generator)
+    return found
+
+
+def _program(module: nn.Module, observations: dict[str, Tensor]) -> Any:
+    sizes = tuple({0: "batch"} for _ in observations)
+    try:
+        program = exported(module, observations, dynamic_shapes=(sizes,))
+        with quiet():
+            program.optimize()
+    except Exception as error:  # whatever an exporter raises
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"the policy or a processor of it cannot be exported to ONNX ({why})") from error
+    if sum(value.const_value.nbytes for value in program.model.graph.initializers.values()) > SINGLE_FILE:
+        raise ValueError("the policy is larger than 2 GB, which no ONNX file can hold")
+    return program
+
+
+def _difference(file: Path, observations: Any, expected: dict[int, Tensor]) -> float:
+    """The largest difference of an action, as part of the largest action or of 1.
+
+    Raises:
+        ValueError: it is more than TOLERANCE.
+    """
+    session = onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for size, values in observations.items():
+        actions = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in values.items()})[0])
+        scale = max(1.0, float(expected[size].abs().max()))
+        difference = float((actions - expected[size]).abs().max()) / scale
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"ONNX Runtime's actions differ by {difference:.1e} from the policy's (batch size {size}), "
+                f"and {TOLERANCE:.0e} is allowed: nothing is written"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _about(policy: ACTPolicy, observations: dict[str, Tensor], actions: Tensor) -> dict[str, Any]:
+    def described(value: Tensor) -> dict[str, Any]:
+        return {"shape": ["B", *value.shape[1:]], "dtype": str(value.dtype).removeprefix("torch.")}
+
+    return {
+        "inputs": {name: described(value) for name, value in observations.items()},
+        "outputs": {"action": described(actions)},
+        "n_action_steps": policy.config.n_action_steps,
+        "releases": {name: version(name) for name in ("lerobot", "torch", "lerobot_policy_act_compiled")},
+    }
