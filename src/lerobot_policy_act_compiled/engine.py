@@ -1,8 +1,8 @@
 """The action chunk by ONNX Runtime on a CPU: mode ``onnxruntime``, and ``auto`` where that is installed.
 
 It takes fp32 policies and observations. What it does not take, ``otherwise`` does, and one line of the log
-says why. The first call of a kind runs eager mode too and returns eager mode's actions. The engine is used from then
-on if its own actions agree with them to TOLERANCE.
+says why. The first call of a kind runs eager mode too and returns eager mode's actions; the engine is used
+from then on if its own actions agree with them to TOLERANCE.
 """
 
 from __future__ import annotations
@@ -90,24 +90,28 @@ class Engine:
         expected = self._eager(policy, batch)  # first: a bad batch ends here, with LeRobot's own error
         if not expected.isfinite().all():
             return expected  # it would prove nothing
-        keeps = is_known(policy)
-        graph = self._kept.read(name) if keeps else None
-        kept = graph is not None
-        try:
-            graph = graph or graph_of(policy, batch)
-        except Exception as error:  # whatever an exporter raises
-            raise _RefusedError(f"the policy cannot be exported ({_one_line(error)})") from error
-        made = _made(graph, policy, name)
-        difference = float((made.session(batch) - expected).abs().max())
-        if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
-            self._kept.forget(name)
-            raise _RefusedError(f"its actions are {difference:.1e} off those of eager mode")
-        if keeps and not kept:
-            self._kept.keep(name, graph)
+        made, whence = self._proved(policy, batch, name, expected)
         self._made[kind] = made
-        whence = f"graph kept in {self._kept.directory}" if kept else "graph exported"
         log_ready("action_chunk", f"{self._asked} (onnxruntime)", policy, whence, start=start)
         return expected
+
+    def _proved(self, policy: ACTPolicy, batch: Batch, name: str, expected: Tensor) -> tuple[_Made, str]:
+        """A session whose actions are the expected ones, and where its graph came from."""
+        keeps = is_known(policy)
+        kept = self._kept.read(name) if keeps else None
+        if kept is not None:
+            try:
+                return _agreeing(kept, policy, batch, name, expected), f"graph kept in {self._kept.directory}"
+            except _RefusedError as why:
+                log.info("the graph kept as %s is made anew: %s", name, why)
+        try:
+            graph = graph_of(policy, batch)
+        except Exception as error:  # whatever an exporter raises
+            raise _RefusedError(f"the policy cannot be exported ({_one_line(error)})") from error
+        made = _agreeing(graph, policy, batch, name, expected)
+        if keeps:
+            self._kept.keep(name, graph)
+        return made, "graph exported"
 
 
 class _RefusedError(Exception):
@@ -128,6 +132,17 @@ def _made(graph: Graph, policy: ACTPolicy, name: str) -> _Made:
         return _Made(graph, name, Session(graph, policy, torch.get_num_threads()), weights)
     except ValueError as error:
         raise _RefusedError(_one_line(error)) from error
+
+
+def _agreeing(graph: Graph, policy: ACTPolicy, batch: Batch, name: str, expected: Tensor) -> _Made:
+    made = _made(graph, policy, name)
+    try:
+        difference = float((made.session(batch) - expected).abs().max())
+    except Exception as error:  # as its own errors, and another shape of actions
+        raise _RefusedError(f"it does not run ({_one_line(error)})") from error
+    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        raise _RefusedError(f"its actions are {difference:.1e} off those of eager mode")
+    return made
 
 
 def _check(policy: ACTPolicy, batch: Batch) -> None:

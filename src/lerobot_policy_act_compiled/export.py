@@ -42,16 +42,16 @@ def export_policy(
     """Write ``policy``'s action chunk as an ONNX file, and return its path.
 
     The file has one input for each of the policy's observations, under its name, and one output ``action``,
-    ``(B, S, action_dim)``, each with any batch size ``B``. Its metadata ``act`` says in JSON what they are. It
-    is there only if ONNX Runtime's actions agree with the policy's for random observations of several batch
-    sizes, to 1e-5 of the largest action, or of 1 where all are smaller.
+    ``(B, S, action_dim)``, each with any batch size ``B``. Its metadata ``act`` says in JSON what they are.
+    The file is there only if ONNX Runtime's actions agree with the policy's, for random observations of
+    several batch sizes, to 1e-5 of the largest action, or of 1 where all are smaller.
 
     Args:
         policy: any ACT policy of LeRobot's; it stays as it is.
         path: of the file to write; its folder is made, and a file that is there is replaced.
         preprocessor, postprocessor: LeRobot's, both or none. With them the file takes frames
-            ``(B, H, W, C)`` of uint8 and a raw state and returns actions in the robot's units; without them it
-            takes and returns what the policy does.
+            ``(B, H, W, C)`` of uint8 and a raw state and returns actions in the robot's units; without them
+            it takes and returns what the policy does.
 
     Raises:
         ValueError: ``policy`` is no ACT policy, one of the processors is missing, ONNX's packages are not
@@ -71,13 +71,16 @@ def export_policy(
     if preprocessor is not None and postprocessor is not None:
         module = _FromFrames(module, policy.config.image_features, preprocessor, postprocessor)
     examples = {size: _observations(policy, size, raw=preprocessor is not None) for size in BATCH_SIZES}
-    with torch.no_grad():
-        expected = {size: module(*values.values()) for size, values in examples.items()}
-    program = _program(module, examples[2])
-    program.model.metadata_props["act"] = json.dumps(_about(policy, examples[1], expected[1]))
+    try:
+        with torch.no_grad():
+            expected = {size: module(*values.values()) for size, values in examples.items()}
+    except Exception as error:  # whatever a processor raises
+        raise ValueError(f"the processors do not take the policy's observations ({error})") from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as place:
+            program = _program(module, examples[2])
+            program.model.metadata_props["act"] = json.dumps(_about(policy, examples[1], expected[1]))
             made = Path(place, path.name)
             program.save(str(made), external_data=False)
             difference = _difference(made, examples, expected)
@@ -148,7 +151,9 @@ def _difference(file: Path, observations: Any, expected: dict[int, Tensor]) -> f
     session = onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
     largest = 0.0
     for size, values in observations.items():
-        actions = torch.from_numpy(session.run(None, {name: value.numpy() for name, value in values.items()})[0])
+        actions = torch.from_numpy(
+            session.run(None, {name: value.numpy() for name, value in values.items()})[0]
+        )
         scale = max(1.0, float(expected[size].abs().max()))
         difference = float((actions - expected[size]).abs().max()) / scale
         if not difference <= TOLERANCE:

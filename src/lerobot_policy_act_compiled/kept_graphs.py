@@ -153,11 +153,6 @@ class KeptGraphs:
             return False
         return True
 
-    def forget(self, name: str) -> None:
-        """Remove the graph of this name, if it is there."""
-        with suppress(OSError):
-            (self.directory / name).unlink()
-
     def _prune(self) -> None:
         files = []
         for file in self.directory.glob(f"*{SUFFIX}"):

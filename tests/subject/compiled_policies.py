@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
-from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
+from benchmarks.suite.compile_counters import Compilation, count_compilation
+from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, engine
+from lerobot_policy_act_compiled.compiling import mode_for
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 from lerobot_policy_act_compiled.onnx_graph import missing
 
@@ -23,6 +28,18 @@ def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
     policy = ACTCompiledPolicy(config).to(weight.device, weight.dtype).eval()
     policy.load_state_dict(stock.state_dict())
     return policy
+
+
+@contextmanager
+def count_made() -> Iterator[Compilation]:
+    """Count what a policy makes to act or to learn, in any mode: graphs of torch, sessions of the engine."""
+    with mock.patch.object(engine, "Session", wraps=engine.Session) as sessions, count_compilation() as made:
+        yield made
+    made.graphs += sessions.call_count
+
+
+def acts_by_engine(mode: str, device: str = "cpu") -> bool:
+    return mode_for(mode, device) == "onnxruntime"
 
 
 # These differ from ``default`` by what they ask of Inductor for CUDA; their graphs are the same.

@@ -19,6 +19,7 @@ from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.compiling import Compiled, mode_for
 from lerobot_policy_act_compiled.inductor import freezing
+from lerobot_policy_act_compiled.onnx_graph import missing
 from lerobot_policy_act_compiled.weights import Weights
 
 from .compiled_policies import as_compiled
@@ -49,7 +50,7 @@ def another_parameter(policy: Any, _: Batch | None = None) -> None:
 def test_frozen_follows_every_change_of_weights(without_cameras: tuple[Any, Batch]) -> None:
     stock, batch = without_cameras
     stock = copy.deepcopy(stock)
-    policy = as_compiled(stock, "auto")
+    policy = as_compiled(stock, "frozen")
 
     def check(graphs: int) -> None:
         with count_compilation() as compilation:
@@ -68,7 +69,7 @@ def test_frozen_follows_every_change_of_weights(without_cameras: tuple[Any, Batc
 
 def test_frozen_is_stocks_with_cameras(tiny_policy: Make, tiny_batch: Make) -> None:
     stock, batch = tiny_policy(), tiny_batch(1)
-    policy = as_compiled(stock, "auto")
+    policy = as_compiled(stock, "frozen")
     with count_compilation() as compilation:
         actions = policy.predict_action_chunk(batch)
     assert compilation.graphs == 1
@@ -83,7 +84,7 @@ def test_frozen_in_bf16_is_as_near_as_eager_bf16(tiny_policy: Make, tiny_batch: 
             value.copy_(0.5 + torch.rand(value.shape, generator=generator))
         elif name.endswith("running_mean"):
             value.copy_(0.1 * torch.randn(value.shape, generator=generator))
-    policy, expected = as_compiled(stock, "auto"), stock.predict_action_chunk(batch)
+    policy, expected = as_compiled(stock, "frozen"), stock.predict_action_chunk(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         eager, actions = stock.predict_action_chunk(batch), policy.predict_action_chunk(batch)
     assert actions.dtype == eager.dtype
@@ -108,7 +109,7 @@ def captured(policy: Any, batch: Batch, *, frozen: bool, autocast: bool = False)
 
 
 def test_a_frozen_graph_has_the_position_table_as_a_constant(tiny_policy: Make, tiny_batch: Make) -> None:
-    policy, batch = as_compiled(tiny_policy(), "auto"), tiny_batch(1)
+    policy, batch = as_compiled(tiny_policy(), "frozen"), tiny_batch(1)
     usual, frozen = (captured(policy, batch, frozen=frozen) for frozen in (False, True))
     for name in ("cumsum", "sin"):
         assert any(name in str(node.target) for node in usual)
@@ -117,7 +118,7 @@ def test_a_frozen_graph_has_the_position_table_as_a_constant(tiny_policy: Make, 
 
 
 def test_a_frozen_graph_keeps_bf16_between_convolutions(tiny_policy: Make, tiny_batch: Make) -> None:
-    policy, batch = as_compiled(tiny_policy(), "auto"), tiny_batch(1)
+    policy, batch = as_compiled(tiny_policy(), "frozen"), tiny_batch(1)
 
     def batch_norms(**how: bool) -> int:
         return sum("batch_norm" in str(node.target) for node in captured(policy, batch, **how))
@@ -150,7 +151,7 @@ def test_a_policy_made_in_inference_mode_has_no_count_of_writes(tiny_policy: Mak
 @pytest.mark.parametrize(
     ("mode", "device", "expected"),
     [
-        ("auto", "cpu", "frozen"),
+        ("auto", "cpu", "frozen" if missing() else "onnxruntime"),
         ("auto", "cuda", "reduce-overhead"),
         ("auto", "mps", "default"),
         ("max-autotune", "cpu", "max-autotune"),
@@ -173,7 +174,7 @@ def test_tf32_may_be_asked_for_by_torchs_newer_interface(without_cameras: tuple[
         products.fp32_precision = "tf32"
         with pytest.raises(RuntimeError, match="mix of the legacy and new"):
             torch.get_float32_matmul_precision()
-        actions = as_compiled(stock, "auto").predict_action_chunk(batch)
+        actions = as_compiled(stock, "frozen").predict_action_chunk(batch)
     finally:
         products.fp32_precision = before
     assert (actions - stock.predict_action_chunk(batch)).abs().max() < 1e-5
@@ -220,7 +221,7 @@ compile_, tried = compiling.Compiled.__call__, []
 compiling.Compiled.__call__ = lambda *args: tried.append(1) or compile_(*args)
 for fallback in (True, False):
     step = prepare(Case("tiny", "inference", "auto"))
-    step.policy.config.compile_fallback = fallback
+    step.policy.config.compile_mode, step.policy.config.compile_fallback = "frozen", fallback
     tried.clear()
     for _ in range(3):
         try:

@@ -14,7 +14,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import patch_lerobot, patch_policy, unpatch_lerobot
 
-from .compiled_policies import as_compiled, each_mode
+from .compiled_policies import as_compiled, count_made, each_mode
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("with_constants")]
 
@@ -38,9 +38,9 @@ def _unpatched() -> Iterator[None]:
 
 
 def graphs(policy: Any, batch: Batch) -> int:
-    with count_compilation() as compilation:
+    with count_made() as made:
         policy.predict_action_chunk(batch)
-    return compilation.graphs
+    return made.graphs
 
 
 @each_mode

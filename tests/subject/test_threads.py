@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled.compiling import mode_for
 from lerobot_policy_act_compiled.inductor import copy_of, cuda_graphs_work_here, freezing
 from lerobot_policy_act_compiled.tracing import in_frozen_graph, traced, with_16_bit_masks
 
-from .compiled_policies import as_compiled, each_mode
+from .compiled_policies import as_compiled, count_made, each_mode
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
@@ -37,18 +36,19 @@ def test_compiled_in_one_thread_it_is_called_in_another(
     stock, batch = without_cameras
     policy = as_compiled(stock, mode)
     expected = stock.predict_action_chunk(batch)
-    with count_compilation() as compilation:
+    with count_made() as compilation:
         for call_in in (in_another_thread, lambda call: call(), in_another_thread):
             actions = call_in(lambda: policy.predict_action_chunk(batch))
             assert (actions - expected).abs().max() < 1e-5
     assert compilation.graphs == 1
 
 
+@each_mode
 @pytest.mark.usefixtures("without_inductor")
-def test_threads_that_come_at_once_compile_once(without_cameras: tuple[Any, Batch]) -> None:
+def test_threads_that_come_at_once_compile_once(mode: str, without_cameras: tuple[Any, Batch]) -> None:
     stock, batch = without_cameras
-    policy, expected = as_compiled(stock, "auto"), stock.predict_action_chunk(batch)
-    with count_compilation() as compilation, ThreadPoolExecutor(4) as pool:
+    policy, expected = as_compiled(stock, mode), stock.predict_action_chunk(batch)
+    with count_made() as compilation, ThreadPoolExecutor(4) as pool:
         chunks = list(pool.map(lambda _: policy.predict_action_chunk(batch), range(12)))
     assert compilation.graphs == 1
     assert all((chunk - expected).abs().max() < 1e-5 for chunk in chunks)
@@ -58,7 +58,7 @@ def test_threads_that_come_at_once_compile_once(without_cameras: tuple[Any, Batc
 def test_two_policies_compile_in_two_threads(without_cameras: tuple[Any, Batch]) -> None:
     """One holds its weights as constants and watches them; the other does not, and they may change."""
     stock, batch = without_cameras
-    frozen, default = as_compiled(stock, "auto"), as_compiled(stock, "default")
+    frozen, default = as_compiled(stock, "frozen"), as_compiled(stock, "default")
     expected = stock.predict_action_chunk(batch)
     together = threading.Barrier(2)
 

@@ -24,7 +24,7 @@ Batch = dict[str, Any]
 
 def in_a_new_process(stock: Any, directory: Path) -> Any:
     """The policy as a process has it that has not called it yet."""
-    return as_compiled(stock, "auto", compile_artifact=str(directory))
+    return as_compiled(stock, "frozen", compile_artifact=str(directory))
 
 
 @pytest.fixture

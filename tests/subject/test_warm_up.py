@@ -14,7 +14,7 @@ import torch
 from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import patch_lerobot
 
-from .compiled_policies import as_compiled, each_mode
+from .compiled_policies import as_compiled, count_made, each_mode
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("without_inductor")]
 
@@ -39,10 +39,10 @@ def test_no_step_after_it_compiles(
     stock.config.n_action_steps = 2
     stock.reset()
     policy = as_compiled(stock, mode)
-    with count_compilation() as before:
+    with count_made() as before:
         assert policy.warm_up() is policy
     assert before.graphs == 1
-    with count_compilation() as after, loop():
+    with count_made() as after, loop():
         for first in range(4):
             seen = observation({name: value[first:] for name, value in batch.items()}, loop())
             assert (policy.select_action(seen) - stock.select_action(seen)).abs().max() < 1e-5
@@ -61,12 +61,12 @@ def test_queue_and_ensembler_stay_as_they_are(tiny_policy: Make, tiny_batch: Mak
 
 
 def test_it_says_what_it_does(without_cameras: tuple[Any, Batch], caplog: pytest.LogCaptureFixture) -> None:
-    policy = as_compiled(without_cameras[0], "auto")
+    policy = as_compiled(without_cameras[0], "frozen")
     caplog.set_level(logging.INFO, "lerobot_policy_act_compiled")
     policy.warm_up()
     said = [record.getMessage() for record in caplog.records]
     assert said[0].startswith("warming up on cpu")
-    assert said[1].startswith("compiled action_chunk: mode auto (frozen), cpu, float32, no artifact, ")
+    assert said[1].startswith("compiled action_chunk: mode frozen, cpu, float32, no artifact, ")
     assert said[2].startswith("warm:")
     caplog.clear()
     policy.warm_up()

@@ -28,9 +28,10 @@ from .weight_writes import WRITES, Batch
 pytestmark = pytest.mark.usefixtures("with_constants")
 
 Make = Callable[..., Any]
-ARTIFACT = "auto, with an artifact"
+ARTIFACT = "frozen, with an artifact"
 LOADED = "loaded by load_artifact"
 KINDS = (*MODES, ARTIFACT, LOADED)
+HOLDING = tuple(mode for mode in ("frozen", "onnxruntime") if mode in MODES)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def make(camera_free_policy: Any, artifact_of_four: Path, tmp_path_factory: pyte
         if kind == LOADED:
             return load_artifact(copy.deepcopy(camera_free_policy), directory)
         if kind == ARTIFACT:
-            return as_compiled(camera_free_policy, "auto", compile_artifact=str(directory))
+            return as_compiled(camera_free_policy, "frozen", compile_artifact=str(directory))
         return as_compiled(camera_free_policy, kind)
 
     return made
@@ -56,11 +57,12 @@ def act(policy: Any, batch: Batch, size: int = 4) -> torch.Tensor:
 NO_CHANGE = ("swapped for a while", "double and back", "deep copy", "pickle")
 
 
-def test_every_write_is_seen_by_a_graph_with_constants(
-    make: Make, without_cameras: tuple[Any, Batch]
+@pytest.mark.parametrize("mode", HOLDING)
+def test_every_write_is_seen_by_what_holds_weights(
+    mode: str, make: Make, without_cameras: tuple[Any, Batch]
 ) -> None:
     stock, batch = without_cameras
-    policy, missed = make("auto"), []
+    policy, missed = make(mode), []
     before = act(policy, batch)
     for name, write in WRITES.items():
         stock, policy = (write(each, batch) or each for each in (stock, policy))
@@ -124,7 +126,7 @@ def test_sequences_of_writes(kind: str, make: Make, without_cameras: tuple[Any, 
         (Writes,),
         {"make": staticmethod(partial(make, kind)), "stock_and_batch": without_cameras},
     )
-    holds_constants = kind in ("auto", ARTIFACT)
+    holds_constants = kind in (*HOLDING, ARTIFACT)
     machine.TestCase.settings = settings(
         max_examples=3 if holds_constants else 1,
         stateful_step_count=10 if holds_constants else 5,
@@ -181,7 +183,7 @@ def test_weights_that_are_no_plain_tensors_become_no_constants(
     make: Make, without_cameras: tuple[Any, Batch]
 ) -> None:
     stock, batch = without_cameras
-    policy = make("auto")
+    policy = make("frozen")
     assert can_be_watched(policy)
     policy.model.action_head.bias = Sharded(policy.model.action_head.bias.detach())
     assert not can_be_watched(policy)

@@ -1,0 +1,405 @@
+"""``auto`` on a CPU: ONNX Runtime over the policy's own weights, or, for a reason that is logged, torch."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lerobot_policy_act_compiled import compiling, engine, onnx_graph, patch_policy
+from lerobot_policy_act_compiled.modeling_act_compiled import CompileFriendlyACT
+
+from .compiled_policies import acts_by_engine, as_compiled, count_made
+
+pytestmark = [
+    pytest.mark.usefixtures("without_inductor"),
+    pytest.mark.skipif(onnx_graph.missing() is not None, reason="needs the extra cpu: onnxruntime and onnx"),
+]
+
+Make = Callable[..., Any]
+Batch = dict[str, Any]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where graphs are kept, of this test alone."""
+    monkeypatch.setenv("ACT_COMPILED_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def graph(camera_free_policy: Any) -> onnx_graph.Graph:
+    """The graph of ``without_cameras``'s policy for batches of four: 4 s."""
+    policy = patch_policy(copy.deepcopy(camera_free_policy)).eval()
+    zeros = {name: torch.zeros(4, *each.shape) for name, each in policy.config.input_features.items()}
+    return onnx_graph.graph_of(policy, zeros)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    caplog.set_level(logging.INFO, "lerobot_policy_act_compiled")
+    return lambda: "\n".join(record.getMessage() for record in caplog.records)
+
+
+def observations(batch: Batch, size: int = 4) -> Batch:
+    return {name: value[:size] for name, value in batch.items() if name.startswith("observation")}
+
+
+def difference(policy: Any, stock: Any, batch: Batch) -> float:
+    return float((policy.predict_action_chunk(batch) - stock.predict_action_chunk(batch)).abs().max())
+
+
+def test_the_engine_runs_from_the_second_call_on(
+    tiny_policy: Make, tiny_batch: Make, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock, batch = tiny_policy(), tiny_batch(1)
+    policy = as_compiled(stock, "auto")
+    assert acts_by_engine("auto")
+    assert difference(policy, stock, batch) < 1e-5
+    assert "compiled action_chunk: mode auto (onnxruntime), cpu, float32, graph " in said()
+    monkeypatch.setattr(CompileFriendlyACT, "forward", lambda *_: pytest.fail("torch runs the model"))
+    with torch.inference_mode():
+        other = policy.predict_action_chunk(tiny_batch(1, seed=7))
+    monkeypatch.undo()
+    assert (other - stock.predict_action_chunk(tiny_batch(1, seed=7))).abs().max() < 1e-5
+
+
+def test_it_needs_no_compiler(without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch) -> None:
+    stock, batch = without_cameras
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("torch compiles"))
+    policy = as_compiled(stock, "auto")
+    assert all(difference(policy, stock, observations(batch)) < 1e-5 for _ in range(2))
+
+
+def test_other_weights_take_a_session_and_no_export(
+    without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    policy.predict_action_chunk(batch)
+    monkeypatch.setattr(engine, "graph_of", lambda *_: pytest.fail("it is exported again"))
+    with torch.no_grad():
+        for each in (stock, policy):
+            each.model.action_head.bias.add_(1.0)
+    with count_made() as made:
+        assert difference(policy, stock, batch) < 1e-5
+    assert made.graphs == 1
+    assert "the weights have changed: onnxruntime took them in" in said()
+
+
+def test_the_next_process_exports_nothing_and_has_weights_of_its_own(
+    without_cameras: tuple[Any, Batch], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock, batch = without_cameras
+    as_compiled(stock, "auto").predict_action_chunk(batch)
+    (kept,) = cache.iterdir()
+    assert kept.stat().st_size < 200_000, "no weights"
+    monkeypatch.setattr(engine, "graph_of", lambda *_: pytest.fail("it is exported again"))
+    retrained = copy.deepcopy(stock)
+    with torch.no_grad():
+        for parameter in retrained.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    policy = as_compiled(retrained, "auto")
+    with count_made() as made:
+        for _ in range(2):
+            assert difference(policy, retrained, batch) < 1e-5
+    assert made.graphs == 1
+
+
+def test_another_architecture_with_the_same_weights_is_another_graph(
+    without_cameras: tuple[Any, Batch], cache: Path
+) -> None:
+    stock, batch = without_cameras
+    for heads in (4, 2):
+        stock.config.n_heads = heads
+        other = type(stock)(stock.config).eval()
+        other.load_state_dict(stock.state_dict())
+        policy = as_compiled(other, "auto")
+        for _ in range(2):
+            assert difference(policy, other, batch) < 1e-5
+    assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "not JSON", "of another graph", "a directory"])
+def test_a_damaged_graph_is_made_anew(
+    damage: str,
+    without_cameras: tuple[Any, Batch],
+    cache: Path,
+    said: Callable[[], str],
+    graph: onnx_graph.Graph,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stock, batch = without_cameras
+    exports: list[Any] = []
+    monkeypatch.setattr(engine, "graph_of", lambda *_: exports.append(1) or graph)
+    as_compiled(stock, "auto").predict_action_chunk(batch)
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    if damage == "a directory":
+        kept.unlink()
+        kept.mkdir()
+    else:
+        head, _, tail = whole.partition(b"\n")
+        damaged = {
+            "cut": whole[: len(whole) // 2],
+            "flipped": whole[:-50] + bytes([whole[-50] ^ 1]) + whole[-49:],
+            "empty": b"",
+            "not JSON": b"{\n" + tail,
+            "of another graph": head.replace(b'"action_head.bias"', b'"action_head.else"') + b"\n" + tail,
+        }
+        kept.write_bytes(damaged[damage])
+    policy = as_compiled(stock, "auto")
+    for _ in range(2):
+        assert difference(policy, stock, batch) < 1e-5
+    if damage != "a directory":
+        assert kept.read_bytes() == whole
+    assert len(exports) == 2
+    assert "onnxruntime is not used" not in said()
+
+
+def test_a_graph_whose_actions_differ_is_never_used(
+    without_cameras: tuple[Any, Batch],
+    cache: Path,
+    said: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stock, batch = without_cameras
+    graph_of = engine.graph_of
+
+    def of_another(policy: Any, seen: Batch) -> Any:
+        """The export of a policy that adds 1e-3 to its actions."""
+        policy = copy.deepcopy(policy)
+        head = policy.model.action_head.forward
+        policy.model.action_head.forward = lambda x: head(x) + 1e-3
+        return graph_of(policy, seen)
+
+    monkeypatch.setattr(engine, "graph_of", of_another)
+    policy = as_compiled(stock, "auto")
+    with count_made() as made:
+        for _ in range(3):
+            assert difference(policy, stock, batch) < 1e-5
+    assert made.graphs == 2, "a session that was looked at once, and torch's graph"
+    assert "onnxruntime is not used: its actions are 1.0e-03 off those of eager mode" in said()
+    assert not list(cache.glob("*.act-graph"))
+
+
+class Sharded(torch.nn.Parameter):
+    """As FSDP's: what it says of itself is not where the values are."""
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("autocast", "autocast is on"),
+        ("double", "is not fp32 on the CPU"),
+        ("hook", "a module has hooks"),
+        ("sharded", "the weights are no plain tensors"),
+        ("no export", "the policy cannot be exported (no way)"),
+        ("no session", "does not take the graph (no memory)"),
+    ],
+)
+def test_what_it_does_not_take_torch_does_and_one_line_says_why(
+    what: str,
+    why: str,
+    without_cameras: tuple[Any, Batch],
+    said: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(text: str) -> Callable[..., Any]:
+        def raises(*_: Any, **__: Any) -> Any:
+            raise RuntimeError(text)
+
+        return raises
+
+    stock, batch = without_cameras
+    expected = stock.predict_action_chunk(batch)
+    policy = as_compiled(stock, "auto")
+    if what == "double":
+        policy, batch = policy.double(), {name: value.double() for name, value in observations(batch).items()}
+    elif what == "hook":
+        policy.model.action_head.register_forward_hook(lambda _module, _args, output: output + 1.0)
+        expected = expected + 1.0
+    elif what == "sharded":
+        policy.model.action_head.bias = Sharded(policy.model.action_head.bias.detach())
+    elif what == "no export":
+        monkeypatch.setattr(engine, "graph_of", fails("no\nway"))
+    elif what == "no session":
+        monkeypatch.setattr(onnx_graph.onnxruntime(), "InferenceSession", fails("no memory"))
+    with torch.autocast("cpu", torch.bfloat16, enabled=what == "autocast"):
+        for _ in range(3):
+            actions = policy.predict_action_chunk(batch)
+    assert (actions - expected).abs().max() < (3e-2 if what == "autocast" else 1e-5)
+    assert said().count("onnxruntime is not used: ") == 1
+    assert why in said()
+
+
+def test_a_bad_batch_has_lerobots_own_error(without_cameras: tuple[Any, Batch]) -> None:
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    bad = {**observations(batch), "observation.state": torch.randn(4, 5)}
+    errors = []
+    for each in (stock, policy):
+        with pytest.raises(RuntimeError) as caught:
+            each.predict_action_chunk(bad)
+        errors.append(str(caught.value))
+    assert errors[0] == errors[1]
+
+
+def test_an_observation_that_is_no_number_is_not_what_it_is_judged_by(
+    without_cameras: tuple[Any, Batch],
+) -> None:
+    stock, batch = without_cameras
+    policy, bad = as_compiled(stock, "auto"), observations(batch)
+    bad["observation.state"] = torch.full_like(bad["observation.state"], float("nan"))
+    assert policy.predict_action_chunk(bad).isnan().all()
+    with count_made() as made:
+        assert difference(policy, stock, observations(batch)) < 1e-5
+    assert made.graphs == 1
+    assert policy.predict_action_chunk(bad).isnan().all(), "as eager mode has it"
+
+
+def test_results_are_the_callers_and_strided_observations_are_taken(
+    without_cameras: tuple[Any, Batch],
+) -> None:
+    stock, batch = without_cameras
+    policy, seen = as_compiled(stock, "auto"), observations(batch)
+    policy.predict_action_chunk(seen)
+    first = policy.predict_action_chunk(seen)
+    kept = first.clone()
+    turned = {name: value.flip(0).T.contiguous().T.requires_grad_() for name, value in seen.items()}
+    second = policy.predict_action_chunk(turned)
+    assert torch.equal(first, kept)
+    assert (second - kept.flip(0)).abs().max() < 1e-5
+    first.add_(1.0)
+    assert (policy.predict_action_chunk(seen) - kept).abs().max() == 0
+
+
+def test_threads_are_torchs(without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch) -> None:
+    stock, batch = without_cameras
+    policy, asked = as_compiled(stock, "auto"), []
+    session = engine.Session
+
+    def asks(graph: Any, policy: Any, threads: int) -> Any:
+        asked.append(threads)
+        return session(graph, policy, threads)
+
+    monkeypatch.setattr(engine, "Session", asks)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 1, 2):
+            torch.set_num_threads(threads)
+            assert difference(policy, stock, batch) < 1e-5
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [1, 2]
+
+
+def test_so_many_kinds_and_then_torch(
+    without_cameras: tuple[Any, Batch], said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "KINDS", 2)
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    with count_made() as made:
+        for size in (4, 3, 2, 1, 4):
+            assert difference(policy, stock, observations(batch, size)) < 1e-5
+    assert said().count("onnxruntime is not used: it runs for 2 other shapes") == 2
+    assert made.graphs == 4, "two sessions, and two graphs of torch's"
+
+
+def test_a_forked_process_makes_its_own(without_cameras: tuple[Any, Batch]) -> None:
+    """A session's threads are not there in it, and it would wait for them for ever."""
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    for _ in range(2):
+        expected = policy.predict_action_chunk(batch)
+    context: Any = multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+
+    def acts() -> None:
+        results.put(float((policy.predict_action_chunk(batch) - expected).abs().max()))
+        os._exit(0)
+
+    process = context.Process(target=acts)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert results.get() < 1e-5
+
+
+def test_sessions_go_with_their_policy(without_cameras: tuple[Any, Batch]) -> None:
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    for _ in range(2):
+        policy.predict_action_chunk(batch)
+    (made,) = (each for each in vars(policy)["_compiled"].values() if isinstance(each, engine.Engine))
+    session = weakref.ref(next(iter(made._made.values())).session)
+    del policy, made
+    gc.collect()
+    assert session() is None
+
+
+def test_without_it_auto_compiles_by_torch_and_says_so_once(
+    without_cameras: tuple[Any, Batch], said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock, batch = without_cameras
+    monkeypatch.setattr(compiling, "missing", lambda: "onnxruntime")
+    monkeypatch.setattr(engine, "missing", lambda: "onnxruntime")
+    compiling._best_on_cpu.cache_clear()
+    try:
+        for _ in range(2):
+            assert difference(as_compiled(stock, "auto"), stock, batch) < 1e-5
+        assert said().count("auto compiles by torch, as onnxruntime is not installed") == 1
+        assert "mode auto (frozen), cpu" in said()
+        with pytest.raises(ValueError, match=r"'onnxruntime' and onnxruntime is not installed: pip install "):
+            as_compiled(stock, "onnxruntime").predict_action_chunk(batch)
+    finally:
+        compiling._best_on_cpu.cache_clear()
+
+
+def test_a_directory_of_the_users_keeps_it_too(
+    without_cameras: tuple[Any, Batch], cache: Path, tmp_path: Path
+) -> None:
+    stock, batch = without_cameras
+    as_compiled(stock, "auto", compile_artifact=str(tmp_path / "mine")).predict_action_chunk(batch)
+    assert [file.suffix for file in (tmp_path / "mine").iterdir()] == [".act-graph"]
+    assert not cache.exists()
+
+
+def test_a_directory_that_cannot_be_written_keeps_nothing(
+    without_cameras: tuple[Any, Batch], cache: Path, said: Callable[[], str]
+) -> None:
+    stock, batch = without_cameras
+    cache.write_text("")
+    policy = as_compiled(stock, "auto")
+    for _ in range(2):
+        assert difference(policy, stock, batch) < 1e-5
+    assert said().count("the graph is not kept for the next start: ") == 1
+
+
+QUIET = "from lerobot_policy_act_compiled.onnx_graph import onnxruntime; onnxruntime()"
+
+
+def test_the_runtime_reports_nothing_unless_its_user_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
+    subprocess.run([sys.executable, "-c", QUIET], env=environment, check=True)
+    assert not list(tmp_path.glob("Microsoft*")), "an identifier of the device"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    onnx_graph.onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"

@@ -1,0 +1,197 @@
+"""``export_policy``: plain ONNX Runtime acts as LeRobot does, from a camera frame to an action."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.factory import make_pre_post_processors
+
+from lerobot_policy_act_compiled import command, export, export_policy, onnx_graph
+
+pytestmark = [
+    pytest.mark.compat,
+    pytest.mark.skipif(onnx_graph.missing() is not None, reason="needs the extra cpu: onnxruntime and onnx"),
+]
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_policy: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy with its processors, as lerobot-train saves them."""
+    policy, directory = tiny_policy(), tmp_path_factory.mktemp("checkpoint")
+    generator = torch.Generator().manual_seed(3)
+    statistics = {}
+    for name, feature in {**policy.config.input_features, **policy.config.output_features}.items():
+        shape = (feature.shape[0], 1, 1) if len(feature.shape) == 3 else feature.shape
+        values = torch.rand(2, *shape, generator=generator)
+        statistics[name] = {"mean": values[0], "std": values[1] + 0.5}
+    policy.save_pretrained(directory)
+    for processor in make_pre_post_processors(policy.config, dataset_stats=statistics):
+        processor.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "deep" / "act.onnx"
+    command.main(["export", "--policy-path", str(checkpoint), "--output", str(file)])
+    return file
+
+
+def frame(config: Any) -> dict[str, Any]:
+    """What a robot has: numpy arrays, images of uint8 (H, W, C)."""
+    random = np.random.default_rng(0)
+    found: dict[str, Any] = {}
+    for name, feature in config.input_features.items():
+        if name in config.image_features:
+            channels, height, width = feature.shape
+            found[name] = random.integers(0, 256, (height, width, channels), dtype=np.uint8)
+        else:
+            found[name] = random.normal(size=feature.shape).astype(np.float32)
+    return found
+
+
+def lerobots_actions(checkpoint: Path, seen: dict[str, Any]) -> torch.Tensor:
+    """The chunk as LeRobot's own functions make it of the frame."""
+    from lerobot.policies.utils import prepare_observation_for_inference
+
+    policy = ACTPolicy.from_pretrained(checkpoint).eval()
+    before, after = make_pre_post_processors(policy.config, pretrained_path=str(checkpoint))
+    prepared = before(prepare_observation_for_inference(dict(seen), torch.device("cpu")))
+    actions: torch.Tensor = after(policy.predict_action_chunk(prepared))
+    return actions
+
+
+# Neither LeRobot nor torch: the ten lines of docs/export.md.
+ROBOT = """
+import json, sys
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+frames = np.load(sys.argv[2])
+actions = session.run(None, {name: frames[name][None] for name in frames.files})[0]
+assert not {"torch", "lerobot"} & set(sys.modules)
+np.save(sys.argv[3], actions)
+print(session.get_modelmeta().custom_metadata_map["act"])
+"""
+
+
+def test_a_robot_without_torch_acts_as_lerobot_does(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
+    config = ACTPolicy.from_pretrained(checkpoint).config
+    seen = frame(config)
+    np.savez(tmp_path / "frame.npz", **seen)
+    files = [str(exported), str(tmp_path / "frame.npz"), str(tmp_path / "actions.npy")]
+    done = subprocess.run([sys.executable, "-c", ROBOT, *files], capture_output=True, text=True, check=True)
+    actions = torch.from_numpy(np.load(tmp_path / "actions.npy"))
+    expected = lerobots_actions(checkpoint, seen)
+    assert actions.shape == expected.shape == (1, config.chunk_size, 3)
+    assert (actions - expected).abs().max() < 1e-5
+    about = json.loads(done.stdout)
+    assert about["inputs"]["observation.images.camera0"]["dtype"] == "uint8"
+    assert about["outputs"]["action"]["shape"] == ["B", config.chunk_size, 3]
+    assert about["n_action_steps"] == config.n_action_steps
+    assert set(about["releases"]) == {"lerobot", "torch", "lerobot_policy_act_compiled"}
+
+
+def test_without_processors_it_is_the_policy_for_any_batch_size(
+    tiny_policy: Make, tiny_batch: Make, tmp_path: Path
+) -> None:
+    policy = tiny_policy().train()
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    file = export_policy(policy, tmp_path / "act.onnx")
+    assert policy.training
+    assert type(policy) is ACTPolicy
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+    session = onnx_graph.onnxruntime().InferenceSession(str(file))
+    for size in (1, 3, 8):
+        batch = tiny_batch(size, seed=size)
+        feed = {name: batch[name].numpy() for name in policy.config.input_features}
+        actions = torch.from_numpy(session.run(None, feed)[0])
+        assert (actions - policy.predict_action_chunk(batch)).abs().max() < 1e-5
+    assert [each.name for each in tmp_path.iterdir()] == ["act.onnx"]
+
+
+def test_a_file_that_acts_otherwise_is_not_written(
+    camera_free_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = export._program
+
+    def of_another(module: Any, observations: Any) -> Any:
+        module.model.action_head.bias.data.add_(1e-3)
+        return program(module, observations)
+
+    monkeypatch.setattr(export, "_program", of_another)
+    (tmp_path / "act.onnx").write_text("earlier")
+    with pytest.raises(ValueError, match=r"differ by \d.\de-04 .* \(batch size 1\), .* nothing is written"):
+        export_policy(camera_free_policy, tmp_path / "act.onnx")
+    assert (tmp_path / "act.onnx").read_text() == "earlier"
+    assert [each.name for each in tmp_path.iterdir()] == ["act.onnx"]
+
+
+def test_mistakes_are_one_line(
+    camera_free_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="takes both processors of the policy, or none"):
+        export_policy(camera_free_policy, tmp_path / "act.onnx", preprocessor=lambda x: x)
+    with pytest.raises(ValueError, match="needs a LeRobot ACTPolicy"):
+        export_policy(torch.nn.Linear(1, 1), tmp_path / "act.onnx")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="is a directory; name the file to write, for example"):
+        export_policy(camera_free_policy, tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(export, "_program", lambda *_: pytest.fail("found too late"))
+    with pytest.raises(ValueError, match=r"act.onnx cannot be written \("):
+        export_policy(camera_free_policy, tmp_path / "file" / "act.onnx")
+    monkeypatch.setattr(export, "missing", lambda: "onnxscript")
+    with pytest.raises(ValueError, match=r"needs onnxscript, which is not installed: pip install "):
+        export_policy(camera_free_policy, tmp_path / "act.onnx")
+
+
+def test_a_policy_that_cannot_be_exported_is_one_line(camera_free_policy: Any, tmp_path: Path) -> None:
+    def before(_: Any) -> Any:
+        raise KeyError("a camera")
+
+    def branches(actions: torch.Tensor) -> torch.Tensor:
+        return actions if actions.sum() > 0 else -actions
+
+    with pytest.raises(
+        ValueError, match=r"^the processors do not take the policy's observations \('a camera'\)"
+    ):
+        export_policy(camera_free_policy, tmp_path / "a", preprocessor=before, postprocessor=branches)
+    with pytest.raises(ValueError, match=r"^the policy or a processor of it cannot be exported to ONNX \("):
+        export_policy(camera_free_policy, tmp_path / "a", preprocessor=lambda x: x, postprocessor=branches)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("no checkpoint", "holds no policy that LeRobot can load"),
+        ("another policy", "is a policy of type diffusion; only ACT can be exported"),
+        ("no processors", "has no policy_preprocessor.json; --without-processors exports"),
+    ],
+)
+def test_a_mistake_of_the_command_line_is_exit_code_2(
+    what: str, says: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in checkpoint.iterdir() if what != "no checkpoint" else ():
+        if what != "no processors" or not file.name.startswith("policy_"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    if what == "another policy":
+        from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+
+        DiffusionConfig(device="cpu", push_to_hub=False)._save_pretrained(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        command.main(["export", "--policy-path", str(tmp_path), "--output", str(tmp_path / "act.onnx")])
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "act.onnx").exists()
