@@ -74,7 +74,7 @@ def _overrides(session: nox.Session, torch: str) -> list[str]:
 
 def _install(session: nox.Session, group: str, *options: str) -> None:
     groups = nox.project.dependency_groups(PYPROJECT, group)
-    session.install("-e", ".", *groups, *options, env=COMPILE_BYTECODE)
+    session.install("-e", ".[cpu]", *groups, *options, env=COMPILE_BYTECODE)
 
 
 def _install_locked(session: nox.Session, group: str) -> None:
@@ -256,6 +256,13 @@ def ratios(session: nox.Session) -> None:
 def limits(session: nox.Session) -> None:
     """Measure compile_mode="auto" beside the machine's limit for TORCH_COMPILE_ACT.md."""
     _page(session, "limits")
+
+
+@nox.session(default=False, tags=["figures"])
+def peers(session: nox.Session) -> None:
+    """Measure ACT on a CPU beside ONNX Runtime and OpenVINO for TORCH_COMPILE_ACT.md (25 minutes)."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "peers"), env=COMPILE_BYTECODE)
+    _page(session, "peers")
 
 
 @nox.session(default=False, tags=["figures"])

@@ -1,6 +1,6 @@
 """Draw every table and the picture from what is recorded: ``nox -s pages``.
 
-``nox -s ratios``, ``limits``, ``breakdown`` and ``effects`` measure, record, and draw. Exit codes: 0 done,
+``nox -s ratios``, ``limits``, ``peers``, ``breakdown`` and ``effects`` measure, record, and draw. Exit codes: 0 done,
 2 could not; a target that is not met is said in the table.
 """
 
@@ -14,10 +14,10 @@ from ..command import exit_code
 from ..markdown import markers, write_between_markers
 from ..one_run import sigterm_interrupts
 from ..repository import ROOT
-from . import breakdown, compatibility, effects, limits, picture, ratios
+from . import breakdown, compatibility, effects, limits, peers, picture, ratios
 from .records import read
 
-MEASURED = {page.NAME: page for page in (ratios, limits, breakdown, effects)}
+MEASURED = {page.NAME: page for page in (ratios, limits, peers, breakdown, effects)}
 STOPPED = "stopped; nothing of this run is recorded"
 STOPPED_BETWEEN_ROWS = (
     "stopped; what was recorded stands in the table, effects -- --only WORDS measures the rest"

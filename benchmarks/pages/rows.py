@@ -135,9 +135,11 @@ def times_as_fast(theirs: Sequence[float], ours: Sequence[float]) -> float:
     return median(their / our for their, our in zip(theirs, ours, strict=True))
 
 
-def step_seconds(ask: Ask, cases: Sequence[Case], launches: int) -> list[dict[str, list[float]]]:
-    """Of each launch the seconds of each variant's steps, taken by turns."""
-    answers = [ask("alternate", cases, seconds=SECONDS)["seconds"] for _ in range(launches)]
+def step_seconds(
+    ask: Ask, cases: Sequence[Case], launches: int, seconds: int = SECONDS
+) -> list[dict[str, list[float]]]:
+    """Of each launch the seconds of each variant's steps, taken by turns for ``seconds``."""
+    answers = [ask("alternate", cases, seconds=seconds)["seconds"] for _ in range(launches)]
     return [{case.variant: answer[str(case)] for case in cases} for answer in answers]
 
 

@@ -93,15 +93,28 @@ def load(cases: Sequence[Case], saved: str) -> dict[str, Any]:
 def start(cases: Sequence[Case], kept: str) -> dict[str, Any]:
     """Seconds of the first case's first call with ``compile_artifact=kept``; whether it made that."""
 
-    def packages() -> list[tuple[str, int]]:
-        return sorted((file.name, file.stat().st_mtime_ns) for file in Path(kept).glob("*.pt2"))
+    def files() -> set[str]:  # each bears a hash of what it was made of
+        return {file.name for file in Path(kept).glob("*") if file.suffix in (".pt2", ".act-graph")}
 
-    step, before = prepare(cases[0]), packages()
+    step, before = prepare(cases[0]), files()
     step.policy.config.compile_artifact = kept
     begun = time.perf_counter()
     step()
     step.wait()
-    return {"seconds": time.perf_counter() - begun, "made": packages() != before}
+    return {"seconds": time.perf_counter() - begun, "made": files() != before}
+
+
+def replaced(cases: Sequence[Case]) -> dict[str, Any]:
+    """Seconds of the first case's next action chunk after all of its weights have changed."""
+    import torch
+
+    step = prepare(cases[0])
+    for _ in range(2):
+        step()
+    with torch.no_grad():
+        for parameter in step.policy.parameters():
+            parameter.mul_(1.01)
+    return {"seconds": timed(step)}
 
 
 def difference(cases: Sequence[Case]) -> dict[str, Any]:
@@ -135,7 +148,7 @@ def traced(cases: Sequence[Case]) -> dict[str, Any]:
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     f.__name__: f
     for f in (
-        *(first_call, alternate, memory, difference, traced, save, load, start),
+        *(first_call, alternate, memory, difference, traced, save, load, start, replaced),
         *(roofline.rates, roofline.work, profiling.step_breakdown, profiling.compile_breakdown),
     )
 }

@@ -78,6 +78,7 @@ class FreshProcess:
             **(os.environ if environment is None else environment),
             **TRUST_THE_PROCESSOR,
             "TORCHINDUCTOR_CACHE_DIR": str(inductor_cache),
+            "ACT_COMPILED_CACHE": str(Path(inductor_cache, "graphs")),  # the subject's own, cold with it
             "PYTHONPATH": os.pathsep.join(map(str, python_path)),
             MARK: self._mark.partition("=")[2],
         }

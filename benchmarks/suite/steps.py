@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from .workloads import TRAINING_BATCH, WORKLOADS, Case, Step, check_device, make_batch, make_config
+from .peers import PEERS, acting
+from .workloads import MODES, TRAINING_BATCH, WORKLOADS, Case, Step, check_device, make_batch, make_config
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 Precision = Callable[[], AbstractContextManager[Any]]
@@ -61,14 +62,14 @@ def step_of(
 
     from lerobot_policy_act_compiled import patch_policy
 
-    if case.variant == "auto":
-        policy = _act_compiled(policy, mode)
+    if case.variant in MODES:
+        policy = _act_compiled(policy, mode if case.variant == "auto" else case.variant)
     elif case.variant in ("eager", "compiled"):
         patch_policy(policy)
     policy.train(case.phase == "training")
 
     def compile_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-        if case.variant == "auto" or not case.compiles:  # the policy itself compiles what it is asked for
+        if case.variant in MODES or not case.compiles:  # the policy itself compiles what it is asked for
             return function
         return torch.compile(function, fullgraph=True, backend=backend)
 
@@ -81,6 +82,8 @@ def step_of(
         forward, work = policy.forward, _training_work(case, policy, batch, compile_graph, precision)
         return Step(case, policy, batch, forward, work)
     forward = policy.predict_action_chunk
+    if case.variant in PEERS:
+        return Step(case, policy, batch, forward, acting(case.variant, policy, batch, case.precision))
     if case.phase == "inference":
         act, calls = compile_graph(forward), 1
     else:  # with a queue one chunk is predicted and all its actions taken; with ensembling it is one action
@@ -88,13 +91,13 @@ def step_of(
             policy.predict_action_chunk = compile_graph(forward)
         act, calls = policy.select_action, ticks or policy.config.n_action_steps
 
-    def acting() -> Any:
+    def act_in_turn() -> Any:
         with precision():
             for _ in range(calls):
                 result = act(batch)
         return result
 
-    return Step(case, policy, batch, forward, acting)
+    return Step(case, policy, batch, forward, act_in_turn)
 
 
 def _act_compiled(policy: Any, mode: str) -> Any:

@@ -11,6 +11,8 @@ a variant is which code does it:
 - ``eager``: made compile-friendly by ``patch_policy``, not compiled
 - ``compiled``: made compile-friendly, and the whole of it one graph (``fullgraph=True``)
 - ``auto``: the policy type ``act_compiled`` with ``compile_mode="auto"``: the fastest there is on the device
+- ``frozen``: the same with ``compile_mode="frozen"``: torch's own fastest on a CPU
+- ``onnxruntime``, ``openvino``: other runtimes over an export, for inference on a CPU; see ``peers``
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .peers import PEERS
+
 # The version of every asv benchmark, whose own source is one call: a hash of it would say nothing.
 # Raise it whenever a change here makes old figures incomparable with new ones.
 SUITE_VERSION = "1"
 
 PHASES = ("inference", "training", "rollout", "rollout_ensemble")
-VARIANTS = ("stock", "stock-compiled", "eager", "compiled", "auto")
+VARIANTS = ("stock", "stock-compiled", "eager", "compiled", "auto", "frozen", *PEERS)
+MODES = ("auto", "frozen")  # variants that are a ``compile_mode``
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda")
 
@@ -95,13 +100,15 @@ class Case:
         _one_of("variant", self.variant, VARIANTS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, DEVICES)
+        if self.variant in PEERS and (self.phase, self.device) != ("inference", "cpu"):
+            raise ValueError(f"{self.variant} runs inference on a CPU, not {self.phase} on {self.device}")
 
     def __str__(self) -> str:
         return "-".join((self.workload, self.phase, self.variant, self.precision, self.device))
 
     @property
     def compiles(self) -> bool:
-        return self.variant in ("stock-compiled", "compiled", "auto")
+        return self.variant in ("stock-compiled", "compiled", *MODES)
 
     def as_variant(self, variant: str) -> Case:
         return replace(self, variant=variant)

@@ -116,6 +116,18 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
     return self
 
 
+def compiled_by(self: ACTPolicy) -> dict[str, str]:
+    """What ran the last call of each compiled method, by the method's name.
+
+    ``torch``: a graph of torch.compile's. ``onnxruntime``: the engine on a CPU. ``artifact``: what
+    ``compile_artifact`` keeps. ``eager``: nothing, as the machine has no compiler. A method that was not called
+    yet, or is not compiled, is not in it.
+    """
+    names = {action_chunk: "predict_action_chunk", policy_loss: "forward"}
+    made = self.__dict__.get("_compiled", {})
+    return {names[function]: each.by for (function, _, _), each in made.items()}
+
+
 def _lerobots_autocast(self: ACTPolicy) -> AbstractContextManager[Any]:
     if getattr(self.config, "use_amp", False) and _device(self) == "cuda":
         return torch.autocast("cuda")

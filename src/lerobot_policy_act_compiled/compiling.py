@@ -186,6 +186,11 @@ class FirstCompiler:
         self._compiled, self._eager, self._fallback = compiled, eager, fallback
         self.no_compiler: BaseException | None = None  # not looked for again: 23 to 33 s a call
 
+    @property
+    def by(self) -> str:
+        """What runs a call."""
+        return "torch" if self.no_compiler is None else "eager"
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise RuntimeError where the machine has no compiler and no fallback is wanted."""
         if self.no_compiler is None:

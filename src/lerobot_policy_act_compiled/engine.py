@@ -18,14 +18,16 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
-from .compiling import kind_of_call, log_ready
+from .compiling import FirstCompiler, kind_of_call, log_ready
 from .kept_graphs import KeptGraphs, architecture, is_known
 from .loss import Batch
 from .onnx_graph import INSTALL, Graph, Session, graph_of, missing
+from .warm_start import WarmStart
 from .weights import Weights, can_be_watched, tensors_of
 
 log = logging.getLogger(__name__)
 
+ENGINE = "onnxruntime"
 TOLERANCE = 1e-5  # of the largest action, or of 1
 KINDS = 8  # of calls; each has a session of its own, with most weights laid out anew
 
@@ -47,7 +49,7 @@ class Engine:
         self,
         asked: str,
         eager: Callable[[ACTPolicy, Batch], Tensor],
-        otherwise: Callable[[ACTPolicy, Batch], Tensor],
+        otherwise: FirstCompiler | WarmStart,
         directory: str | None,
     ) -> None:
         if (name := missing()) is not None:
@@ -57,6 +59,7 @@ class Engine:
         self._lock = threading.RLock()  # two threads that come at once make one session
         self._made: dict[Hashable, _Made] = {}
         self._refused: set[Hashable] = set()
+        self.by = ""  # what ran the last call
 
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
         """Actions ``(B, S, action_dim)``."""
@@ -64,16 +67,20 @@ class Engine:
         kind = kind_of_call(policy, batch), torch.get_num_threads(), os.getpid()
         made = self._made.get(kind)
         if made is not None and made.weights.are_those_of(policy):
+            self.by = ENGINE
             return made.session(batch)
         with self._lock:
             if kind not in self._refused:
                 try:
+                    self.by = ENGINE
                     return self._anew(policy, batch, kind)
                 except _RefusedError as why:
                     log.info("onnxruntime is not used: %s; the action chunk is compiled by torch", why)
                     self._made.pop(kind, None)
                     self._refused.add(kind)
-        return self._otherwise(policy, batch)
+        actions = self._otherwise(policy, batch)
+        self.by = self._otherwise.by
+        return actions
 
     def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> Tensor:
         """The actions of the first call of a kind, or with other weights than before."""

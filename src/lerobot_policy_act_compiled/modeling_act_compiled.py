@@ -170,6 +170,7 @@ class CompileFriendlyACTPolicy(ACTPolicy):
     predict_action_chunk = compiled_policy.predict_action_chunk
     get_optim_params = compiled_policy.get_optim_params
     warm_up = compiled_policy.warm_up
+    compiled_by = compiled_policy.compiled_by
     eval = policy_eval
     __setattr__ = compiled_policy.set_attribute
     __getstate__ = compiled_policy.state_without_compiled

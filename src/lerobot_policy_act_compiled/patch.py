@@ -21,6 +21,7 @@ METHODS = (
     "predict_action_chunk",
     "get_optim_params",
     "warm_up",
+    "compiled_by",
     "eval",
     "__setattr__",
     "__getstate__",

@@ -42,6 +42,11 @@ class WarmStart:
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
 
+    @property
+    def by(self) -> str:
+        """What runs a call that is as the first one was."""
+        return "artifact" if self._opened is not None else self._otherwise.by
+
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
         """Actions ``(B, S, action_dim)``.
 

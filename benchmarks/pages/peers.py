@@ -1,0 +1,128 @@
+"""ACT on a CPU by ``auto`` and by the runtimes a user could pick instead: ``nox -s peers``.
+
+All take turns in one process, over fresh launches, against stock LeRobot eager in fp32. It is written into
+TORCH_COMPILE_ACT.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from ..markdown import table
+from ..records import Record
+from ..repository import ROOT
+from ..suite.peers import PEERS, installed
+from ..suite.workloads import Case
+from .asking import Ask, asking, at_least
+from .records import about, by_machine, keep, machine, measured_on, spread, summary
+from .rows import as_record, speed_up, step_seconds
+
+NAME, DOCUMENT = "peers", "TORCH_COMPILE_ACT.md"
+WORKLOADS = ("aloha", "aloha_3cam", "pusht", "libero")
+VARIANTS = ("auto", "frozen", *PEERS)
+SECONDS = 30  # of steps in a launch, all variants together
+STEP, FIRST = "step beside peers", "first action"
+# First actions of aloha by ``auto``; what each asks, in how many launches of a cache.
+NOTHING, KEPT, REPLACED = "nothing kept", "architecture known", "weights replaced"
+
+
+def tables(records: Sequence[Record]) -> dict[str, str]:
+    """Each machine's table, by its place in the document."""
+    return {f"{NAME} {name}": _table(found) for name, found in by_machine(records).items()}
+
+
+def _table(records: Sequence[Record]) -> str:
+    how = records[0]["about"]
+    peers = ", ".join(f"{name} {release}" for name, release in how["peers"].items())
+    steps = [record for record in records if record["row"] == STEP]
+    lines = [[_name(record), *(_cell(record, name) for name in VARIANTS)] for record in steps]
+    firsts = [
+        [each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"]
+        for each in records
+        if each not in steps
+    ]
+    return "\n\n".join(
+        (
+            f"{measured_on(how)} {peers}. Medians over {how['launches']} fresh launches of {how['seconds']} s of steps, "
+            "in brackets the least and the most; times as fast as stock eager in fp32.",
+            table(["inference", *(f"`{name}`" for name in VARIANTS)], lines),
+            table(["first action of aloha by `auto`", "takes"], firsts),
+        )
+    )
+
+
+def _name(record: Record) -> str:
+    workload, _, _, precision, _ = record["case"].split("-")
+    return f"{workload}, {precision}"
+
+
+def _cell(record: Record, name: str) -> str:
+    if name not in record["times_as_fast"]:
+        return ""
+    text = f"{spread(record['times_as_fast'][name])}x, {record['ms'][name]:.1f} ms"
+    return f"**{text}**" if name == "auto" else text
+
+
+def step(launches: Sequence[dict[str, list[float]]]) -> Record:
+    """Figures of a workload; each launch holds the seconds of ``stock`` and of each variant."""
+    names = [name for name in launches[0] if name != "stock"]
+    return {
+        "times_as_fast": {name: speed_up(launches, name) for name in names},
+        "ms": {name: 1e3 * median(median(each[name]) for each in launches) for name in launches[0]},
+    }
+
+
+def first_actions(ask: Ask, launches: int, case: Case) -> dict[str, Record]:
+    """Seconds of a first action chunk, and of the one after other weights, without torch's first compile."""
+    asked = {
+        NOTHING: lambda turn: _first_call(ask, case, f"cold-{turn}"),
+        KEPT: lambda _: _first_call(ask, case, "cold-0"),
+        REPLACED: lambda _: float(ask("replaced", [case], "cold-0")["seconds"]),
+    }
+    return {name: summary([once(turn) for turn in range(launches)]) for name, once in asked.items()}
+
+
+def _first_call(ask: Ask, case: Case, cache: str) -> float:
+    return float(ask("first_call", [case], cache)["cases"][str(case)]["seconds"])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--launches", type=at_least(2), default=3, help="fresh processes per figure (default 3)")
+    add("--seconds", type=at_least(1), default=SECONDS, help=f"of steps in a launch (default {SECONDS})")
+    add("--workloads", nargs="+", choices=WORKLOADS, default=WORKLOADS, help="default: all")
+
+
+def measure(args: argparse.Namespace) -> list[Record]:
+    """The rows, measured and kept.
+
+    Raises:
+        ValueError: a peer is not installed.
+    """
+    missing = [name for name in PEERS if name not in installed()]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} not installed; nox -s peers installs them")
+    cases = {name: Case(name, "inference", "auto") for name in args.workloads}
+    first = Case(args.workloads[0], "inference", "auto")
+    with asking(args.launches * (len(cases) + 3)) as (ask, _):
+        firsts = first_actions(ask, args.launches, first)
+        found: dict[str, Any] = {}
+        for name, case in cases.items():
+            variants = [case.as_variant(each) for each in ("stock", *VARIANTS)]
+            found[name] = step(step_seconds(ask, variants, args.launches, args.seconds))
+        environment = ask("rates", [Case("tiny", "inference", "stock")])["environment"]
+    made = about(environment, "cpu", ROOT, launches=args.launches, seconds=args.seconds, precision="fp32")
+    made["peers"] = _releases()
+    rows = [as_record(STEP, cases[name], about=made, **each) for name, each in found.items()]
+    rows += [as_record(f"{FIRST}: {name}", first, about=made, seconds=each) for name, each in firsts.items()]
+    keep(NAME, rows, lambda record: machine(record["about"]) != machine(made))
+    return rows
+
+
+def _releases() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in PEERS}
