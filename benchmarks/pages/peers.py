@@ -24,6 +24,9 @@ NAME, DOCUMENT = "peers", "TORCH_COMPILE_ACT.md"
 WORKLOADS = ("aloha", "aloha_3cam", "pusht", "libero")
 VARIANTS = ("auto", "frozen", *PEERS)
 SECONDS = 30  # of steps in a launch, all variants together
+PAUSE = (
+    0.05  # s: threads of ONNX Runtime and OpenVINO wait at work for a while; without, torch was 3x as slow
+)
 STEP, FIRST = "step beside peers", "first action"
 # First actions of aloha by ``auto``; what each asks, in how many launches of a cache.
 NOTHING, KEPT, REPLACED = "nothing kept", "architecture known", "weights replaced"
@@ -46,10 +49,10 @@ def _table(records: Sequence[Record]) -> str:
     ]
     return "\n\n".join(
         (
-            f"{measured_on(how)} {peers}. Medians over {how['launches']} fresh launches of {how['seconds']} s of steps, "
-            "in brackets the least and the most; times as fast as stock eager in fp32.",
+            f"{measured_on(how)} {peers}. Medians over {how['launches']} fresh launches of {how['seconds']} s of "
+            "steps, in brackets the least and the most; times as fast as stock eager in fp32.",
             table(["inference", *(f"`{name}`" for name in VARIANTS)], lines),
-            table(["first action of aloha by `auto`", "takes"], firsts),
+            table([f"first action of {records[-1]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )
     )
 
@@ -105,14 +108,15 @@ def measure(args: argparse.Namespace) -> list[Record]:
     missing = [name for name in PEERS if name not in installed()]
     if missing:
         raise ValueError(f"{', '.join(missing)} not installed; nox -s peers installs them")
+    how = {"seconds": args.seconds, "pause": PAUSE}
     cases = {name: Case(name, "inference", "auto") for name in args.workloads}
     first = Case(args.workloads[0], "inference", "auto")
-    with asking(args.launches * (len(cases) + 3)) as (ask, _):
+    with asking(1 + args.launches * (len(cases) + 3)) as (ask, _):
         firsts = first_actions(ask, args.launches, first)
         found: dict[str, Any] = {}
         for name, case in cases.items():
             variants = [case.as_variant(each) for each in ("stock", *VARIANTS)]
-            found[name] = step(step_seconds(ask, variants, args.launches, args.seconds))
+            found[name] = step(step_seconds(ask, variants, args.launches, **how))
         environment = ask("rates", [Case("tiny", "inference", "stock")])["environment"]
     made = about(environment, "cpu", ROOT, launches=args.launches, seconds=args.seconds, precision="fp32")
     made["peers"] = _releases()

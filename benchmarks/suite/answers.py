@@ -41,11 +41,14 @@ def first_call(cases: Sequence[Case]) -> dict[str, Any]:
 LEAST_ROUNDS, MOST_ROUNDS = 7, 100
 
 
-def alternate(cases: Sequence[Case], seconds: float) -> dict[str, Any]:
+def alternate(cases: Sequence[Case], seconds: float, pause: float = 0.0) -> dict[str, Any]:
     """Seconds of each case's step, taken by turns so that the machine's drift hits all alike.
 
-    The order turns with each round, so that no case always follows the same one. Rounds are taken
-    for ``seconds``, all cases together, and at least LEAST_ROUNDS of them.
+    The order turns with each round, so that no case is always the first. Rounds are taken for ``seconds``,
+    all cases together, and at least LEAST_ROUNDS of them.
+
+    Args:
+        pause: s before each step, in which the threads of another case's runtime come to rest.
     """
     steps = [warmed_up(case) for case in cases]
     found: dict[str, list[float]] = {str(case): [] for case in cases}
@@ -54,6 +57,7 @@ def alternate(cases: Sequence[Case], seconds: float) -> dict[str, Any]:
         if turn >= LEAST_ROUNDS and time.monotonic() > end:
             break
         for step in turned(steps, turn):
+            time.sleep(pause)
             found[str(step.case)].append(timed(step))
     return {"seconds": found}
 

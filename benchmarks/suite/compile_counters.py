@@ -146,7 +146,8 @@ def first_compiled_call(step: Work) -> Compilation:
     """Run a compiled step's first call.
 
     Raises:
-        RuntimeError: nothing was compiled, and no engine runs it; the step would be measured eager under a wrong name.
+        RuntimeError: nothing was compiled, and no engine runs it; the step would be measured eager under a
+            wrong name.
     """
     with count_compilation() as compilation:
         step()

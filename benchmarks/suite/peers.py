@@ -1,4 +1,4 @@
-"""What a user could run ACT by instead: ONNX Runtime or OpenVINO, over what ``torch.onnx.export`` makes of ACT.
+"""What a user could run ACT by instead: ONNX Runtime or OpenVINO, over an export by ``torch.onnx.export``.
 
 Inference on a CPU, with as many threads as torch has.
 """

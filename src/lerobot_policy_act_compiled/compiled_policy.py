@@ -120,8 +120,8 @@ def compiled_by(self: ACTPolicy) -> dict[str, str]:
     """What ran the last call of each compiled method, by the method's name.
 
     ``torch``: a graph of torch.compile's. ``onnxruntime``: the engine on a CPU. ``artifact``: what
-    ``compile_artifact`` keeps. ``eager``: nothing, as the machine has no compiler. A method that was not called
-    yet, or is not compiled, is not in it.
+    ``compile_artifact`` keeps. ``eager``: nothing, as the machine has no compiler. A method that was not
+    called yet, or is not compiled, is not in it.
     """
     names = {action_chunk: "predict_action_chunk", policy_loss: "forward"}
     made = self.__dict__.get("_compiled", {})
