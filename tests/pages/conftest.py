@@ -27,6 +27,7 @@ PLACES = {
     "TORCH_COMPILE_ACT.md": [
         "effects",
         *(f"{table} {machine}" for table in ("limits", "breakdown") for machine in ("cpu AVX512", "cuda")),
+        "peers cpu AVX512",
     ],
     "docs/compatibility.md": ["compat"],
 }

@@ -120,6 +120,11 @@ def test_without_processors_it_is_the_policy_for_any_batch_size(
         actions = torch.from_numpy(session.run(None, feed)[0])
         assert (actions - policy.predict_action_chunk(batch)).abs().max() < 1e-5
     assert [each.name for each in tmp_path.iterdir()] == ["act.onnx"]
+    import onnx
+
+    model = onnx.load(file)
+    assert {node.domain for node in model.graph.node} == {""}, "no operators but ONNX's own"
+    assert not model.functions
 
 
 def test_a_file_that_acts_otherwise_is_not_written(

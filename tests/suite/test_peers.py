@@ -1,0 +1,32 @@
+"""Other runtimes as variants: they act as stock does, and are refused where they cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.suite import answers
+from benchmarks.suite.peers import PEERS, installed
+from benchmarks.suite.steps import prepare
+from benchmarks.suite.workloads import Case
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_acts_as_stock(name: str) -> None:
+    if name not in installed():
+        pytest.skip(f"{name} is not installed; nox -s peers installs it")
+    case = Case("tiny", "inference", name)
+    step, stock = prepare(case), prepare(case.as_variant("stock"))
+    assert not case.compiles
+    for _ in range(2):
+        assert (step() - stock()).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("phase", "device"), [("training", "cpu"), ("rollout", "cpu"), ("inference", "cuda")])
+def test_it_runs_inference_on_a_cpu(phase: str, device: str) -> None:
+    with pytest.raises(ValueError, match=f"openvino runs inference on a CPU, not {phase} on {device}"):
+        Case("tiny", phase, "openvino", device=device)
+
+
+def test_other_weights_are_timed_after_they_were_replaced() -> None:
+    found = answers.ANSWERS["replaced"]([Case("tiny", "inference", "eager")])
+    assert 0 < found["seconds"] < 60
