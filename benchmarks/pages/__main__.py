@@ -1,7 +1,8 @@
 """Draw every table and the picture from what is recorded: ``nox -s pages``.
 
-``nox -s ratios``, ``limits``, ``peers``, ``breakdown`` and ``effects`` measure, record, and draw. Exit codes: 0
-done, 2 could not; a target that is not met is said in the table.
+``nox -s ratios``, ``limits``, ``peers``, ``breakdown`` and ``effects`` measure, record, and draw.
+
+Exit codes: 0 done, 2 could not; a target that is not met is said in the table.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Where a step's and a compile's time goes: ``nox -s breakdown``, into TORCH_COMPILE_ACT.md.
 
-The rows are those of ``limits``, in ``compile_mode="auto"``. A step's products and convolutions stand
+The rows are those of ``limits``, as torch runs them: in inference on a CPU by ``compile_mode="frozen"``, as
+torch's profiler sees nothing of an engine, else by ``auto``. A step's products and convolutions stand
 beside the share of ``torch.mm``'s rate that they reach on the machine: what runs at all of it can be
 made faster by computing less only. A compile is split by what torch waits for.
 """
@@ -14,6 +15,7 @@ from typing import Any
 from ..markdown import table
 from ..records import Record
 from ..suite.profiling import COMPILE_STAGES, KINDS, MATRIX_WORK, REST, STEPS
+from ..suite.workloads import Case
 from . import limits
 from .asking import asking
 from .records import by_machine, keep, machine, measured_on, reached
@@ -80,6 +82,10 @@ def figures(answer: Mapping[str, Any], rate: float) -> Record:
     return {"seconds": answer["takes"], "parts": times, **of_step}
 
 
+def _by_torch(case: Case) -> Case:
+    return case.as_variant("frozen") if (case.phase, case.device) == ("inference", "cpu") else case
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", choices=tuple(limits.STEPS))
 
@@ -96,7 +102,7 @@ def measure(args: argparse.Namespace) -> list[Record]:
         for row in chosen:
             is_step = row.kind == "step"
             do, cache = ("step_breakdown", "warm") if is_step else ("compile_breakdown", f"{row.case}")
-            found = figures(ask(do, [row.case], cache), made["rates"][row.case.precision])
+            found = figures(ask(do, [_by_torch(row.case)], cache), made["rates"][row.case.precision])
             new.append(as_record(row.kind, row.case, about=made, **found))
     keep(NAME, new, lambda record: machine(record["about"]) != machine(made))
     return new

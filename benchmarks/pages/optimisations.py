@@ -27,7 +27,7 @@ class Optimisation:
 
 
 COMPILED, EAGER = "aloha-inference-compiled-fp32-cpu", "aloha-inference-eager-fp32-cpu"
-FASTEST, FASTEST_BF16 = "aloha-inference-auto-fp32-cpu", "aloha-inference-auto-bf16-cpu"
+FASTEST, FASTEST_BF16 = "aloha-inference-frozen-fp32-cpu", "aloha-inference-frozen-bf16-cpu"
 TRAINING, FASTEST_TRAINING = "pusht-training-compiled-fp32-cpu", "pusht-training-auto-fp32-cpu"
 
 OPTIMISATIONS = (

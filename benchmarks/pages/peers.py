@@ -28,7 +28,6 @@ PAUSE = (
     0.05  # s: threads of ONNX Runtime and OpenVINO wait at work for a while; without, torch was 3x as slow
 )
 STEP, FIRST = "step beside peers", "first action"
-# First actions of aloha by ``auto``; what each asks, in how many launches of a cache.
 NOTHING, KEPT, REPLACED = "nothing kept", "architecture known", "weights replaced"
 
 
@@ -49,8 +48,8 @@ def _table(records: Sequence[Record]) -> str:
     ]
     return "\n\n".join(
         (
-            f"{measured_on(how)} {peers}. Medians over {how['launches']} fresh launches of {how['seconds']} s of "
-            "steps, in brackets the least and the most; times as fast as stock eager in fp32.",
+            f"{measured_on(how)} {peers}. Medians over {how['launches']} fresh launches, {how['seconds']} s of "
+            "steps each, in brackets the least and the most; times as fast as stock eager in fp32.",
             table(["inference", *(f"`{name}`" for name in VARIANTS)], lines),
             table([f"first action of {records[-1]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )
@@ -80,12 +79,13 @@ def step(launches: Sequence[dict[str, list[float]]]) -> Record:
 
 def first_actions(ask: Ask, launches: int, case: Case) -> dict[str, Record]:
     """Seconds of a first action chunk, and of the one after other weights, without torch's first compile."""
-    asked = {
-        NOTHING: lambda turn: _first_call(ask, case, f"cold-{turn}"),
-        KEPT: lambda _: _first_call(ask, case, "cold-0"),
-        REPLACED: lambda _: float(ask("replaced", [case], "cold-0")["seconds"]),
+    turns = range(launches)
+    found = {
+        NOTHING: [_first_call(ask, case, f"cold-{turn}") for turn in turns],
+        KEPT: [_first_call(ask, case, "cold-0") for _ in turns],
+        REPLACED: [float(ask("replaced", [case], "cold-0")["seconds"]) for _ in turns],
     }
-    return {name: summary([once(turn) for turn in range(launches)]) for name, once in asked.items()}
+    return {name: summary(seconds) for name, seconds in found.items()}
 
 
 def _first_call(ask: Ask, case: Case, cache: str) -> float:

@@ -138,7 +138,7 @@ def times_as_fast(theirs: Sequence[float], ours: Sequence[float]) -> float:
 def step_seconds(
     ask: Ask, cases: Sequence[Case], launches: int, **how: float
 ) -> list[dict[str, list[float]]]:
-    """Of each launch the seconds of each variant's steps, taken by turns; ``how``: as ``alternate`` takes it."""
+    """Of each launch the seconds of each variant's steps, taken by turns; ``how``: as in ``alternate``."""
     answers = [ask("alternate", cases, **{"seconds": SECONDS, **how})["seconds"] for _ in range(launches)]
     return [{case.variant: answer[str(case)] for case in cases} for answer in answers]
 

@@ -138,8 +138,10 @@ def _cache_hits() -> int:
 
 def runs_by_engine(step: Any) -> bool:
     """Whether the step's action chunk is run by an engine that torch compiles nothing for."""
-    by = getattr(getattr(step, "policy", None), "compiled_by", dict)()  # older subjects have none
-    return str(by.get("predict_action_chunk")) == "onnxruntime"
+    by: dict[str, str] = getattr(
+        getattr(step, "policy", None), "compiled_by", dict
+    )()  # older subjects have none
+    return by.get("predict_action_chunk") == "onnxruntime"
 
 
 def first_compiled_call(step: Work) -> Compilation:

@@ -86,7 +86,7 @@ def get_optim_params(self: ACTPolicy) -> Any:
 
 
 def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
-    """Compile the action chunk, or load its artifact, now and not at the robot's first step.
+    """Make the action chunk ready, as the mode does it, now and not at the robot's first step.
 
     Queue and temporal ensembler stay as they are. With ``use_amp`` on CUDA it is compiled for LeRobot's
     autocast, under which its loops act; else as the surrounding autocast has it.
@@ -104,7 +104,7 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
         log.info("nothing to warm up: the policy is not compiled (compile_model is not set)")
         return self
     weight = next(self.parameters())
-    log.info("warming up on %s: the first time it compiles, for up to a minute", weight.device)
+    log.info("warming up on %s: for seconds, or up to a minute where torch compiles", weight.device)
     batch = {
         name: torch.zeros(batch_size, *feature.shape, dtype=weight.dtype, device=weight.device)
         for name, feature in self.config.input_features.items()

@@ -46,13 +46,16 @@ class ACTCompiledConfig(ACTConfig):
         compile_model: compile the loss and the action chunk, each at its first call. ``lerobot-rollout``
             sets it to its own ``--use_torch_compile``, which is false by default: true stays true there.
         compile_mode: torch.compile's mode, or one of ours (see ``compiling``); one of COMPILE_MODES. With
-            ``frozen``, and ``auto`` where it is that, and with an artifact, every change of the weights is
-            seen (see ``weights``) but one: writing through ``.data``, NumPy or a pointer to a few elements
-            only of a tensor of more than 1024. Write to the parameter itself, under ``torch.no_grad()``.
+            ``frozen`` and ``onnxruntime``, with ``auto`` on a CPU and with an artifact, every change of the
+            weights is seen (see ``weights``) but one: writing through ``.data``, NumPy or a pointer to a few
+            elements only of a tensor of more than 1024. Write to the parameter itself, under
+            ``torch.no_grad()``.
         compile_fallback: run eager, with a warning, where the machine has no compiler.
-        compile_artifact: a directory that keeps the compiled action chunk for the next process with the
-            same weights, see ``warm_start``; None keeps nothing. An argument or an option of the command
-            line only: in a checkpoint it is neither stored nor read, as code is loaded from there.
+        compile_artifact: a directory that keeps what was made of the action chunk for the next process: a
+            graph for ONNX Runtime, see ``kept_graphs``, or what torch compiled, for the same weights, see
+            ``warm_start``. None keeps graphs in the user's cache directory, and nothing of torch's. An
+            argument or an option of the command line only: in a checkpoint it is neither stored nor read, as
+            code is loaded from there.
 
     Raises:
         ValueError: ``compile_mode`` is none of COMPILE_MODES, or ``compile_artifact`` is set and

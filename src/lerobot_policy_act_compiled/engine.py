@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -94,31 +95,21 @@ class Engine:
             return made.session(batch)
         if before is None and len(self._made) >= KINDS:
             raise _RefusedError(f"it runs for {KINDS} other shapes of observations or numbers of threads")
-        expected = self._eager(policy, batch)  # first: a bad batch ends here, with LeRobot's own error
-        if not expected.isfinite().all():
-            return expected  # it would prove nothing
-        made, whence = self._proved(policy, batch, name, expected)
-        self._made[kind] = made
-        log_ready("action_chunk", f"{self._asked} (onnxruntime)", policy, whence, start=start)
-        return expected
-
-    def _proved(self, policy: ACTPolicy, batch: Batch, name: str, expected: Tensor) -> tuple[_Made, str]:
-        """A session whose actions are the expected ones, and where its graph came from."""
         keeps = is_known(policy)
         kept = self._kept.read(name) if keeps else None
-        if kept is not None:
-            try:
-                return _agreeing(kept, policy, batch, name, expected), f"graph kept in {self._kept.directory}"
-            except _RefusedError as why:
-                log.info("the graph kept as %s is made anew: %s", name, why)
-        try:
-            graph = graph_of(policy, batch)
-        except Exception as error:  # whatever an exporter raises
-            raise _RefusedError(f"the policy cannot be exported ({_one_line(error)})") from error
-        made = _agreeing(graph, policy, batch, name, expected)
-        if keeps:
-            self._kept.keep(name, graph)
-        return made, "graph exported"
+        with ThreadPoolExecutor(1) as meanwhile:  # a quarter of a second less for aloha
+            session = meanwhile.submit(_made, kept, policy, name) if kept is not None else None
+            expected = self._eager(policy, batch)  # a bad batch ends here, with LeRobot's own error
+        if not expected.isfinite().all():
+            return expected  # it would prove nothing
+        of_kept = _from_kept(session, batch, expected, name) if session is not None else None
+        made = of_kept or _exported(policy, batch, name, expected)
+        if keeps and of_kept is None:
+            self._kept.keep(name, made.graph)
+        self._made[kind] = made
+        whence = f"graph kept in {self._kept.directory}" if of_kept is not None else "graph exported"
+        log_ready("action_chunk", f"{self._asked} (onnxruntime)", policy, whence, start=start)
+        return expected
 
 
 class _RefusedError(Exception):
@@ -141,8 +132,24 @@ def _made(graph: Graph, policy: ACTPolicy, name: str) -> _Made:
         raise _RefusedError(_one_line(error)) from error
 
 
-def _agreeing(graph: Graph, policy: ACTPolicy, batch: Batch, name: str, expected: Tensor) -> _Made:
-    made = _made(graph, policy, name)
+def _from_kept(session: Future[_Made], batch: Batch, expected: Tensor, name: str) -> _Made | None:
+    """The session over a graph that was kept; None where that one is of no use."""
+    try:
+        return _agreeing(session.result(), batch, expected)
+    except _RefusedError as why:
+        log.info("the graph kept as %s is made anew: %s", name, why)
+        return None
+
+
+def _exported(policy: ACTPolicy, batch: Batch, name: str, expected: Tensor) -> _Made:
+    try:
+        graph = graph_of(policy, batch)
+    except Exception as error:  # whatever an exporter raises
+        raise _RefusedError(f"the policy cannot be exported ({_one_line(error)})") from error
+    return _agreeing(_made(graph, policy, name), batch, expected)
+
+
+def _agreeing(made: _Made, batch: Batch, expected: Tensor) -> _Made:
     try:
         difference = float((made.session(batch) - expected).abs().max())
     except Exception as error:  # as its own errors, and another shape of actions

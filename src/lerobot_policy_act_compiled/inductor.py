@@ -32,6 +32,13 @@ def freezing() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_other_compiles() -> Iterator[None]:
+    """No other thread compiles in the block, whose tracing changes what is the whole process's."""
+    with compile_lock:
+        yield
+
+
 def copy_of(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` with a code object of its own: what Dynamo compiled of it is freed with the copy."""
     assert isinstance(function, FunctionType)

@@ -22,7 +22,7 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
-from .inductor import compile_lock
+from .inductor import no_other_compiles
 from .loss import with_image_list
 
 NEEDS = ("onnxruntime", "onnxscript", "onnx", "platformdirs")
@@ -71,7 +71,7 @@ def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any)
     """``torch.onnx.export`` of ``module(*observations)``, unoptimised: its initializers are the weights."""
     # A copy: torch puts placeholders in the place of weights meanwhile, and another thread may be acting.
     module = copy.deepcopy(module).eval()
-    with compile_lock, torch.no_grad(), quiet():
+    with no_other_compiles(), torch.no_grad(), quiet():
         return torch.onnx.export(
             module,
             tuple(observations.values()),

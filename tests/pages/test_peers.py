@@ -11,6 +11,7 @@ import pytest
 import benchmarks.pages.__main__ as pages
 from benchmarks.markdown import between_markers, markers
 from benchmarks.pages import peers, records
+from benchmarks.suite.peers import PEERS
 
 from .conftest import ENVIRONMENT
 
@@ -41,7 +42,7 @@ def answered(
             return {"seconds": times, **environment}
         return environment
 
-    monkeypatch.setattr(peers, "installed", lambda: peers.PEERS)
+    monkeypatch.setattr(peers, "installed", lambda: PEERS)
     monkeypatch.setattr(peers, "_releases", lambda: {"onnxruntime": "1.32.0", "openvino": "2026.4.1"})
     monkeypatch.setattr(peers, "ROOT", root)
     launches(answer)

@@ -15,7 +15,7 @@ from benchmarks.suite.compile_counters import Compilation, count_compilation
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, engine
 from lerobot_policy_act_compiled.compiling import mode_for
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
-from lerobot_policy_act_compiled.onnx_graph import missing
+from lerobot_policy_act_compiled.onnx_graph import Session, missing
 
 
 def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
@@ -33,7 +33,7 @@ def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
 @contextmanager
 def count_made() -> Iterator[Compilation]:
     """Count what a policy makes to act or to learn, in any mode: graphs of torch, sessions of the engine."""
-    with mock.patch.object(engine, "Session", wraps=engine.Session) as sessions, count_compilation() as made:
+    with mock.patch.object(engine, "Session", wraps=Session) as sessions, count_compilation() as made:
         yield made
     made.graphs += sessions.call_count
 

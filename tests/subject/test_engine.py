@@ -142,7 +142,12 @@ def test_a_damaged_graph_is_made_anew(
 ) -> None:
     stock, batch = without_cameras
     exports: list[Any] = []
-    monkeypatch.setattr(engine, "graph_of", lambda *_: exports.append(1) or graph)
+
+    def export(*_: Any) -> onnx_graph.Graph:
+        exports.append(graph)
+        return graph
+
+    monkeypatch.setattr(engine, "graph_of", export)
     as_compiled(stock, "auto").predict_action_chunk(batch)
     (kept,) = cache.iterdir()
     whole = kept.read_bytes()
@@ -175,7 +180,7 @@ def test_a_graph_whose_actions_differ_is_never_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stock, batch = without_cameras
-    graph_of = engine.graph_of
+    graph_of = onnx_graph.graph_of
 
     def of_another(policy: Any, seen: Batch) -> Any:
         """The export of a policy that adds 1e-3 to its actions."""
@@ -289,7 +294,7 @@ def test_results_are_the_callers_and_strided_observations_are_taken(
 def test_threads_are_torchs(without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch) -> None:
     stock, batch = without_cameras
     policy, asked = as_compiled(stock, "auto"), []
-    session = engine.Session
+    session = onnx_graph.Session
 
     def asks(graph: Any, policy: Any, threads: int) -> Any:
         asked.append(threads)

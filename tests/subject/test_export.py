@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,7 @@ def test_without_processors_it_is_the_policy_for_any_batch_size(
         actions = torch.from_numpy(session.run(None, feed)[0])
         assert (actions - policy.predict_action_chunk(batch)).abs().max() < 1e-5
     assert [each.name for each in tmp_path.iterdir()] == ["act.onnx"]
-    import onnx
-
-    model = onnx.load(file)
+    model = import_module("onnx").load(file)
     assert {node.domain for node in model.graph.node} == {""}, "no operators but ONNX's own"
     assert not model.functions
 
@@ -150,7 +149,7 @@ def test_mistakes_are_one_line(
     with pytest.raises(ValueError, match="takes both processors of the policy, or none"):
         export_policy(camera_free_policy, tmp_path / "act.onnx", preprocessor=lambda x: x)
     with pytest.raises(ValueError, match="needs a LeRobot ACTPolicy"):
-        export_policy(torch.nn.Linear(1, 1), tmp_path / "act.onnx")  # type: ignore[arg-type]
+        export_policy(torch.nn.Linear(1, 1), tmp_path / "act.onnx")
     with pytest.raises(ValueError, match="is a directory; name the file to write, for example"):
         export_policy(camera_free_policy, tmp_path)
     (tmp_path / "file").write_text("")

@@ -21,7 +21,9 @@ def test_a_peer_acts_as_stock(name: str) -> None:
         assert (step() - stock()).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(("phase", "device"), [("training", "cpu"), ("rollout", "cpu"), ("inference", "cuda")])
+@pytest.mark.parametrize(
+    ("phase", "device"), [("training", "cpu"), ("rollout", "cpu"), ("inference", "cuda")]
+)
 def test_it_runs_inference_on_a_cpu(phase: str, device: str) -> None:
     with pytest.raises(ValueError, match=f"openvino runs inference on a CPU, not {phase} on {device}"):
         Case("tiny", phase, "openvino", device=device)

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.suite import workloads
 from benchmarks.suite.compile_counters import count_compilation, runs_by_engine
-from benchmarks.suite.steps import prepare
 from benchmarks.suite.peers import PEERS
+from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import PHASES, VARIANTS, WORKLOADS, Case, make_batch
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
