@@ -50,12 +50,16 @@ OPTIMISATIONS = (
     ),
     Optimisation(
         "eval mode is set by a loop inside a graph",
-        Edit("if not (torch.compiler.is_compiling() and GRAPHS_HOLD_DICTS):", "if True:", "eval_mode.py"),
+        Edit("if torch.compiler.is_compiling() and not GRAPHS_HOLD_DICTS:", "if True:", "eval_mode.py"),
         (COMPILED,),
     ),
     Optimisation(
         "the weights are constants of the graph",
-        Edit('{"cpu": "frozen", ', '{"cpu": "default", ', "compiling.py"),
+        Edit(
+            'constants = acts and mode in ("frozen", "onnxruntime")',
+            "constants = False",
+            "compiled_policy.py",
+        ),
         (FASTEST, FASTEST_BF16),
     ),
     Optimisation(

@@ -38,6 +38,7 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
 
 def _table(records: Sequence[Record]) -> str:
     how = records[0]["about"]
+    launches, seconds = how["launches"], how["seconds"]
     peers = ", ".join(f"{name} {release}" for name, release in how["peers"].items())
     steps = [record for record in records if record["row"] == STEP]
     lines = [[_name(record), *(_cell(record, name) for name in VARIANTS)] for record in steps]
@@ -48,8 +49,8 @@ def _table(records: Sequence[Record]) -> str:
     ]
     return "\n\n".join(
         (
-            f"{measured_on(how)} {peers}. Medians over {how['launches']} fresh launches, {how['seconds']} s of "
-            "steps each, in brackets the least and the most; times as fast as stock eager in fp32.",
+            f"{measured_on(how)} {peers}. Medians over {launches} fresh launches of {seconds} s of steps, "
+            "in brackets the least and the most; times as fast as stock eager in fp32.",
             table(["inference", *(f"`{name}`" for name in VARIANTS)], lines),
             table([f"first action of {records[-1]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )

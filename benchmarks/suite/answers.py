@@ -57,7 +57,8 @@ def alternate(cases: Sequence[Case], seconds: float, pause: float = 0.0) -> dict
         if turn >= LEAST_ROUNDS and time.monotonic() > end:
             break
         for step in turned(steps, turn):
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             found[str(step.case)].append(timed(step))
     return {"seconds": found}
 
