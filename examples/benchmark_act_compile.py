@@ -46,7 +46,10 @@ from benchmarks.suite.environment import environment
 from benchmarks.suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from benchmarks.suite.workloads import PRECISIONS, WORKLOADS
 
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", "frozen", "auto")
+MODES = (
+    *("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),  # torch's
+    *("frozen", "onnxruntime", "auto"),  # and ours
+)
 PHASES = ("inference", "training", "rollout")
 DEVICES = ("cpu", "cuda", "mps")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")

@@ -244,7 +244,7 @@ def _time(step: Step, into: VariantTimes) -> None:
 
 def _warm(step: Step, into: VariantTimes) -> None:
     """The first calls, which are not timed with the others, and what is counted of a step."""
-    from ..suite.compile_counters import first_compiled_call
+    from ..suite.compile_counters import first_compiled_call, runs_by_engine
     from ..suite.step_counters import peak_memory
 
     if step.case.compiles:
@@ -256,7 +256,9 @@ def _warm(step: Step, into: VariantTimes) -> None:
     for _ in range(2):
         step()
     step.policy.reset()
-    into.peak_memory = peak_memory(step, step.case.device) if step.case.device in ("cpu", "cuda") else None
+    # An engine's memory is its own: torch's allocator does not see it.
+    if step.case.device in ("cpu", "cuda") and not runs_by_engine(step):
+        into.peak_memory = peak_memory(step, step.case.device)
     step.policy.reset()
 
 
