@@ -49,7 +49,11 @@ def exported(checkpoint: str, output: str, *, with_processors: bool) -> Path:
     try:
         config = PreTrainedConfig.from_pretrained(checkpoint)
         config.device = "cpu"
-        policy = ACTCompiledPolicy.from_pretrained(checkpoint, config=config) if _is_act(config) else None
+        policy = (
+            ACTCompiledPolicy.from_pretrained(checkpoint, config=config)
+            if isinstance(config, ACTConfig)
+            else None
+        )
     except Exception as error:  # LeRobot raises what its parser and its hub client raise
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"{checkpoint} holds no policy that LeRobot can load ({why})") from error
@@ -67,7 +71,3 @@ def exported(checkpoint: str, output: str, *, with_processors: bool) -> Path:
         preprocessor_overrides={"device_processor": {"device": "cpu"}},
     )
     return export_policy(policy, output, preprocessor=before, postprocessor=after)
-
-
-def _is_act(config: PreTrainedConfig) -> bool:
-    return isinstance(config, ACTConfig)

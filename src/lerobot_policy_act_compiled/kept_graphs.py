@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 import zlib
 from contextlib import suppress
 from dataclasses import asdict
@@ -32,6 +33,7 @@ FORMAT = 1
 DIRECTORY = "ACT_COMPILED_CACHE"
 KEPT = 64  # files in a directory; the least recently used go first
 SUFFIX = ".act-graph"
+ABANDONED = 3600  # s, after which nobody writes a part any more
 LARGEST = 1 << 28  # bytes of a graph once it is unpacked
 OF_KNOWN_SOURCE = ("torch", "torchvision", "lerobot", __package__)
 # What LeRobot's configuration says of training, of files and of the queue changes no action chunk.
@@ -160,3 +162,7 @@ class KeptGraphs:
                 files.append((file.stat().st_mtime, file))
         for _, file in sorted(files)[:-KEPT]:
             file.unlink(missing_ok=True)
+        for file in self.directory.glob("*.part"):  # of a process that was killed while it wrote
+            with suppress(FileNotFoundError):
+                if time.time() - file.stat().st_mtime > ABANDONED:
+                    file.unlink()

@@ -68,9 +68,10 @@ class Graph:
 
 
 def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any) -> Any:
-    """``torch.onnx.export`` of ``module(*observations)``, unoptimised: its initializers are the weights."""
-    # A copy: torch puts placeholders in the place of weights meanwhile, and another thread may be acting.
-    module = copy.deepcopy(module).eval()
+    """``torch.onnx.export`` of ``module(*observations)``, unoptimised: its initializers are the weights.
+
+    torch puts placeholders in the place of weights meanwhile, so nobody else may call ``module``.
+    """
     with no_other_compiles(), torch.no_grad(), quiet():
         return torch.onnx.export(
             module,
@@ -105,7 +106,7 @@ def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     import onnx_ir
     from onnxscript import optimizer
 
-    program = exported(Chunk(policy, list(observations)), observations)
+    program = exported(copy.deepcopy(Chunk(policy, list(observations))).eval(), observations)
     graph = program.model.graph
     names = {f"model.{name}": name for name in policy.model.state_dict()}
     held = {name: graph.initializers.pop(name) for name in names if name in graph.initializers}
