@@ -41,7 +41,7 @@ def _table(records: Sequence[Record]) -> str:
     launches, seconds = how["launches"], how["seconds"]
     peers = ", ".join(f"{name} {release}" for name, release in how["peers"].items())
     steps = [record for record in records if record["row"] == STEP]
-    lines = [[_name(record), *(_cell(record, name) for name in VARIANTS)] for record in steps]
+    lines = [[record["case"].split("-")[0], *(_cell(record, name) for name in VARIANTS)] for record in steps]
     firsts = [
         [each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"]
         for each in records
@@ -55,11 +55,6 @@ def _table(records: Sequence[Record]) -> str:
             table([f"first action of {records[-1]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )
     )
-
-
-def _name(record: Record) -> str:
-    workload, _, _, precision, _ = record["case"].split("-")
-    return f"{workload}, {precision}"
 
 
 def _cell(record: Record, name: str) -> str:

@@ -1,6 +1,6 @@
 """What a user could run ACT by instead: ONNX Runtime or OpenVINO, over an export by ``torch.onnx.export``.
 
-Inference on a CPU, with as many threads as torch has.
+Inference in fp32 on a CPU, with as many threads as torch has.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in PEERS if find_spec(name) is not None)
 
 
-def acting(name: str, policy: Any, batch: dict[str, Any], precision: str) -> Callable[[], Any]:
+def acting(name: str, policy: Any, batch: dict[str, Any]) -> Callable[[], Any]:
     """What predicts ``policy``'s action chunk ``(B, S, action_dim)`` of ``batch`` by the runtime ``name``."""
     import torch
 
@@ -34,7 +34,7 @@ def acting(name: str, policy: Any, batch: dict[str, Any], precision: str) -> Cal
         file = Path(place, "act.onnx")
         _export(patch_policy(policy).eval(), observations, file)  # of stock it takes minutes
         open_ = {"onnxruntime": _onnxruntime, "openvino": _openvino}[name]
-        run = open_(file, torch.get_num_threads(), precision)
+        run = open_(file, torch.get_num_threads())
     return lambda: torch.from_numpy(run({name: value.numpy() for name, value in observations.items()}))
 
 
@@ -64,7 +64,7 @@ def _export(policy: Any, observations: dict[str, Any], file: Path) -> None:
         )
 
 
-def _onnxruntime(file: Path, threads: int, _precision: str) -> Callable[[dict[str, Any]], Any]:
+def _onnxruntime(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()
@@ -74,10 +74,10 @@ def _onnxruntime(file: Path, threads: int, _precision: str) -> Callable[[dict[st
     return lambda feed: session.run(None, feed)[0]
 
 
-def _openvino(file: Path, threads: int, precision: str) -> Callable[[dict[str, Any]], Any]:
+def _openvino(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
     runtime = import_module("openvino")
     hints = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }

@@ -83,7 +83,7 @@ def step_of(
         return Step(case, policy, batch, forward, work)
     forward = policy.predict_action_chunk
     if case.variant in PEERS:
-        return Step(case, policy, batch, forward, acting(case.variant, policy, batch, case.precision))
+        return Step(case, policy, batch, forward, acting(case.variant, policy, batch))
     if case.phase == "inference":
         act, calls = compile_graph(forward), 1
     else:  # with a queue one chunk is predicted and all its actions taken; with ensembling it is one action

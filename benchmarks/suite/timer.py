@@ -42,7 +42,7 @@ def warmed_up(case: Case, *, again: bool = True) -> Step:
 
 
 def turned(steps: Sequence[Step], turn: int) -> list[Step]:
-    """The steps in the order of this turn: each begins with another, so that none always follows the same."""
+    """The steps in the order of this turn: each begins with another, so that none is always the first."""
     shift = turn % len(steps)
     return [*steps[shift:], *steps[:shift]]
 

@@ -22,6 +22,7 @@ from .engine import Engine
 from .gradients import keep_gradients
 from .inductor import CUDA_GRAPHS, inside_torch_compile
 from .loss import Batch, LossParts, policy_forward, policy_loss, with_image_list
+from .onnx_graph import random_observations
 from .refused import refuse
 from .warm_start import WarmStart
 
@@ -105,10 +106,9 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
         return self
     weight = next(self.parameters())
     log.info("warming up on %s: for seconds, or up to a minute where torch compiles", weight.device)
-    batch = {
-        name: torch.zeros(batch_size, *feature.shape, dtype=weight.dtype, device=weight.device)
-        for name, feature in self.config.input_features.items()
-    }
+    # Random ones: of zeros a graph could take the wrong one and agree with eager mode.
+    observations = random_observations(self, batch_size)
+    batch = {name: value.to(weight) for name, value in observations.items()}
     with _lerobots_autocast(self):
         for _ in range(2):  # what the first call leaves to the second one, as recording a CUDA graph
             self.predict_action_chunk(batch)
@@ -117,15 +117,13 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
 
 
 def compiled_by(self: ACTPolicy) -> dict[str, str]:
-    """What ran the last call of each compiled method, by the method's name.
+    """What runs another call like the last one, for each compiled method that was called, by its name.
 
-    ``torch``: a graph of torch.compile's. ``onnxruntime``: the engine on a CPU. ``artifact``: what
-    ``compile_artifact`` keeps. ``eager``: nothing, as the machine has no compiler. A method that was not
-    called yet, or is not compiled, is not in it.
+    ``torch``: a graph of torch.compile's. ``onnxruntime``: the engine on a CPU; the call that makes it ready
+    ran eager. ``artifact``: what ``compile_artifact`` keeps. ``eager``: the machine has no compiler, or the
+    actions were not finite.
     """
-    names = {action_chunk: "predict_action_chunk", policy_loss: "forward"}
-    made = self.__dict__.get("_compiled", {})
-    return {names[function]: each.by for (function, _, _), each in made.items()}
+    return dict(self.__dict__.get("_run_by", {}))
 
 
 def _lerobots_autocast(self: ACTPolicy) -> AbstractContextManager[Any]:
@@ -170,7 +168,7 @@ def _is_own(self: ACTPolicy, method: Any) -> bool:
 
 def state_without_compiled(self: ACTPolicy) -> dict[str, Any]:
     """State without the compiled functions: a copy makes its own at its first call."""
-    return {name: value for name, value in self.__dict__.items() if name != "_compiled"}
+    return {name: value for name, value in self.__dict__.items() if name not in ("_compiled", "_run_by")}
 
 
 def _run(
@@ -183,16 +181,19 @@ def _run(
         with _making:
             made = self.__dict__.setdefault("_compiled", {}).setdefault(key, _compiled(*key))
     try:
-        return made(self, batch, *args, **kwargs)
+        result = made(self, batch, *args, **kwargs)
     except Exception:
         refuse(self)  # what was wrapped since it was compiled first
         raise
+    self.__dict__.setdefault("_run_by", {})[METHODS[function]] = made.by
+    return result
 
 
 def _compiled(function: Callable[..., Any], asked: Asked, mode: str) -> Callable[..., Any]:
     acts = function is action_chunk
     constants = acts and mode in ("frozen", "onnxruntime")
-    graph = Compiled(function, asked.mode, "frozen" if constants else mode, constants=constants)
+    of_torch = "frozen" if constants else "default" if mode == "onnxruntime" else mode
+    graph = Compiled(function, asked.mode, of_torch, constants=constants)
     compiled = FirstCompiler(graph, function, fallback=asked.fallback)
     made = WarmStart(asked.artifact, compiled) if acts and asked.artifact else compiled
     return Engine(asked.mode, function, made, asked.artifact) if acts and mode == "onnxruntime" else made
@@ -217,3 +218,6 @@ def _usual(value: Any) -> Any:
     if not (isinstance(value, Tensor) and value.is_inference()):
         return value
     return torch.from_dlpack(value) if value.device.type in ("cpu", "cuda") else value.clone()
+
+
+METHODS: dict[Callable[..., Any], str] = {action_chunk: "predict_action_chunk", policy_loss: "forward"}

@@ -44,7 +44,6 @@ from .weights import Weights, can_be_watched
 
 log = logging.getLogger(__name__)
 
-OURS = ("default", "frozen", "onnxruntime")  # for torch all are its default mode
 NO_COMPILER = (
     "compile_model=True needs a compiler and torch finds none on this machine: install one (g++; on CUDA "
     "also triton), load what save_artifact wrote elsewhere, or set compile_fallback=True to run eager"
@@ -63,7 +62,7 @@ class Asked:
 def mode_for(mode: str, device: str) -> str:
     """``mode`` as this thread can have it on a device of this type; what ``auto`` means there."""
     if mode == "auto":
-        mode = {"cpu": _best_on_cpu(), "cuda": "reduce-overhead"}.get(device, "default")
+        mode = _best_on_cpu() if device == "cpu" else {"cuda": "reduce-overhead"}.get(device, "default")
     if mode in CUDA_GRAPHS and device == "cuda" and not cuda_graphs_work_here():
         return {"max-autotune": "max-autotune-no-cudagraphs"}.get(mode, "default")
     return mode
@@ -118,7 +117,7 @@ class Compiled:
     def _make(self, policy: nn.Module, *, anew: bool) -> _Made:
         if anew:
             log.info("the weights have changed: %s is compiled anew", self._function.__name__)
-        mode = None if self._mode in OURS else self._mode
+        mode = None if self._mode in ("default", "frozen") else self._mode
         run = torch.compile(copy_of(self._function), fullgraph=True, mode=mode)
         constants = self._constants and can_be_watched(policy)
         return _Made(run, Weights(policy) if constants else None, set())
@@ -188,7 +187,7 @@ class FirstCompiler:
 
     @property
     def by(self) -> str:
-        """What runs a call."""
+        """What runs a call like the last one."""
         return "torch" if self.no_compiler is None else "eager"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

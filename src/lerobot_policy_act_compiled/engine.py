@@ -1,8 +1,8 @@
 """The action chunk by ONNX Runtime on a CPU: mode ``onnxruntime``, and ``auto`` where that is installed.
 
 It takes fp32 policies and observations. What it does not take, ``otherwise`` does, and one line of the log
-says why. The first call of a kind runs eager mode too and returns eager mode's actions; the engine is used
-from then on if its own actions agree with them to TOLERANCE.
+says why. The first call of a kind, and the first with other weights, runs eager mode too and returns eager
+mode's actions; the engine is used from then on if its own actions agree with them to TOLERANCE.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from .compiling import FirstCompiler, kind_of_call, log_ready
 from .kept_graphs import KeptGraphs, architecture, is_known
 from .loss import Batch
-from .onnx_graph import INSTALL, Graph, Session, graph_of, missing
+from .onnx_graph import INSTALL, Graph, Session, graph_of, missing, one_line
 from .warm_start import WarmStart
 from .weights import Weights, can_be_watched, tensors_of
 
@@ -60,12 +60,13 @@ class Engine:
         self._lock = threading.RLock()  # two threads that come at once make one session
         self._made: dict[Hashable, _Made] = {}
         self._refused: set[Hashable] = set()
-        self.by = ""  # what ran the last call
+        self.by = "eager"  # what runs a call like the last one
 
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
         """Actions ``(B, S, action_dim)``."""
         # A session has its threads from the start, and a forked process has none of them.
-        kind = kind_of_call(policy, batch), torch.get_num_threads(), os.getpid()
+        threads = torch.get_num_threads()
+        kind = kind_of_call(policy, batch), threads, os.getpid()
         made = self._made.get(kind)
         if made is not None and made.weights.are_those_of(policy):
             self.by = ENGINE
@@ -73,8 +74,7 @@ class Engine:
         with self._lock:
             if kind not in self._refused:
                 try:
-                    self.by = ENGINE
-                    return self._anew(policy, batch, kind)
+                    return self._anew(policy, batch, kind, threads)
                 except _RefusedError as why:
                     log.info("onnxruntime is not used: %s; the action chunk is compiled by torch", why)
                     self._made.pop(kind, None)
@@ -83,33 +83,33 @@ class Engine:
         self.by = self._otherwise.by
         return actions
 
-    def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> Tensor:
-        """The actions of the first call of a kind, or with other weights than before."""
+    def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable, threads: int) -> Tensor:
+        """Eager mode's actions, and a session that agrees with them: for a new kind, or for other weights."""
         start = time.perf_counter()
         _check(policy, batch)
-        name = architecture(policy, batch)
         before = self._made.get(kind)
         if before is not None and before.weights.are_those_of(policy):  # another thread came first
             return before.session(batch)
-        if before is not None and before.architecture == name:
-            made = self._made[kind] = _made(before.graph, policy, name)
-            log.info("the weights have changed: onnxruntime took them in %.1f s", time.perf_counter() - start)
-            return made.session(batch)
         if before is None and len(self._made) >= KINDS:
             raise _RefusedError(f"it runs for {KINDS} other shapes of observations or numbers of threads")
-        keeps = is_known(policy)
-        kept = self._kept.read(name) if keeps else None
-        with ThreadPoolExecutor(1) as meanwhile:  # a quarter of a second less for aloha
-            session = meanwhile.submit(_made, kept, policy, name) if kept is not None else None
+        name, keeps = architecture(policy, batch), is_known(policy)
+        of_before = before is not None and before.architecture == name
+        held = before.graph if before is not None and of_before else self._kept.read(name) if keeps else None
+        with ThreadPoolExecutor(1) as meanwhile:
+            session = meanwhile.submit(_made, held, policy, name, threads) if held is not None else None
             expected = self._eager(policy, batch)  # a bad batch ends here, with LeRobot's own error
         if not expected.isfinite().all():
+            self.by = "eager"
             return expected  # it would prove nothing
-        of_kept = _from_kept(session, batch, expected, name) if session is not None else None
-        made = of_kept or _exported(policy, batch, name, expected)
-        if keeps and of_kept is None:
+        of_held = _from_held(session, batch, expected) if session is not None else None
+        made = of_held or _exported(policy, batch, name, threads, expected)
+        if keeps and of_held is None:
             self._kept.keep(name, made.graph)
-        self._made[kind] = made
-        whence = f"graph kept in {self._kept.directory}" if of_kept is not None else "graph exported"
+        self._made[kind], self.by = made, ENGINE
+        if of_held is not None and of_before:
+            log.info("the weights have changed: onnxruntime took them in %.1f s", time.perf_counter() - start)
+            return expected
+        whence = f"graph kept in {self._kept.directory}" if of_held is not None else "graph exported"
         log_ready("action_chunk", f"{self._asked} (onnxruntime)", policy, whence, start=start)
         return expected
 
@@ -126,36 +126,36 @@ class _Made:
     weights: Weights
 
 
-def _made(graph: Graph, policy: ACTPolicy, name: str) -> _Made:
+def _made(graph: Graph, policy: ACTPolicy, name: str, threads: int) -> _Made:
     weights = Weights(policy)  # first: what is written while the session is made is a change
     try:
-        return _Made(graph, name, Session(graph, policy, torch.get_num_threads()), weights)
+        return _Made(graph, name, Session(graph, policy, threads), weights)
     except ValueError as error:
-        raise _RefusedError(_one_line(error)) from error
+        raise _RefusedError(one_line(error)) from error
 
 
-def _from_kept(session: Future[_Made], batch: Batch, expected: Tensor, name: str) -> _Made | None:
-    """The session over a graph that was kept; None where that one is of no use."""
+def _from_held(session: Future[_Made], batch: Batch, expected: Tensor) -> _Made | None:
+    """The session over a graph of earlier; None where that one is of no use."""
     try:
         return _agreeing(session.result(), batch, expected)
     except _RefusedError as why:
-        log.info("the graph kept as %s is made anew: %s", name, why)
+        log.info("the graph is exported anew: with the one that there is, %s", why)
         return None
 
 
-def _exported(policy: ACTPolicy, batch: Batch, name: str, expected: Tensor) -> _Made:
+def _exported(policy: ACTPolicy, batch: Batch, name: str, threads: int, expected: Tensor) -> _Made:
     try:
         graph = graph_of(policy, batch)
     except Exception as error:  # whatever an exporter raises
-        raise _RefusedError(f"the policy cannot be exported ({_one_line(error)})") from error
-    return _agreeing(_made(graph, policy, name), batch, expected)
+        raise _RefusedError(f"the policy cannot be exported ({one_line(error)})") from error
+    return _agreeing(_made(graph, policy, name, threads), batch, expected)
 
 
 def _agreeing(made: _Made, batch: Batch, expected: Tensor) -> _Made:
     try:
         difference = float((made.session(batch) - expected).abs().max())
     except Exception as error:  # as its own errors, and another shape of actions
-        raise _RefusedError(f"it does not run ({_one_line(error)})") from error
+        raise _RefusedError(f"it does not run ({one_line(error)})") from error
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
         raise _RefusedError(f"its actions are {difference:.1e} off those of eager mode")
     return made
@@ -173,7 +173,3 @@ def _check(policy: ACTPolicy, batch: Batch) -> None:
         raise _RefusedError("an observation or a weight is missing, or is not fp32 on the CPU")
     if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
         raise _RefusedError("a module has hooks, which no graph would call")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

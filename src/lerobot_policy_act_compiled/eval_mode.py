@@ -11,7 +11,8 @@ from .releases import GRAPHS_HOLD_DICTS
 
 @torch.compiler.assume_constant_result
 def _has_its_own_train(cls: type[nn.Module]) -> bool:
-    return cls.train is not nn.Module.train
+    # What torch.jit makes keeps the flag in C++, where ``train`` sets it.
+    return cls.train is not nn.Module.train or issubclass(cls, torch.jit.ScriptModule)
 
 
 def _set_eval(module: nn.Module) -> None:
@@ -28,9 +29,9 @@ def policy_eval(self: ACTPolicy) -> ACTPolicy:
     """What ``nn.Module.eval`` does, with less to trace and to do at each call.
 
     LeRobot's ``predict_action_chunk`` calls it, and ACT has 182 modules: to trace their generators and
-    ``__setattr__`` took Dynamo 2 of the 5.5 s that aloha's graph took (torch 2.11). Between steps torch's own
-    takes 1.5 ms, a thirteenth of pusht's step by ONNX Runtime (two cores with AVX2). The flags are set and
-    not read, so that a call in train mode needs no graph of its own.
+    ``__setattr__`` took Dynamo 2 of the 5.5 s that aloha's graph took (torch 2.11), and in front of a short
+    prediction the time that torch's own takes shows. The flags are set and not read, so that a call in train
+    mode needs no graph of its own.
     """
     if torch.compiler.is_compiling() and not GRAPHS_HOLD_DICTS:
         super(ACTPolicy, self).eval()

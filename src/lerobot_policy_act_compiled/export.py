@@ -20,7 +20,7 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
-from .onnx_graph import INSTALL, Chunk, exported, missing, onnxruntime, quiet
+from .onnx_graph import INSTALL, Chunk, exported, missing, one_line, onnxruntime, quiet, random_observations
 from .patch import patch_policy
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ def export_policy(
         path: of the file to write; its folder is made, and a file that is there is replaced.
         preprocessor, postprocessor: LeRobot's, both or none. With them the file takes frames
             ``(B, H, W, C)`` of uint8 and a raw state and returns actions in the robot's units; without them
-            it takes and returns what the policy does.
+            it takes and returns what the policy does. They work on the CPU: ``make_pre_post_processors(...,
+            preprocessor_overrides={"device_processor": {"device": "cpu"}})``.
 
     Raises:
         ValueError: ``policy`` is no ACT policy, one of the processors is missing, ONNX's packages are not
@@ -70,7 +71,7 @@ def export_policy(
     module: nn.Module = Chunk(policy, names)
     if preprocessor is not None and postprocessor is not None:
         module = _FromFrames(module, policy.config.image_features, preprocessor, postprocessor)
-    examples = {size: _observations(policy, size, raw=preprocessor is not None) for size in BATCH_SIZES}
+    examples = {size: random_observations(policy, size, raw=preprocessor is not None) for size in BATCH_SIZES}
     try:
         with torch.no_grad():
             expected = {size: module(*values.values()) for size, values in examples.items()}
@@ -114,20 +115,6 @@ def _as_lerobot_prepares(frames: Tensor) -> Tensor:
     return (frames.to(torch.float32) / 255).permute(0, 3, 1, 2)
 
 
-def _observations(policy: ACTPolicy, batch_size: int, *, raw: bool) -> dict[str, Tensor]:
-    """Random ones of the configuration's shapes, the same at every call."""
-    generator = torch.Generator().manual_seed(batch_size)
-    found = {}
-    for name, feature in policy.config.input_features.items():
-        if raw and name in policy.config.image_features:
-            channels, height, width = feature.shape
-            shape = batch_size, height, width, channels
-            found[name] = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        else:
-            found[name] = torch.randn(batch_size, *feature.shape, generator=generator)
-    return found
-
-
 def _program(module: nn.Module, observations: dict[str, Tensor]) -> Any:
     sizes = tuple({0: "batch"} for _ in observations)
     try:
@@ -135,8 +122,9 @@ def _program(module: nn.Module, observations: dict[str, Tensor]) -> Any:
         with quiet():
             program.optimize()
     except Exception as error:  # whatever an exporter raises
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"the policy or a processor of it cannot be exported to ONNX ({why})") from error
+        raise ValueError(
+            f"the policy or a processor of it cannot be exported to ONNX ({one_line(error)})"
+        ) from error
     if sum(value.const_value.nbytes for value in program.model.graph.initializers.values()) > SINGLE_FILE:
         raise ValueError("the policy is larger than 2 GB, which no ONNX file can hold")
     return program

@@ -14,8 +14,7 @@ from lerobot.policies.factory import make_pre_post_processors
 
 from .export import export_policy
 from .modeling_act_compiled import ACTCompiledPolicy
-
-PROCESSORS = "policy_preprocessor.json"
+from .onnx_graph import one_line
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -55,19 +54,20 @@ def exported(checkpoint: str, output: str, *, with_processors: bool) -> Path:
             else None
         )
     except Exception as error:  # LeRobot raises what its parser and its hub client raise
-        why = " ".join(str(error).split())[:200]
-        raise ValueError(f"{checkpoint} holds no policy that LeRobot can load ({why})") from error
+        raise ValueError(f"{checkpoint} holds no policy that LeRobot can load ({one_line(error)})") from error
     if policy is None:
         raise ValueError(f"{checkpoint} is a policy of type {config.type}; only ACT can be exported")
     if not with_processors:
         return export_policy(policy, output)
-    if Path(checkpoint).is_dir() and not Path(checkpoint, PROCESSORS).exists():
-        raise ValueError(
-            f"{checkpoint} has no {PROCESSORS}; --without-processors exports the policy without normalisation"
+    try:
+        before, after = make_pre_post_processors(
+            policy.config,
+            pretrained_path=checkpoint,
+            preprocessor_overrides={"device_processor": {"device": "cpu"}},
         )
-    before, after = make_pre_post_processors(
-        policy.config,
-        pretrained_path=checkpoint,
-        preprocessor_overrides={"device_processor": {"device": "cpu"}},
-    )
+    except Exception as error:  # whatever LeRobot and its hub client raise
+        raise ValueError(
+            f"{checkpoint} has no processors that LeRobot can load ({one_line(error)}); "
+            "--without-processors exports the policy without normalisation"
+        ) from error
     return export_policy(policy, output, preprocessor=before, postprocessor=after)

@@ -33,7 +33,7 @@ FORMAT = 1
 DIRECTORY = "ACT_COMPILED_CACHE"
 KEPT = 64  # files in a directory; the least recently used go first
 SUFFIX = ".act-graph"
-ABANDONED = 3600  # s, after which nobody writes a part any more
+PART, ABANDONED = ".part", 3600  # s, after which nobody writes it any more
 LARGEST = 1 << 28  # bytes of a graph once it is unpacked
 OF_KNOWN_SOURCE = ("torch", "torchvision", "lerobot", __package__)
 # What LeRobot's configuration says of training, of files and of the queue changes no action chunk.
@@ -134,13 +134,13 @@ class KeptGraphs:
             file.touch()  # used: it goes last
         return graph
 
-    def keep(self, name: str, graph: Graph) -> bool:
-        """Write it whole or not at all; whether it was, as a disk may be full."""
+    def keep(self, name: str, graph: Graph) -> None:
+        """Write it whole or not at all; a disk that is full is logged."""
         about = {"sha256": hashlib.sha256(graph.model).hexdigest(), "weights": graph.weights}
         content = json.dumps(about).encode() + b"\n" + zlib.compress(graph.model)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.directory, suffix=".part", delete=False) as part:
+            with tempfile.NamedTemporaryFile(dir=self.directory, suffix=PART, delete=False) as part:
                 try:
                     part.write(content)
                     part.close()
@@ -148,21 +148,20 @@ class KeptGraphs:
                 except BaseException:
                     Path(part.name).unlink(missing_ok=True)
                     raise
-            self._prune()
         except OSError as error:
             why = error.strerror or error
             log.info("the graph is not kept for the next start: %s (%s)", self.directory, why)
-            return False
-        return True
+            return
+        self._prune()
 
     def _prune(self) -> None:
         files = []
-        for file in self.directory.glob(f"*{SUFFIX}"):
-            with suppress(FileNotFoundError):  # another process prunes, too
+        for file in self.directory.iterdir():
+            with suppress(OSError):  # another process prunes, too
                 files.append((file.stat().st_mtime, file))
-        for _, file in sorted(files)[:-KEPT]:
-            file.unlink(missing_ok=True)
-        for file in self.directory.glob("*.part"):  # of a process that was killed while it wrote
-            with suppress(FileNotFoundError):
-                if time.time() - file.stat().st_mtime > ABANDONED:
-                    file.unlink()
+        graphs = sorted(each for each in files if each[1].suffix == SUFFIX)
+        # Of processes that were killed while they wrote.
+        parts = [each for each in files if each[1].suffix == PART and time.time() - each[0] > ABANDONED]
+        for _, file in (*graphs[:-KEPT], *parts):
+            with suppress(OSError):
+                file.unlink()

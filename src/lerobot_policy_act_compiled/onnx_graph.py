@@ -2,7 +2,7 @@
 
 A graph depends on architecture, shapes and the releases that made it. Its weights are left out and carry
 their names in the state dict, so one graph serves every policy of an architecture: another checkpoint, or the
-same policy after a training step, needs a session, which takes a third of a second, and no export.
+same policy after a training step, needs a session and no export.
 """
 
 from __future__ import annotations
@@ -54,6 +54,24 @@ class Chunk(nn.Module):
         return self.model(with_image_list(self.config, observations))[0]  # type: ignore[no-any-return,unused-ignore]
 
 
+def random_observations(policy: ACTPolicy, batch_size: int, *, raw: bool = False) -> dict[str, Tensor]:
+    """Observations of the configuration's shapes, the same at every call; ``raw``: frames as a camera's."""
+    generator = torch.Generator().manual_seed(batch_size)
+    found = {}
+    for name, feature in policy.config.input_features.items():
+        if raw and name in policy.config.image_features:
+            channels, height, width = feature.shape
+            shape = batch_size, height, width, channels
+            found[name] = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        else:
+            found[name] = torch.randn(batch_size, *feature.shape, generator=generator)
+    return found
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
 @dataclass(frozen=True)
 class Graph:
     """An ONNX graph of observations by name to the action chunk.
@@ -72,7 +90,7 @@ def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any)
 
     torch puts placeholders in the place of weights meanwhile, so nobody else may call ``module``.
     """
-    with no_other_compiles(), torch.no_grad(), quiet():
+    with torch.no_grad(), quiet():
         return torch.onnx.export(
             module,
             tuple(observations.values()),
@@ -87,22 +105,25 @@ def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any)
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporters' warnings and progress, of which nothing concerns a robot."""
+    """Without the exporters' warnings and progress, of which nothing concerns a robot.
+
+    Both are the whole process's: one thread at a time, or one would keep what the other has set.
+    """
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with no_other_compiles(), warnings.catch_warnings():
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+        try:
             yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
-    """The graph of ``policy``'s action chunk for observations of these shapes; it takes 5 s."""
+    """The graph of ``policy``'s action chunk for observations of these shapes."""
     import onnx_ir
     from onnxscript import optimizer
 
@@ -110,14 +131,14 @@ def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     graph = program.model.graph
     names = {f"model.{name}": name for name in policy.model.state_dict()}
     held = {name: graph.initializers.pop(name) for name in names if name in graph.initializers}
-    # Inputs for the time being, so that nothing is made of their values. What is left to do with weights
-    # alone, as to cut and transpose them, ONNX Runtime does once for each session.
+    # They are inputs meanwhile, so that nothing is computed from their values. ONNX Runtime does what is left
+    # to do with weights alone, such as cutting and transposing, once for each session.
     graph.inputs.extend(held.values())
     constants = {name: value.const_value for name, value in held.items()}
     for value in held.values():
         value.const_value = None
     with quiet():
-        # Not ``program.optimize()``, whose rewriting takes 1.3 s more for 1% of a step.
+        # Not ``program.optimize()``: its rewriting takes ten times as long and gains next to nothing.
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
     for name, value in held.items():
@@ -142,11 +163,14 @@ class Session:
     """
 
     def __init__(self, graph: Graph, policy: ACTPolicy, threads: int) -> None:
-        runtime = onnxruntime()
+        try:
+            runtime = onnxruntime()
+        except Exception as error:  # as one that lacks a library of the system
+            raise ValueError(f"ONNX Runtime cannot be imported ({one_line(error)})") from error
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         # Its threads wait at work for the next operator, and by default for so long after the last one that
-        # what torch does next takes twice as long (24 for 12 ms on two cores). This is as fast for the step.
+        # what torch does next takes twice as long. This is as fast for the step; older releases ignore it.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
         options.log_severity_level = 3  # errors: it warns of each node that it folds no constant into
         state = policy.model.state_dict()

@@ -41,11 +41,7 @@ class WarmStart:
         self._directory, self._otherwise = Path(directory), otherwise
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
-
-    @property
-    def by(self) -> str:
-        """What runs a call that is as the first one was."""
-        return "artifact" if self._opened is not None else self._otherwise.by
+        self.by = "eager"  # what runs a call like the last one
 
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
         """Actions ``(B, S, action_dim)``.
@@ -66,8 +62,11 @@ class WarmStart:
         opened = self._opened
         if opened is not None and opened.kind == kind and opened.weights.are_those_of(policy):
             actions: Tensor = opened.run(*observations.values())
+            self.by = "artifact"
             return actions
-        return self._otherwise(policy, batch)  # type: ignore[no-any-return,unused-ignore]
+        actions = self._otherwise(policy, batch)
+        self.by = self._otherwise.by
+        return actions
 
     def _open(self, policy: ACTPolicy, observations: Batch, kind: Any) -> _Opened | None:
         start = time.perf_counter()

@@ -55,7 +55,7 @@ def test_what_is_measured_is_kept_and_drawn(root: Path, answered: list[tuple[str
     assert "onnxruntime 1.32.0, openvino 2026.4.1. Medians over 2 fresh launches of 3 s of steps" in table
     for line in (
         "| inference | `auto` | `frozen` | `onnxruntime` | `openvino` |",
-        "| pusht, fp32 | **2.00 (2.00 to 2.00)x, 50.0 ms** | 1.25 (1.25 to 1.25)x, 80.0 ms "
+        "| pusht | **2.00 (2.00 to 2.00)x, 50.0 ms** | 1.25 (1.25 to 1.25)x, 80.0 ms "
         "| 1.96 (1.96 to 1.96)x, 51.0 ms | 1.82 (1.82 to 1.82)x, 55.0 ms |",
         "| first action of aloha by `auto` | takes |",
         "| nothing kept | 7.50 (7.00 to 8.00) s |",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import logging
@@ -9,8 +10,11 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import warnings
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +72,7 @@ def test_the_engine_runs_from_the_second_call_on(
     assert acts_by_engine("auto")
     assert difference(policy, stock, batch) < 1e-5
     assert "compiled action_chunk: mode auto (onnxruntime), cpu, float32, graph " in said()
+    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
     monkeypatch.setattr(CompileFriendlyACT, "forward", lambda *_: pytest.fail("torch runs the model"))
     with torch.inference_mode():
         other = policy.predict_action_chunk(tiny_batch(1, seed=7))
@@ -95,6 +100,7 @@ def test_other_weights_take_a_session_and_no_export(
     with count_made() as made:
         assert difference(policy, stock, batch) < 1e-5
     assert made.graphs == 1
+    assert difference(policy, stock, batch) < 1e-5
     assert "the weights have changed: onnxruntime took them in" in said()
 
 
@@ -199,6 +205,81 @@ def test_a_graph_whose_actions_differ_is_never_used(
     assert not list(cache.glob("*.act-graph"))
 
 
+def test_a_graph_that_takes_another_observation_does_not_pass_the_warm_up(
+    without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With observations of zeros it would."""
+    stock, batch = without_cameras
+
+    def of_another(policy: Any, seen: Batch) -> Any:
+        """The export of a policy that sees the opposite of its state."""
+        policy = copy.deepcopy(policy)
+        project = policy.model.encoder_robot_state_input_proj
+        forward = project.forward
+        project.forward = lambda state: forward(-state)
+        return onnx_graph.graph_of(policy, seen)
+
+    monkeypatch.setattr(engine, "graph_of", of_another)
+    monkeypatch.setattr(engine, "is_known", lambda _: False)  # no graph of earlier
+    policy = as_compiled(stock, "auto").warm_up(4)
+    assert difference(policy, stock, batch) < 1e-5
+
+
+def test_a_buffer_that_is_in_no_state_dict_is_seen(without_cameras: tuple[Any, Batch]) -> None:
+    """A graph holds it as a constant."""
+    stock, batch = without_cameras
+    for each in (stock, policy := as_compiled(stock, "auto")):
+        each.model.register_buffer("scale", torch.ones(1), persistent=False)
+        head = each.model.action_head.forward
+        each.model.action_head.forward = lambda x, head=head, model=each.model: head(x) * model.scale
+    for _ in range(3):
+        for _ in range(2):
+            assert difference(policy, stock, batch) < 1e-5
+        for each in (stock, policy):
+            each.model.scale.mul_(3.0)
+    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+
+
+def test_what_runs_is_what_is_said(without_cameras: tuple[Any, Batch]) -> None:
+    stock, batch = without_cameras
+    policy, bad = as_compiled(stock, "auto"), {**observations(batch)}
+    assert policy.compiled_by() == {}
+    bad["observation.state"] = torch.full_like(bad["observation.state"], float("nan"))
+    said = []
+    for mode, seen in (("auto", bad), ("auto", batch), ("default", batch), ("auto", batch)):
+        policy.config.compile_mode = mode
+        policy.predict_action_chunk(seen)
+        said.append(policy.compiled_by()["predict_action_chunk"])
+    assert said == ["eager", "onnxruntime", "torch", "onnxruntime"]
+    with torch.autocast("cpu", torch.bfloat16):
+        policy.predict_action_chunk(batch)
+    assert policy.compiled_by() == {"predict_action_chunk": "torch"}
+    assert copy.deepcopy(policy).compiled_by() == {}
+
+
+def test_training_is_said_to_be_torchs(without_cameras: tuple[Any, Batch], said: Callable[[], str]) -> None:
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto").train()
+    policy.forward(batch)
+    assert "compiled policy_loss: mode auto (default), cpu" in said()
+    assert policy.compiled_by() == {"forward": "torch"}
+
+
+def test_an_export_is_quiet_in_two_threads_and_loud_after() -> None:
+    logger, inside = logging.getLogger("onnxscript"), threading.Barrier(2, timeout=0.5)
+
+    def exports(_: int) -> None:
+        with onnx_graph.quiet(), contextlib.suppress(threading.BrokenBarrierError):
+            inside.wait()  # never: the other one is not let in
+
+    level, filters = logger.level, list(warnings.filters)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(exports, range(2)))
+    assert logger.level == level
+    assert list(warnings.filters) == filters
+    assert inside.broken
+
+
 class Sharded(torch.nn.Parameter):
     """As FSDP's: what it says of itself is not where the values are."""
 
@@ -213,6 +294,7 @@ class Sharded(torch.nn.Parameter):
         ("sharded", "the weights are no plain tensors"),
         ("no export", "the policy cannot be exported (no way)"),
         ("no session", "does not take the graph (no memory)"),
+        ("no import", "cannot be imported (a library is missing)"),
     ],
 )
 def test_what_it_does_not_take_torch_does_and_one_line_says_why(
@@ -242,6 +324,8 @@ def test_what_it_does_not_take_torch_does_and_one_line_says_why(
         monkeypatch.setattr(engine, "graph_of", fails("no\nway"))
     elif what == "no session":
         monkeypatch.setattr(onnx_graph.onnxruntime(), "InferenceSession", fails("no memory"))
+    elif what == "no import":
+        monkeypatch.setattr(onnx_graph, "onnxruntime", fails("a library is missing"))
     with torch.autocast("cpu", torch.bfloat16, enabled=what == "autocast"):
         for _ in range(3):
             actions = policy.predict_action_chunk(batch)
@@ -362,6 +446,15 @@ def test_sessions_go_with_their_policy(without_cameras: tuple[Any, Batch]) -> No
     del policy, made
     gc.collect()
     assert session() is None
+
+
+def test_on_cuda_nobody_is_told_of_it(said: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "missing", lambda: "onnxruntime")
+    compiling._best_on_cpu.cache_clear()
+    for device in ("cuda", "mps"):
+        compiling.mode_for("auto", device)
+    compiling._best_on_cpu.cache_clear()
+    assert said() == ""
 
 
 def test_without_it_auto_compiles_by_torch_and_says_so_once(

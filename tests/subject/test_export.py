@@ -105,6 +105,12 @@ def test_a_robot_without_torch_acts_as_lerobot_does(checkpoint: Path, exported: 
     assert set(about["releases"]) == {"lerobot", "torch", "lerobot_policy_act_compiled"}
 
 
+def test_it_has_no_operators_but_onnxs_own(exported: Path) -> None:
+    model = import_module("onnx").load(exported)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+
+
 def test_without_processors_it_is_the_policy_for_any_batch_size(
     tiny_policy: Make, tiny_batch: Make, tmp_path: Path
 ) -> None:
@@ -121,9 +127,6 @@ def test_without_processors_it_is_the_policy_for_any_batch_size(
         actions = torch.from_numpy(session.run(None, feed)[0])
         assert (actions - policy.predict_action_chunk(batch)).abs().max() < 1e-5
     assert [each.name for each in tmp_path.iterdir()] == ["act.onnx"]
-    model = import_module("onnx").load(file)
-    assert {node.domain for node in model.graph.node} == {""}, "no operators but ONNX's own"
-    assert not model.functions
 
 
 def test_a_file_that_acts_otherwise_is_not_written(
@@ -181,14 +184,16 @@ def test_a_policy_that_cannot_be_exported_is_one_line(camera_free_policy: Any, t
     [
         ("no checkpoint", "holds no policy that LeRobot can load"),
         ("another policy", "is a policy of type diffusion; only ACT can be exported"),
-        ("no processors", "has no policy_preprocessor.json; --without-processors exports"),
+        ("no processors", "has no processors that LeRobot can load"),
+        ("no postprocessor", "has no processors that LeRobot can load"),
     ],
 )
 def test_a_mistake_of_the_command_line_is_exit_code_2(
     what: str, says: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for file in checkpoint.iterdir() if what != "no checkpoint" else ():
-        if what != "no processors" or not file.name.startswith("policy_"):
+        left_out = {"no processors": "policy_", "no postprocessor": "policy_post"}.get(what, "nothing")
+        if not file.name.startswith(left_out):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     if what == "another policy":
         from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig

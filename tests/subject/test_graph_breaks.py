@@ -149,6 +149,16 @@ def test_in_every_mode_training_and_acting_are_one_graph_each(
     assert counted[4] == acts_by_engine(mode), "torch's graph of the second size takes any other"
 
 
+def test_eval_reaches_what_torch_scripted(tiny_policy: Make) -> None:
+    """torch keeps such a module's flag in C++."""
+    policy = patch_policy(tiny_policy())
+    policy.model.scripted = torch.jit.script(nn.Sequential(nn.Dropout(0.5)))
+    policy.train()
+    policy.eval()
+    x = torch.ones(1000)
+    assert torch.equal(policy.model.scripted(x), x)
+
+
 class WithItsOwnTrain(nn.Linear):
     """As LoRA layers that merge their weights in eval mode."""
 

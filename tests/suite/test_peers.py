@@ -22,11 +22,12 @@ def test_a_peer_acts_as_stock(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "device"), [("training", "cpu"), ("rollout", "cpu"), ("inference", "cuda")]
+    "asked", ["fp32 training cpu", "fp32 rollout cpu", "fp32 inference cuda", "bf16 inference cpu"]
 )
-def test_it_runs_inference_on_a_cpu(phase: str, device: str) -> None:
-    with pytest.raises(ValueError, match=f"openvino runs inference on a CPU, not {phase} on {device}"):
-        Case("tiny", phase, "openvino", device=device)
+def test_it_runs_fp32_inference_on_a_cpu(asked: str) -> None:
+    precision, phase, device = asked.split()
+    with pytest.raises(ValueError, match=f"openvino runs fp32 inference on cpu only, not {asked}"):
+        Case("tiny", phase, "openvino", precision, device)
 
 
 def test_other_weights_are_timed_after_they_were_replaced() -> None:

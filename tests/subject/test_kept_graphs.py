@@ -1,0 +1,73 @@
+"""Kept graphs as files: which are kept, how many, and what is not read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+
+from lerobot_policy_act_compiled import kept_graphs, patch_policy
+from lerobot_policy_act_compiled.kept_graphs import SUFFIX, KeptGraphs, is_known
+from lerobot_policy_act_compiled.onnx_graph import Graph
+
+GRAPH = Graph(b"a graph" * 100, ("action_head.bias", "action_head.weight"))
+
+
+class Own(torch.nn.Linear):
+    """What it computes may be something else tomorrow."""
+
+
+def test_what_is_kept_is_read_and_the_least_recently_used_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_graphs, "KEPT", 2)
+    kept = KeptGraphs(tmp_path)
+    for age, name in enumerate("ab"):
+        kept.keep(name + SUFFIX, GRAPH)
+        os.utime(tmp_path / (name + SUFFIX), (age, age))
+    assert kept.read("a" + SUFFIX) == GRAPH  # used: b is older now
+    kept.keep("c" + SUFFIX, GRAPH)
+    assert {file.name for file in tmp_path.iterdir()} == {"a" + SUFFIX, "c" + SUFFIX}
+
+
+def test_parts_of_killed_processes_go_and_others_files_stay(tmp_path: Path) -> None:
+    for name in ("old.part", "new.part", "about.json"):
+        (tmp_path / name).write_text("")
+    for name in ("old.part", "about.json"):
+        os.utime(tmp_path / name, (0, 0))
+    KeptGraphs(tmp_path).keep("a" + SUFFIX, GRAPH)
+    assert {file.name for file in tmp_path.iterdir()} == {"new.part", "about.json", "a" + SUFFIX}
+
+
+def test_a_graph_that_unpacks_to_more_than_any_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptGraphs(tmp_path)
+    kept.keep("a" + SUFFIX, GRAPH)
+    monkeypatch.setattr(kept_graphs, "LARGEST", 100)
+    assert kept.read("a" + SUFFIX) is None
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with caplog.at_level("INFO", "lerobot_policy_act_compiled"):
+        KeptGraphs(tmp_path).keep("a" + SUFFIX, GRAPH)
+    assert "the graph is not kept for the next start: " in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_of_somebody_elses_is_not_known(tiny_policy: Any) -> None:
+    policy = patch_policy(tiny_policy())
+    assert is_known(policy)
+    policy.model.action_head = Own(32, 3)
+    assert not is_known(policy)
+    assert type(policy) is not ACTPolicy
