@@ -72,9 +72,9 @@ def _overrides(session: nox.Session, torch: str) -> list[str]:
     return ["--override", str(file)]
 
 
-def _install(session: nox.Session, group: str, *options: str) -> None:
+def _install(session: nox.Session, group: str, *options: str, extra: str = "[cpu]") -> None:
     groups = nox.project.dependency_groups(PYPROJECT, group)
-    session.install("-e", ".[cpu]", *groups, *options, env=COMPILE_BYTECODE)
+    session.install("-e", f".{extra}", *groups, *options, env=COMPILE_BYTECODE)
 
 
 def _install_locked(session: nox.Session, group: str) -> None:
@@ -199,7 +199,8 @@ def compat(session: nox.Session, lerobot: str, torch: str) -> None:
     pins = CONSTRAINTS / f"{name}.txt"
     if not pins.exists():
         session.error(f"{pins} is missing; `nox -s pins` writes it")
-    _install(session, "test", "--constraint", str(pins), *_overrides(session, torch))
+    # Without the extra: here `auto` is torch's, and tests/constraints names every package.
+    _install(session, "test", "--constraint", str(pins), *_overrides(session, torch), extra="")
     session.run("python", "-m", "benchmarks.releases.compat", name, *session.posargs)
 
 
@@ -324,7 +325,7 @@ def upstream(session: nox.Session) -> None:
     groups = nox.project.dependency_groups(PYPROJECT, "test", "history")
     # LeRobot's main names an index of torch's CUDA builds. Ignore it: the machine chooses its builds.
     env = {**COMPILE_BYTECODE, "UV_NO_SOURCES": "1"}
-    session.install("--upgrade", lerobot, "torch", "torchvision", "-e", ".", *groups, env=env)
+    session.install("--upgrade", lerobot, "torch", "torchvision", "-e", ".[cpu]", *groups, env=env)
     session.run("python", "-m", "benchmarks.releases.upstream", *arguments)
 
 

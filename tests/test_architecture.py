@@ -149,8 +149,9 @@ def test_the_subject_imports_no_ruler(file: Path) -> None:
     standard |= {"hashlib", "importlib", "json", "logging", "pathlib", "re", "runpy", "sys", "tempfile"}
     standard |= {"concurrent", "inspect", "os", "threading", "time", "types", "typing", "warnings", "weakref"}
     standard |= {"zlib"}
-    allowed |= {"onnx_ir", "onnxscript", "platformdirs"}  # of the extra cpu, imported where they are used
-    assert top(imports(file)) <= allowed | standard
+    of_the_extra = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "platformdirs"}
+    assert imported_at_once(file) & of_the_extra == set(), "without the extra cpu the package must import"
+    assert top(imports(file)) <= allowed | standard | of_the_extra
 
 
 @pytest.mark.parametrize("file", SUBJECT_FILES + RULER_FILES, ids=lambda file: file.name)

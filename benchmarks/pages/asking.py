@@ -1,4 +1,4 @@
-"""Fresh processes asked one by one, with a progress bar, for ``ratios``, ``limits`` and ``breakdown``."""
+"""Fresh processes asked one by one, with a progress bar, for the pages that measure."""
 
 from __future__ import annotations
 

@@ -1,15 +1,16 @@
 """Where a step's and a compile's time goes: ``nox -s breakdown``, into TORCH_COMPILE_ACT.md.
 
-The rows are those of ``limits``, as torch runs them: in inference on a CPU by ``compile_mode="frozen"``, as
-torch's profiler sees nothing of an engine, else by ``auto``. A step's products and convolutions stand
-beside the share of ``torch.mm``'s rate that they reach on the machine: what runs at all of it can be
-made faster by computing less only. A compile is split by what torch waits for.
+The rows are those of ``limits``. Inference on a CPU is measured in mode ``frozen``, because torch's
+profiler cannot see into ONNX Runtime; all else in mode ``auto``. A step's products and convolutions stand
+beside the share of ``torch.mm``'s rate that they reach on the machine: what runs at all of it can be made
+faster by computing less only. A compile is split by what torch waits for.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..markdown import table
@@ -27,7 +28,8 @@ COMPILES = (COLD_COMPILE, WARM_START)  # in this order, as a cold one fills the 
 
 def rows(device: str) -> list[Row]:
     """Of both tables, in their order."""
-    return [row for row in limits.rows(device) if row.kind in ("step", *COMPILES)]
+    found = [row for row in limits.rows(device) if row.kind in ("step", *COMPILES)]
+    return [replace(row, case=_by_torch(row.case)) for row in found]
 
 
 def step_cells(row: Row, record: Record) -> list[str]:
@@ -56,8 +58,9 @@ def tables(records: Sequence[Record]) -> dict[str, str]:
 
 def _tables(records: Sequence[Record]) -> str:
     how = records[0]["about"]
+    by_frozen = " Inference by `frozen`." if how["device"] == "cpu" else ""
     parts = [
-        f"{measured_on(how)} One launch each, {how['steps']} steps under torch's profiler; "
+        f"{measured_on(how)}{by_frozen} One launch each, {how['steps']} steps under torch's profiler; "
         f"{reached(how['rates'])}"
     ]
     measured = with_records(rows(how["device"]), records)
@@ -102,7 +105,7 @@ def measure(args: argparse.Namespace) -> list[Record]:
         for row in chosen:
             is_step = row.kind == "step"
             do, cache = ("step_breakdown", "warm") if is_step else ("compile_breakdown", f"{row.case}")
-            found = figures(ask(do, [_by_torch(row.case)], cache), made["rates"][row.case.precision])
+            found = figures(ask(do, [row.case], cache), made["rates"][row.case.precision])
             new.append(as_record(row.kind, row.case, about=made, **found))
     keep(NAME, new, lambda record: machine(record["about"]) != machine(made))
     return new

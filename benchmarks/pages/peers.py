@@ -74,7 +74,7 @@ def step(launches: Sequence[dict[str, list[float]]]) -> Record:
 
 
 def first_actions(ask: Ask, launches: int, case: Case) -> dict[str, Record]:
-    """Seconds of a first action chunk, and of the one after other weights, without torch's first compile."""
+    """Seconds of a process's first action chunk, and of the one after other weights."""
     turns = range(launches)
     found = {
         NOTHING: [_first_call(ask, case, f"cold-{turn}") for turn in turns],
@@ -85,7 +85,7 @@ def first_actions(ask: Ask, launches: int, case: Case) -> dict[str, Record]:
 
 
 def _first_call(ask: Ask, case: Case, cache: str) -> float:
-    return float(ask("first_call", [case], cache)["cases"][str(case)]["seconds"])
+    return float(ask("first_call", [case], cache, fixed=False)["cases"][str(case)]["seconds"])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -67,8 +67,8 @@ KINDS = {
         "≥ {}x",
         "times_as_fast",
     ),
-    COLD_COMPILE: Kind(f": {COLD_COMPILE}", "{seconds} s" + FIRST_COMPILE, "≤ {} s", "seconds"),
-    WARM_START: Kind(f": {WARM_START}", "{seconds} s" + FIRST_COMPILE, "≤ {} s", "seconds"),
+    COLD_COMPILE: Kind(f": {COLD_COMPILE}", "{seconds} s", "≤ {} s", "seconds"),
+    WARM_START: Kind(f": {WARM_START}", "{seconds} s", "≤ {} s", "seconds"),
     WITH_ARTIFACT: Kind(f": {WITH_ARTIFACT}", "{seconds} s", "≤ {} s", "seconds"),
     FROM_ARTIFACT: Kind(f": {FROM_ARTIFACT}", "{seconds} s", "≤ {} s", "seconds"),
 }
@@ -103,7 +103,8 @@ class Row:
     def line(self, record: Record, note: str = "") -> Line:
         kind, compared = KINDS[self.kind], record[KINDS[self.kind].compared]
         summaries = {name: spread(each) for name, each in record.items() if is_summary(each)}
-        figure = kind.figure.format_map({**record, **summaries}) + note
+        first_compile = FIRST_COMPILE.format_map(record) if "first_compile_seconds" in record else ""
+        figure = kind.figure.format_map({**record, **summaries}) + first_compile + note
         if self.target is None:
             return Line(f"{self}", figure, "", None)
         value = compared["median"] if is_summary(compared) else compared

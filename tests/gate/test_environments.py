@@ -39,10 +39,10 @@ def root(tmp_path: Path) -> Path:
 def test_an_environment_stays_and_knows_when_it_was_used_last(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[str] = []
+    made: list[tuple[str, tuple[str, ...]]] = []
 
     def uv(_: Side, what: str, *rest: str) -> None:
-        made.append(what)
+        made.append((what, rest))
         if what == "venv":
             Path(rest[-1]).mkdir(parents=True)
 
@@ -52,7 +52,9 @@ def test_an_environment_stays_and_knows_when_it_was_used_last(
     assert complete.parent in Path(python).parents
     os.utime(complete, (1, 1))
     assert python_for(SIDE, root, print) == python
-    assert made == ["venv", "pip"]
+    assert [what for what, _ in made] == ["venv", "pip"]
+    installed = (*SIDE.dependencies, *environments.RULER)
+    assert made[1][1][-len(installed) :] == installed
     assert time.time() - complete.stat().st_mtime < 60, "or `prune` would take it for an old one"
 
 

@@ -126,3 +126,13 @@ def test_names_are_escaped(home: Path) -> None:
 
 def test_no_results_are_said(tmp_path: Path) -> None:
     assert "Nothing is measured yet" in write(tmp_path, tmp_path).read_text(encoding="utf-8")
+
+
+def test_the_page_says_what_chance_does(home: Path) -> None:
+    results = home / "results" / "vm"
+    for old in results.glob("*-env.json"):
+        old.unlink()
+    for day in range(1, 6):
+        found = file(f"{day}" * 40, day, [0.8 if day % 2 else 1.0, NAN, NAN, NAN])
+        (results / f"{day}-env.json").write_text(json.dumps(found))
+    assert "<small>± " in write(home, home / "html").read_text(encoding="utf-8")

@@ -80,6 +80,10 @@ def page(root: Path, launches: Callable[[Any], None]) -> Path:
         if request["do"] == "compile_breakdown":
             caches.append(inductor_cache.name)
             assert (inductor_cache.name in caches[:-1]) == (len(caches) == 2), "the second is the warm start"
+        if request["do"] != "rates":
+            (case,) = request["cases"]
+            on_cpu = (case["phase"], case["device"]) == ("inference", "cpu")
+            assert (case["variant"] == "frozen") == on_cpu, "torch's profiler cannot see into an engine"
         found: dict[str, Any] = {
             "rates": {"rates": RATES},
             "step_breakdown": STEP,

@@ -15,8 +15,9 @@ import pytest
 import benchmarks.pages.__main__ as pages
 from benchmarks.markdown import between_markers, markers
 from benchmarks.one_run import alone
-from benchmarks.pages import picture, records
+from benchmarks.pages import peers, picture, records
 from benchmarks.repository import ROOT
+from benchmarks.suite.peers import PEERS
 
 DRAWN = list(pages.drawn())
 RECORDED = {name: records.read(name) for name in ("ratios", "limits")}
@@ -114,11 +115,16 @@ def test_a_picture_of_nothing_is_exit_code_2(
     assert not (root / picture.FILE).exists()
 
 
-@pytest.mark.parametrize("page", ["ratios", "limits", "breakdown"])
+@pytest.mark.parametrize("page", ["ratios", "limits", "peers", "breakdown"])
 def test_nothing_is_measured_beside_a_gate(
-    root: Path, launches: Callable[[Any], None], capsys: pytest.CaptureFixture[str], page: str
+    root: Path,
+    launches: Callable[[Any], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    page: str,
 ) -> None:
     launches(None)  # nobody is asked
+    monkeypatch.setattr(peers, "installed", lambda: PEERS)
     with alone(root):
         assert pages.main([page]) == 2
     assert f"{page}: something is already being measured in this checkout" in capsys.readouterr().err

@@ -46,6 +46,27 @@ def test_sessions_stand_in_groups_and_those_for_a_newcomer_first(noxfile: Any) -
     assert [name for name in (*groups, *first) if f"``{name}``" not in noxfile.__doc__] == []
 
 
+def test_releases_are_tried_without_the_engine_and_the_newest_with_it(
+    noxfile: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Pinned environments are those of a user without the extra; an export breaks first with a new torch."""
+    monkeypatch.chdir(ROOT)
+    installed: list[str] = []
+    session = SimpleNamespace(
+        python="3.12",
+        posargs=[],
+        install=lambda *packages, **_: installed.extend(packages),
+        run=lambda *_, **__: None,
+        create_tmp=lambda: str(tmp_path),
+    )
+    noxfile.compat.func(session, "0.6.1", "2.11.0")
+    assert "." in installed
+    assert ".[cpu]" not in installed
+    installed.clear()
+    noxfile.upstream.func(session)
+    assert ".[cpu]" in installed
+
+
 def test_the_gate_starts_without_what_nox_wants_unset(noxfile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nox says None of a variable that is to be taken out (2026.10), and execve takes strings only."""
     started: list[Any] = []
