@@ -50,7 +50,7 @@ MODES = (
     *("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),  # torch's
     *("frozen", "onnxruntime", "auto"),  # and ours
 )
-PHASES = ("inference", "training", "rollout")
+PHASES = ("inference", "training", "rollout", "tick")
 DEVICES = ("cpu", "cuda", "mps")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 
@@ -80,7 +80,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="inference",
         choices=PHASES,
         help="what a step is; inference (default): predict one action chunk; training: forward, backward and "
-        "optimizer; rollout: a robot's n_action_steps ticks of select_action, of which the first predicts",
+        "optimizer; rollout: n_action_steps calls of select_action, of which the first predicts; tick: the "
+        "same with LeRobot's preparation and processors, from cameras' bytes to numbers for the motors",
     )
     add("--device", default="cpu", choices=DEVICES, help="default cpu")
     add(
@@ -102,7 +103,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         metavar="RATE",
         help="a robot's control rate: report the share of its ticks that would find no action ready; with "
-        "--phase inference each action needs a prediction, with --phase rollout each chunk does",
+        "--phase inference each action needs a prediction, with rollout and tick each chunk does",
     )
     add(
         "--output",

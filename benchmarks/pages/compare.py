@@ -233,8 +233,8 @@ def time_by_turns(
 
 
 def _time(step: Step, into: VariantTimes) -> None:
-    """One step, or each tick of a rollout's: a robot waits for every action."""
-    if not step.case.phase.startswith("rollout"):
+    """One step, or each tick of it: a robot waits for every action."""
+    if step.case.phase in ("inference", "training"):
         into.seconds.append(timed(step))
         return
     ticks = [timed(step) for _ in range(step.policy.config.n_action_steps)]
@@ -263,14 +263,14 @@ def _warm(step: Step, into: VariantTimes) -> None:
 
 
 def _difference(step: Step, stock: Step) -> float:
-    """Of what the step computes, in its precision: a chunk, or all actions of a rollout's."""
+    """Of what the step computes, in its precision: a chunk, or all actions of a rollout or of ticks."""
     return float((_actions(step) - _actions(stock)).abs().max())
 
 
 def _actions(step: Step) -> Any:
     import torch
 
-    calls = step.policy.config.n_action_steps if step.case.phase.startswith("rollout") else 1
+    calls = 1 if step.case.phase == "inference" else step.policy.config.n_action_steps
     step.policy.reset()
     found = torch.stack([step().float() for _ in range(calls)])
     step.policy.reset()

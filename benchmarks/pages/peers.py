@@ -15,19 +15,20 @@ from ..markdown import table
 from ..records import Record
 from ..repository import ROOT
 from ..suite.peers import PEERS, installed
-from ..suite.workloads import Case
+from ..suite.workloads import EXPORT, WORKLOADS, Case
 from .asking import Ask, asking, at_least
 from .records import about, by_machine, keep, machine, measured_on, spread, summary
 from .rows import as_record, speed_up, step_seconds
 
 NAME, DOCUMENT = "peers", "TORCH_COMPILE_ACT.md"
-WORKLOADS = ("aloha", "aloha_3cam", "pusht", "libero")
+MEASURED = ("aloha", "aloha_3cam", "pusht", "libero")
 VARIANTS = ("auto", "frozen", *PEERS)
+TICKED, TICKING = ("aloha", "aloha_3cam"), ("auto", EXPORT)
 SECONDS = 30  # of steps in a launch, all variants together
 PAUSE = (
     0.05  # s: threads of ONNX Runtime and OpenVINO wait at work for a while; without, torch was 3x as slow
 )
-STEP, FIRST = "step beside peers", "first action"
+STEP, TICK, FIRST = "step beside peers", "tick", "first action"
 NOTHING, KEPT, REPLACED = "nothing kept", "architecture known", "weights replaced"
 
 
@@ -40,36 +41,47 @@ def _table(records: Sequence[Record]) -> str:
     how = records[0]["about"]
     launches, seconds = how["launches"], how["seconds"]
     peers = ", ".join(f"{name} {release}" for name, release in how["peers"].items())
-    steps = [record for record in records if record["row"] == STEP]
-    lines = [[record["case"].split("-")[0], *(_cell(record, name) for name in VARIANTS)] for record in steps]
+    steps, ticks = (
+        [
+            [record["case"].split("-")[0], *(_cell(record, name) for name in names)]
+            for record in records
+            if record["row"] == row
+        ]
+        for row, names in ((STEP, VARIANTS), (TICK, ("stock", *TICKING)))
+    )
     firsts = [
         [each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"]
         for each in records
-        if each not in steps
+        if each["row"].startswith(FIRST)
     ]
     return "\n\n".join(
         (
             f"{measured_on(how)} {peers}. Medians over {launches} fresh launches of {seconds} s of steps, "
             "in brackets the least and the most; times as fast as stock eager in fp32.",
-            table(["inference", *(f"`{name}`" for name in VARIANTS)], lines),
+            table(["inference", *(f"`{name}`" for name in VARIANTS)], steps),
+            *([table(["a tick", *(f"`{name}`" for name in ("stock", *TICKING))], ticks)] if ticks else []),
             table([f"first action of {records[-1]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )
     )
 
 
 def _cell(record: Record, name: str) -> str:
-    if name not in record["times_as_fast"]:
-        return ""
+    if name == "stock":
+        return f"{record['ms'][name]:.1f} ms"
     text = f"{spread(record['times_as_fast'][name])}x, {record['ms'][name]:.1f} ms"
     return f"**{text}**" if name == "auto" else text
 
 
-def step(launches: Sequence[dict[str, list[float]]]) -> Record:
-    """Figures of a workload; each launch holds the seconds of ``stock`` and of each variant."""
+def step(launches: Sequence[dict[str, list[float]]], ticks: int = 1) -> Record:
+    """Figures of a workload; each launch holds the seconds of ``stock`` and of each variant.
+
+    Args:
+        ticks: in a step; the milliseconds are of one.
+    """
     names = [name for name in launches[0] if name != "stock"]
     return {
         "times_as_fast": {name: speed_up(launches, name) for name in names},
-        "ms": {name: 1e3 * median(median(each[name]) for each in launches) for name in launches[0]},
+        "ms": {name: 1e3 * median(median(each[name]) for each in launches) / ticks for name in launches[0]},
     }
 
 
@@ -92,7 +104,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--launches", type=at_least(2), default=3, help="fresh processes per figure (default 3)")
     add("--seconds", type=at_least(1), default=SECONDS, help=f"of steps in a launch (default {SECONDS})")
-    add("--workloads", nargs="+", choices=WORKLOADS, default=WORKLOADS, help="default: all")
+    add("--workloads", nargs="+", choices=MEASURED, default=MEASURED, help="default: all")
 
 
 def measure(args: argparse.Namespace) -> list[Record]:
@@ -107,16 +119,22 @@ def measure(args: argparse.Namespace) -> list[Record]:
     how = {"seconds": args.seconds, "pause": PAUSE}
     cases = {name: Case(name, "inference", "auto") for name in args.workloads}
     first = Case(args.workloads[0], "inference", "auto")
-    with asking(1 + args.launches * (len(cases) + 3)) as (ask, _):
+    ticked = [name for name in TICKED if name in cases]
+    with asking(1 + args.launches * (len(cases) + len(ticked) + 3)) as (ask, _):
         firsts = first_actions(ask, args.launches, first)
         found: dict[str, Any] = {}
         for name, case in cases.items():
             variants = [case.as_variant(each) for each in ("stock", *VARIANTS)]
             found[name] = step(step_seconds(ask, variants, args.launches, **how))
+        ticks: dict[str, Any] = {}
+        for name in ticked:
+            variants = [Case(name, "tick", each) for each in ("stock", *TICKING)]
+            ticks[name] = step(step_seconds(ask, variants, args.launches, **how), WORKLOADS[name].chunk)
         environment = ask("rates", [Case("tiny", "inference", "stock")])["environment"]
     made = about(environment, "cpu", ROOT, launches=args.launches, seconds=args.seconds, precision="fp32")
     made["peers"] = _releases()
     rows = [as_record(STEP, cases[name], about=made, **each) for name, each in found.items()]
+    rows += [as_record(TICK, Case(name, "tick", "auto"), about=made, **each) for name, each in ticks.items()]
     rows += [as_record(f"{FIRST}: {name}", first, about=made, seconds=each) for name, each in firsts.items()]
     keep(NAME, rows, lambda record: machine(record["about"]) != machine(made))
     return rows

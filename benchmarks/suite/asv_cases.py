@@ -31,6 +31,7 @@ SUITE: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
         ("training", "fp32"): ("pusht",),
         ("rollout", "fp32"): ("aloha",),
         ("rollout_ensemble", "fp32"): ("aloha",),
+        ("tick", "fp32"): ("aloha",),
     },
     "cuda": {
         ("inference", "fp32"): ("aloha", "aloha_3cam", "pusht", "libero"),
@@ -39,6 +40,8 @@ SUITE: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
         ("training", "bf16"): ("aloha", "aloha_3cam", "pusht", "libero"),
         ("rollout", "fp32"): ("aloha",),
         ("rollout_ensemble", "fp32"): ("aloha",),
+        ("tick", "fp32"): ("aloha",),
+        ("tick_ensemble", "fp32"): ("aloha",),
     },
 }
 
@@ -112,7 +115,7 @@ def ready(machine: Machine, case: Case) -> Step:
 
 
 class Timing:
-    """Seconds of one step of a phase: each workload, precision, device; eager and compiled.
+    """Seconds of one step of a phase: each workload, precision, device and variant.
 
     A subclass adds the ``time_`` method that asv's results are named after. This class has none, so asv does
     not take it for a benchmark in the modules that import it.
@@ -125,9 +128,9 @@ class Timing:
     phase: str
     params: tuple[list[str], ...]
 
-    def __init_subclass__(cls, *, phase: str) -> None:
+    def __init_subclass__(cls, *, phase: str, variants: tuple[str, ...] = ("eager", "compiled")) -> None:
         cls.phase = phase
-        cls.params = (workloads_of(phase), precisions_of(phase), list(DEVICES), ["eager", "compiled"])
+        cls.params = (workloads_of(phase), precisions_of(phase), list(DEVICES), list(variants))
 
     def setup_cache(self) -> Machine:
         return this_machine()

@@ -17,7 +17,7 @@ SLOW = 3e9  # FLOP/s; with instructions for it every processor is faster
 ROUNDS = 12
 # Passes over all weights. Inference reads them once. A training step reads them forward and backward and
 # writes gradients; AdamW reads weight, gradient and two moments and writes three of them.
-PASSES = {"inference": 1, "rollout_ensemble": 1, "training": 10}
+PASSES = {"inference": 1, "rollout_ensemble": 1, "tick": 1, "tick_ensemble": 1, "training": 10}
 
 
 def rates(cases: Sequence[Case]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .peers import PEERS, acting
+from .ticks import frame_of, ticking
 from .workloads import MODES, TRAINING_BATCH, WORKLOADS, Case, Step, check_device, make_batch, make_config
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -56,7 +57,7 @@ def step_of(
     Args:
         backend: torch.compile's backend, for every compiled variant but ``auto``.
         mode: ``compile_mode`` of the variant ``auto``.
-        ticks: calls of ``select_action`` in a step of a rollout; default: as many as empty its queue.
+        ticks: calls of ``select_action`` in a step, or ticks; default: as many as empty its queue.
     """
     import torch
 
@@ -84,17 +85,20 @@ def step_of(
     forward = policy.predict_action_chunk
     if case.variant in PEERS:
         return Step(case, policy, batch, forward, acting(case.variant, policy, batch))
-    if case.phase == "inference":
-        act, calls = compile_graph(forward), 1
-    else:  # with a queue one chunk is predicted and all its actions taken; with ensembling it is one action
+    act: Callable[[Any], Any] = compile_graph(forward)
+    calls, observed = 1, batch
+    if case.phase != "inference":
+        # With a queue one chunk is predicted and all its actions taken; with ensembling it is one action.
         if case.compiles:
-            policy.predict_action_chunk = compile_graph(forward)
+            policy.predict_action_chunk = act
         act, calls = policy.select_action, ticks or policy.config.n_action_steps
+    if case.phase.startswith("tick"):
+        act, observed = ticking(case, policy), frame_of(policy, batch)
 
     def act_in_turn() -> Any:
         with precision():
             for _ in range(calls):
-                result = act(batch)
+                result = act(observed)
         return result
 
     return Step(case, policy, batch, forward, act_in_turn)

@@ -3,8 +3,9 @@
 asv (history), pytest-benchmark (the local loop) and the gate (the decision) call the same
 ``Step``, so a figure from one means what it means in the others.
 
-A workload is a robot's observations and actions; a phase is what a user does with the policy;
-a variant is which code does it:
+A workload is a robot's observations and actions; a phase is what a user does with the policy: ``inference`` a
+chunk of actions, ``rollout`` calls of ``select_action``, ``tick`` the same from the camera's bytes to numbers
+for the motors (see ``ticks``), with ``_ensemble`` temporal ensembling. A variant is which code does it:
 
 - ``stock``: LeRobot as installed, eager
 - ``stock-compiled``: torch.compile over stock LeRobot, where it can be one graph
@@ -13,6 +14,7 @@ a variant is which code does it:
 - ``auto``: the policy type ``act_compiled`` with ``compile_mode="auto"``: the fastest there is on the device
 - ``frozen``: the same with ``compile_mode="frozen"``: torch's own fastest on a CPU
 - ``onnxruntime``, ``openvino``: other runtimes over an export, for inference in fp32 on a CPU; see ``peers``
+- ``export``: what ``export_policy`` writes, by plain ONNX Runtime: a tick in fp32 on a CPU
 """
 
 from __future__ import annotations
@@ -27,8 +29,9 @@ from .peers import PEERS
 # Raise it whenever a change here makes old figures incomparable with new ones.
 SUITE_VERSION = "1"
 
-PHASES = ("inference", "training", "rollout", "rollout_ensemble")
-VARIANTS = ("stock", "stock-compiled", "eager", "compiled", "auto", "frozen", *PEERS)
+EXPORT = "export"  # a variant
+PHASES = ("inference", "training", "rollout", "rollout_ensemble", "tick", "tick_ensemble")
+VARIANTS = ("stock", "stock-compiled", "eager", "compiled", "auto", "frozen", *PEERS, EXPORT)
 MODES = ("auto", "frozen")  # variants that are a ``compile_mode``
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda")
@@ -101,8 +104,9 @@ class Case:
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, DEVICES)
         asked = self.precision, self.phase, self.device
-        if self.variant in PEERS and asked != ("fp32", "inference", "cpu"):
-            raise ValueError(f"{self.variant} runs fp32 inference on cpu only, not {' '.join(asked)}")
+        for variants, phase in ((PEERS, "inference"), ((EXPORT,), "tick")):
+            if self.variant in variants and asked != ("fp32", phase, "cpu"):
+                raise ValueError(f"{self.variant} runs fp32 {phase} on cpu only, not {' '.join(asked)}")
 
     def __str__(self) -> str:
         return "-".join((self.workload, self.phase, self.variant, self.precision, self.device))
@@ -156,7 +160,7 @@ def make_config(workload: Workload, phase: str, **overrides: Any) -> Any:
     from lerobot.policies.act.configuration_act import ACTConfig
 
     image = PolicyFeature(FeatureType.VISUAL, (3, workload.height, workload.width))
-    ensemble = {"temporal_ensemble_coeff": 0.01, "n_action_steps": 1} if phase == "rollout_ensemble" else {}
+    ensemble = {"temporal_ensemble_coeff": 0.01, "n_action_steps": 1} if phase.endswith("_ensemble") else {}
     fields = {
         "input_features": {
             **dict.fromkeys(workload.camera_names, image),

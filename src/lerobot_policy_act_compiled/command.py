@@ -6,7 +6,8 @@
 
 No file and no configuration changes: policies of type ``act`` get what ``patch_lerobot`` gives them, and the
 command runs in this process. A command that moves a robot warms its policy up first: after it is loaded,
-before the robot is connected, where a minute of compiling would trip the robot's watchdog.
+before the robot is connected, where a minute of compiling would trip the robot's watchdog. It prepares the
+camera frames that the policy reads, and no others.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 
 from . import export_command
 from .configuration_act_compiled import COMPILE_MODES
+from .frames import prepare_less
 from .patch import patch_lerobot
 
 # LeRobot's commands that act with one observation at a time, by their modules. Training compiles its own
@@ -51,8 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compile_fallback=options.compile_fallback,
     )
     _let_the_server_take("act_compiled")
-    if options.warm_up and name.rpartition(".")[2] in ACTING:
-        _warm_up_when_placed()
+    if name.rpartition(".")[2] in ACTING:
+        prepare_less()
+        if options.warm_up:
+            _warm_up_when_placed()
     run()
 
 

@@ -15,7 +15,7 @@ from benchmarks.suite.peers import PEERS
 
 from .conftest import ENVIRONMENT
 
-MS = {"stock": 100.0, "auto": 50.0, "frozen": 80.0, "onnxruntime": 51.0, "openvino": 55.0}
+MS = {"stock": 100.0, "auto": 50.0, "frozen": 80.0, "onnxruntime": 51.0, "openvino": 55.0, "export": 25.0}
 FIRST = {"cold-0": 8.0, "cold-1": 7.0}
 
 
@@ -57,6 +57,8 @@ def test_what_is_measured_is_kept_and_drawn(root: Path, answered: list[tuple[str
         "| inference | `auto` | `frozen` | `onnxruntime` | `openvino` |",
         "| pusht | **2.00 (2.00 to 2.00)x, 50.0 ms** | 1.25 (1.25 to 1.25)x, 80.0 ms "
         "| 1.96 (1.96 to 1.96)x, 51.0 ms | 1.82 (1.82 to 1.82)x, 55.0 ms |",
+        "| a tick | `stock` | `auto` | `export` |",
+        "| aloha | 1.0 ms | **2.00 (2.00 to 2.00)x, 0.5 ms** | 4.00 (4.00 to 4.00)x, 0.2 ms |",
         "| first action of aloha by `auto` | takes |",
         "| nothing kept | 7.50 (7.00 to 8.00) s |",
         "| architecture known | 0.50 (0.50 to 0.50) s |",
@@ -83,6 +85,7 @@ def test_another_run_replaces_this_machines_rows_and_no_others(
     assert answered
     assert pages.main([*arguments, "aloha"]) == 0
     assert len(records.read("peers")) == len(elsewhere) + len(elsewhere) - 1
+    assert "a tick" in between_markers(root / peers.DOCUMENT, *markers("peers cpu AVX2"))
 
 
 def test_a_peer_that_is_missing_is_one_line(

@@ -8,6 +8,7 @@ from benchmarks.suite import answers
 from benchmarks.suite.peers import PEERS, installed
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import Case
+from lerobot_policy_act_compiled.onnx_graph import missing
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -28,6 +29,16 @@ def test_it_runs_fp32_inference_on_a_cpu(asked: str) -> None:
     precision, phase, device = asked.split()
     with pytest.raises(ValueError, match=f"openvino runs fp32 inference on cpu only, not {asked}"):
         Case("tiny", phase, "openvino", precision, device)
+
+
+@pytest.mark.skipif(missing() is not None, reason="needs the extra cpu: onnxruntime and onnx")
+def test_an_exports_ticks_are_stocks() -> None:
+    case = Case("tiny", "tick", "export")
+    export, stock = prepare(case), prepare(case.as_variant("stock"))
+    for _ in range(2):
+        assert (export() - stock()).abs().max() < 1e-5
+    with pytest.raises(ValueError, match="export runs fp32 tick on cpu only, not fp32 inference cpu"):
+        Case("tiny", "inference", "export")
 
 
 def test_other_weights_are_timed_after_they_were_replaced() -> None:

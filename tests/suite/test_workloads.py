@@ -11,7 +11,7 @@ from benchmarks.suite import workloads
 from benchmarks.suite.compile_counters import count_compilation, runs_by_engine
 from benchmarks.suite.peers import PEERS
 from benchmarks.suite.steps import prepare
-from benchmarks.suite.workloads import PHASES, VARIANTS, WORKLOADS, Case, make_batch
+from benchmarks.suite.workloads import EXPORT, PHASES, VARIANTS, WORKLOADS, Case, make_batch
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
@@ -48,7 +48,8 @@ def test_a_case_names_itself() -> None:
     case = Case("tiny", "inference", "compiled", "bf16")
     assert str(case) == "tiny-inference-compiled-bf16-cpu"
     assert str(case.as_variant("stock")) == "tiny-inference-stock-bf16-cpu"
-    assert [variant for variant in VARIANTS if case.as_variant(variant).compiles] == [
+    of_any_precision = [variant for variant in VARIANTS if variant not in (*PEERS, EXPORT)]
+    assert [variant for variant in of_any_precision if case.as_variant(variant).compiles] == [
         "stock-compiled",
         "compiled",
         "auto",
@@ -88,10 +89,10 @@ def test_weights_are_seeded() -> None:
         (phase, variant)
         for phase in PHASES
         for variant in VARIANTS
-        if variant not in PEERS  # test_peers
-        # Each of these is a compile; both rollouts compile what inference does, in the same way.
+        if variant not in (*PEERS, EXPORT)  # test_peers
+        # Each of these is a compile; rollouts and ticks compile what inference does, in the same way.
         if phase in ("inference", "training")
-        or (phase, variant) == ("rollout", "compiled")
+        or (phase, variant) in (("rollout", "compiled"), ("tick", "auto"), ("tick_ensemble", "auto"))
         or not Case("tiny", phase, variant).compiles
     ],
 )
@@ -139,7 +140,7 @@ def test_training_has_lerobots_default_batch() -> None:
     assert step.batch["action"].shape[0] == workloads.TRAINING_BATCH == 8
 
 
-@pytest.mark.parametrize(("phase", "ticks"), [("rollout", 8), ("rollout_ensemble", 1)])
+@pytest.mark.parametrize(("phase", "ticks"), [("rollout", 8), ("rollout_ensemble", 1), ("tick", 8)])
 def test_a_rollout_step_takes_all_actions_of_its_chunks(phase: str, ticks: int) -> None:
     step = prepare(Case("tiny", phase, "eager"))
     predict = step.policy.predict_action_chunk
@@ -155,3 +156,8 @@ def test_a_rollout_step_takes_all_actions_of_its_chunks(phase: str, ticks: int) 
         assert len(calls) == steps
     assert step.policy.config.n_action_steps == ticks
     assert len(getattr(step.policy, "_action_queue", ())) == 0
+
+
+def test_a_tick_takes_one_observation() -> None:
+    with pytest.raises(ValueError, match="a tick takes one observation, not 2"):
+        prepare(Case("tiny", "tick", "stock"), batch_size=2)
