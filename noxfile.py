@@ -119,7 +119,7 @@ def compare(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["start"])
 def history(session: nox.Session) -> None:
-    """Measure HEAD and its parent with asv and draw graphs; -- A..B: other commits; --quick: half an hour."""
+    """Measure HEAD and its parent with asv and draw graphs; -- A..B: other commits; --quick: 10 minutes."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "history"))
     # A history that is stopped stops asv and all of its processes; nox would wait 0.2 s for that.
     session.run("python", "-m", "benchmarks.history.measure", *session.posargs, terminate_timeout=30)

@@ -10,7 +10,7 @@ compiled once more.
     python examples/benchmark_act_compile.py --device cuda --precision bf16
     python examples/benchmark_act_compile.py --phase training --workload pusht
     python examples/benchmark_act_compile.py --policy-path outputs/train/.../pretrained_model
-    python examples/benchmark_act_compile.py --phase rollout --hz 50    # would it keep up with the robot?
+    python examples/benchmark_act_compile.py --phase tick --hz 50       # would it keep up with the robot?
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ LEFT_OUT = ("Skipping results:", "Error loading results", "Error parsing JSON", 
 BEFORE = re.compile(r"^(\[[^\]]*\])?[\s·]*")  # how far it is, and how deep
 
 
-def lines(args: Sequence[str], root: Path) -> Generator[str, None, None]:
+def lines(
+    args: Sequence[str], root: Path, environment: Mapping[str, str] | None = None
+) -> Generator[str, None, None]:
     """Lines that ``asv ARGS`` prints, as it prints them; close it, and asv and all it started are gone.
 
     Raises:
@@ -34,6 +36,7 @@ def lines(args: Sequence[str], root: Path) -> Generator[str, None, None]:
     with subprocess.Popen(
         command,
         cwd=root,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

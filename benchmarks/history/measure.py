@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import platform
 import re
 import sys
@@ -23,10 +24,12 @@ from rich.progress import Progress, TimeElapsedColumn
 from ..command import exit_code
 from ..one_run import alone, sigterm_interrupts
 from ..repository import PACKAGE, ROOT, MeasurementError, git
+from ..suite.asv_cases import QUICK
 from . import asv_command, installed, overview, torch_releases
 from .result_files import BRANCH, checked_out, damaged_files, is_measured, merge
 
 SUBJECT = f"{PACKAGE}/__init__.py"
+MEASURED = ("src", "pyproject.toml")  # of a commit: the code, and what is installed with it
 PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
 QUICK_ENDS_AT = 50.0  # percent: asv counts two processes a benchmark, and with --quick it starts one
 INTERRUPTED = "interrupted; asv keeps what it had measured, and nothing is left running"
@@ -58,6 +61,21 @@ def commits_to_measure(commit_range: str | None, root: Path = ROOT) -> list[str]
     return with_subject
 
 
+def told_apart(commits: Sequence[str], root: Path = ROOT) -> tuple[list[str], dict[str, str]]:
+    """Commits whose MEASURED differs from that of the one before; and for each other, the one it equals."""
+    kept: list[str] = []
+    twins: dict[str, str] = {}
+    last = None
+    for commit in commits:
+        measured = git("ls-tree", commit, "--", *MEASURED, root=root)
+        if measured == last:
+            twins[commit] = kept[-1]
+        else:
+            kept.append(commit)
+        last = measured
+    return kept, twins
+
+
 def shard(text: str) -> tuple[int, int]:
     """``2/5``: the second of five shares."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
@@ -85,9 +103,12 @@ def measure(
     """
     listed = directory / "commits.txt"
     listed.write_text("\n".join(commits) + "\n", encoding="utf-8")
-    rounds, ends_at = (["--interleave-rounds"], 100.0) if "--quick" not in extra else ([], QUICK_ENDS_AT)
+    quick = "--quick" in extra
+    rounds, ends_at = ([], QUICK_ENDS_AT) if quick else (["--interleave-rounds"], 100.0)
+    environment = {**os.environ, QUICK: "1"} if quick else None
     columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())  # elapsed in place of remaining
-    printed = asv_command.lines(["run", f"HASHFILE:{listed}", *rounds, *extra], root)
+    asked = ["run", f"HASHFILE:{listed}", "--show-stderr", *rounds, *extra]  # or a failure has no reason
+    printed = asv_command.lines(asked, root, environment)
     with contextlib.closing(printed), Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(commits)} commits", total=ends_at)
         for line in printed:
@@ -109,7 +130,10 @@ def _parser() -> argparse.ArgumentParser:
         "range", nargs="?", help="commits as git names them, HEAD~3..HEAD, v1.0..main; 5: the newest five"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one sample of each benchmark: minutes, and noisy"
+        "--quick", action="store_true", help="counts and speed-ups of three cases, each taken once: minutes"
+    )
+    parser.add_argument(
+        "--repeat", action="store_true", help="measure commits too that have the subject of the one before"
     )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="the K-th of N shares")
     parser.add_argument(
@@ -148,7 +172,14 @@ def _run(args: argparse.Namespace, extra: Sequence[str], root: Path) -> None:
 def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory: Path, root: Path) -> None:
     console, home, machine = Console(), root / ".asv", args.machine or platform.node()
     # A share is the same whatever is measured already, so one that failed can be run again alone.
-    commits = share_of(commits_to_measure(args.range, root), *args.shard)
+    commits, twins = commits_to_measure(args.range, root), {}
+    if not args.repeat:
+        commits, twins = told_apart(commits, root)
+    for commit, twin in twins.items():
+        console.print(
+            f"{commit[:8]} has the subject of {twin[:8]}, whose figures are its own; --repeat measures it too"
+        )
+    commits = share_of(commits, *args.shard)
     if args.missing:
         with checked_out(BRANCH, git("remote", "get-url", "origin", root=root)) as place:
             damaged = merge(place, home)
@@ -165,7 +196,7 @@ def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory:
     # A named machine may be another runner each day: asv would draw each processor and kernel as a graph.
     anonymous = ["--os", "any", "--cpu", "any", "--ram", "any"] if args.machine else []
     asv_command.run("machine", "--yes", *named, *anonymous, root=root)
-    chosen = [f"--bench={regex}" for regex in args.bench]
+    chosen = [f"--bench={regex}" for regex in args.bench or (["Counts"] if args.quick else [])]
     options = [*(["--quick"] if args.quick else []), *named, *chosen, *extra]
     for release in args.torch:
         config = torch_releases.configuration(release, root, directory)

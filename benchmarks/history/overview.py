@@ -103,9 +103,16 @@ class MachineHistory:
 
     @property
     def is_quick(self) -> bool:
-        """Whether a newest time is a single sample."""
+        """Whether the newest have no times, or a time that is a single sample."""
+        return not self.has_times or any(time.is_single for time in self._newest_times())
+
+    @property
+    def has_times(self) -> bool:
+        return bool(self._newest_times())
+
+    def _newest_times(self) -> list[StepTime]:
         newest = (time for each in self.series for time in (each.latest.eager, each.latest.compiled))
-        return any(time is not None and time.is_single for time in newest)
+        return [time for time in newest if time is not None]
 
 
 def numbers(

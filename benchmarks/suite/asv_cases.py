@@ -46,6 +46,10 @@ SUITE: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
 }
 
 
+QUICK = "ACT_COMPILED_QUICK"  # the variable that leaves of the suite what compiles in minutes
+QUICKLY = {"inference": ("aloha", "pusht"), "training": ("pusht",)}
+
+
 @dataclass(frozen=True)
 class Machine:
     """What the process that measures can do; found out once per commit."""
@@ -81,6 +85,7 @@ def measured_cases(machine: Machine, phase: str, variant: str = "compiled") -> l
         for (case_phase, precision), workloads in SUITE[device].items()
         if case_phase == phase and _runs(machine, device, precision)
         for workload in workloads
+        if QUICK not in os.environ or workload in QUICKLY.get(phase, ())
     ]
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.history import asv_command, measure
-from benchmarks.history.measure import PERCENT, SUBJECT, commits_to_measure, share_of
+from benchmarks.history.measure import PERCENT, SUBJECT, commits_to_measure, share_of, told_apart
 from benchmarks.repository import MeasurementError, git
 
 
@@ -49,6 +50,41 @@ def test_a_number_is_that_many_of_the_newest(repository: tuple[Path, list[str]])
     root, commits = repository
     assert commits_to_measure("3", root) == commits[1:]
     assert commits_to_measure("100", root) == commits[1:], "there are no more"
+
+
+def test_commits_with_one_subject_are_measured_once(repository: tuple[Path, list[str]]) -> None:
+    root, (_, first, second, third) = repository
+    assert told_apart([first, second, third], root) == ([first], {second: first, third: first})
+    for name, text in ((SUBJECT, "1"), ("pyproject.toml", "2")):
+        (root / name).write_text(text)
+        git("add", "-A", root=root)
+        git("commit", "-q", "-m", name, root=root)
+    commits = commits_to_measure("100", root)
+    assert told_apart(commits, root)[0] == [first, *commits[3:]], "other code, and other requirements"
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_a_commit_that_is_not_measured_again_is_named(
+    repository: tuple[Path, list[str]],
+    repeat: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, (*_, parent, head) = repository
+    asked: list[list[str]] = []
+
+    def lines(args: list[str], _root: Path, _environment: object = None) -> Iterator[str]:
+        listed = [each.partition(":")[2] for each in args if each.startswith("HASHFILE:")]
+        asked.extend(Path(each).read_text().split() for each in listed)
+        yield from ()
+
+    monkeypatch.setattr(asv_command, "lines", lines)
+    (root / "asv.conf.json").write_text('{"benchmark_dir": "", "env_dir": ""}')
+    (root / ".asv" / "html").mkdir(parents=True)
+    assert measure.main(["--repeat"] if repeat else [], root=root) == 0
+    assert asked == [[parent, head] if repeat else [parent]]
+    said = f"{head[:8]} has the subject of {parent[:8]}"
+    assert (said in capsys.readouterr().out) != repeat
 
 
 def test_shares_are_disjoint_and_make_the_whole() -> None:

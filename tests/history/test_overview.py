@@ -100,6 +100,19 @@ def test_times_have_a_spread_or_are_said_to_be_single(home: Path, newest: int) -
     assert ("Measured with <code>--quick</code>" in text) == (newest == 1)
 
 
+def test_without_times_there_are_no_columns_for_them(home: Path) -> None:
+    assert "<th>eager (ms)</th>" in write(home, home / "html").read_text(encoding="utf-8")
+    for each in (home / "results" / "vm").glob("*-env.json"):
+        found = json.loads(each.read_text())
+        found["results"] = {name: value for name, value in found["results"].items() if ".time_" not in name}
+        each.write_text(json.dumps(found))
+    text = write(home, home / "html").read_text(encoding="utf-8")
+    assert "eager (ms)" not in text.partition("<dl>")[0]
+    assert "Measured with <code>--quick</code>" in text
+    rows = re.findall(r"<tr><td>(.*?)</tr>", text, flags=re.DOTALL)
+    assert [row.count("<td>") + 1 for row in rows] == [4] * len(rows)
+
+
 def of_speed_ups(*found: float) -> Series:
     return Series("cpu", "inference", "aloha", tuple(Point(f"{x}", x, None, None, None) for x in found))
 

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.history import asv_command, installed, measure, result_files, torch_releases
 from benchmarks.repository import MeasurementError
+from benchmarks.suite.asv_cases import QUICK
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,8 +94,10 @@ def test_asv_runs_once_for_each_release_and_publishes_once(
 ) -> None:
     calls: list[list[str]] = []
 
-    def lines(args: Any, _root: Path) -> Any:
+    def lines(args: Any, _root: Path, environment: Any = None) -> Any:
         calls.append(list(args))
+        if args[0] == "run":
+            assert QUICK in environment, "so the suite knows it too"
         yield from ()
 
     monkeypatch.setattr(asv_command, "lines", lines)

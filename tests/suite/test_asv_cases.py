@@ -29,6 +29,17 @@ def test_every_case_of_the_suite_exists() -> None:
         skip_unless_measured(everything, case)
 
 
+def test_a_quick_suite_is_a_part_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {phase: measured_cases(CPU_ONLY, phase) for phase in ("inference", "training", "rollout")}
+    monkeypatch.setenv(asv_cases.QUICK, "1")
+    quick = {phase: measured_cases(CPU_ONLY, phase) for phase in whole}
+    assert [case for phase in whole for case in whole[phase] if case in quick[phase]] == [
+        Case("aloha", "inference", "compiled"),
+        Case("pusht", "inference", "compiled"),
+        Case("pusht", "training", "compiled"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
