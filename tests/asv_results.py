@@ -8,6 +8,7 @@ from typing import Any
 
 DEVICES = {"device": ["cpu", "cuda"]}
 VARIANTS = {"variant": ["eager", "compiled"]}
+BESIDE_STOCK = {"variant": ["stock", "auto"]}
 BOTH = {"precision": ["fp32", "bf16"]}
 FP32 = {"precision": ["fp32"]}
 INFERENCE = {"workload": ["aloha", "aloha_3cam", "pusht", "libero"]}
@@ -25,6 +26,7 @@ COUNTS = {
     "peak_memory_compiled": "bytes",
     "compiled_over_eager": "ratio",
     "limit_over_eager": "ratio",
+    "auto_over_stock": "ratio",
     "kernel_launches": "unit",
     "cudagraph_skips": "unit",
 }
@@ -57,6 +59,8 @@ PUBLISHED = {
         ("training.Training.time_training_step", "seconds", TRAINING | BOTH | DEVICES | VARIANTS),
         ("rollout.Rollout.time_chunk_of_actions", "seconds", ROLLOUT | FP32 | DEVICES | VARIANTS),
         ("rollout.TemporalEnsembling.time_tick", "seconds", ROLLOUT | FP32 | DEVICES | VARIANTS),
+        ("rollout.Tick.time_ticks_of_a_chunk", "seconds", ROLLOUT | FP32 | DEVICES | BESIDE_STOCK),
+        ("rollout.EnsembledTick.time_tick", "seconds", ROLLOUT | FP32 | DEVICES | BESIDE_STOCK),
         ("compilation.Compilation.track_cold_compile", "seconds", GRAPHS | DEVICES),
         ("compilation.Compilation.track_warm_compile", "seconds", GRAPHS | DEVICES),
         *(

@@ -22,7 +22,7 @@ from .installed import recorded
 from .result_files import RESULTS, results_on
 
 PAGE = "overview.html"
-RATIO, LIMIT = "track_compiled_over_eager", "track_limit_over_eager"
+RATIO, LIMIT, AUTO = "track_compiled_over_eager", "track_limit_over_eager", "track_auto_over_stock"
 TIMES = {
     "inference": "inference.Inference.time_predict_action_chunk",
     "training": "training.Training.time_training_step",
@@ -58,6 +58,7 @@ class Point:
         speed_up: eager over compiled time, steps in turns in one process.
         limit: of the speed-up.
         eager, compiled: of a step, each in processes of its own.
+        auto: stock LeRobot's time over that of ``auto``, steps in turns in one process; of inference.
     """
 
     commit: str
@@ -65,6 +66,7 @@ class Point:
     limit: float | None
     eager: StepTime | None
     compiled: StepTime | None
+    auto: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,13 @@ def _points(file: Mapping[str, Any]) -> Iterator[tuple[SeriesKey, Point]]:
     commit = str(file.get("commit_hash", ""))[:8]
     for phase, step_time in TIMES.items():
         counts = f"{phase}.{phase.capitalize()}Counts"
-        limits = dict(numbers(file, f"{counts}.{LIMIT}"))
+        limits, autos = (dict(numbers(file, f"{counts}.{name}")) for name in (LIMIT, AUTO))
         times = _step_times(file, step_time)
         for (workload, device), ratio in numbers(file, f"{counts}.{RATIO}"):
-            limit = limits.get((workload, device))
+            limit, auto = (found.get((workload, device)) for found in (limits, autos))
             eager, compiled = (times.get((workload, "fp32", device, each)) for each in ("eager", "compiled"))
-            point = Point(commit, 1 / ratio, 1 / limit if limit else None, eager, compiled)
+            inverse = [1 / share if share else None for share in (limit, auto)]
+            point = Point(commit, 1 / ratio, inverse[0], eager, compiled, inverse[1])
             yield (device, phase, workload), point
 
 

@@ -19,7 +19,7 @@ from .installed import recorded
 MACHINE = re.compile(r"/machine-([^/]+)/")
 # Counts are the same on a busy machine. What is timed must be worse at a second commit too, or one night of a
 # crowded runner would be an issue of two dozen benchmarks.
-EXACT = re.compile(r"\.track_(?!compiled_over|cold|warm|limit)")
+EXACT = re.compile(r"\.track_(?!auto_over|compiled_over|cold|warm|limit)")
 CONFIRMED = 2  # measured commits at or after the step
 MOST_COMMITS = 20  # listed; a range can be long where commits were not measured one by one
 MOST_REGRESSIONS = 50

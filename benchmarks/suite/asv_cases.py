@@ -164,4 +164,5 @@ def use_inductor_cache() -> None:
         if other.name != version:
             shutil.rmtree(other, ignore_errors=True)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(root / version)
+    os.environ["ACT_COMPILED_CACHE"] = str(root / version / "graphs")
     os.environ.update(TRUST_THE_PROCESSOR)

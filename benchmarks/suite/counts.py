@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from statistics import median
@@ -12,11 +13,12 @@ from .asv_cases import TIMEOUT, Machine, measured_cases, ready, this_machine, wo
 from .precision import lerobot_train_flags
 from .roofline import matrix_rate
 from .steps import prepare
-from .timer import timed
+from .timer import timed, warmed_up
 from .workloads import DEVICES, SUITE_VERSION, Case, Step
 
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
-PAIRS = 5  # of an eager and a compiled step; the ratio's standard deviation is about 2%
+PAIRS = 5  # of two steps, one after the other; the ratio's standard deviation is about 2%
+PAUSE = 0.05  # s before a step: ONNX Runtime's threads wait at work for a while, and make it slower
 
 
 def eager_counts(step: Step) -> dict[str, Any]:
@@ -66,7 +68,24 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
             "peak_memory_compiled": peak_memory(compiled, case.device),
             "compiled_over_eager": median(compiled_s / eager_s for compiled_s, eager_s in pairs),
             "limit_over_eager": found["flops"] / matrix_rate(case.device) / seconds,
+            "auto_over_stock": auto_over_stock(case) if case.phase == "inference" else NOT_APPLICABLE,
         }
+
+
+def auto_over_stock(case: Case) -> float:
+    """Time of ``auto``'s step as a share of stock LeRobot's eager one, by turns in one process."""
+    try:
+        auto = warmed_up(case.as_variant("auto"))
+    except ValueError:  # the commit has no such mode yet
+        return NOT_APPLICABLE
+    stock = warmed_up(case.as_variant("stock"))
+    found = []
+    for _ in range(PAIRS):
+        time.sleep(PAUSE)
+        ours = timed(auto)
+        time.sleep(PAUSE)
+        found.append(ours / timed(stock))
+    return median(found)
 
 
 def _figure(name: str, unit: str = "unit") -> Callable[..., float]:
@@ -117,6 +136,8 @@ class Counts(ABC):
     track_cudagraph_skips = _figure("cudagraph_skips")
     # Time of a compiled step as a share of an eager one's, in one process, by turns.
     track_compiled_over_eager = _figure("compiled_over_eager", "ratio")
+    # Time of a step of ``auto`` as a share of one of stock LeRobot, likewise; inference.
+    track_auto_over_stock = _figure("auto_over_stock", "ratio")
     # Time that an eager step's products take at ``torch.mm``'s rate, as a share of the step's.
     track_limit_over_eager = _figure("limit_over_eager", "ratio")
 

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from benchmarks.history import overview
-from benchmarks.history.overview import LIMIT, RATIO, TIMES, Point, Series, StepTime, read_machines, write
+from benchmarks.history.overview import (
+    AUTO,
+    LIMIT,
+    RATIO,
+    TIMES,
+    Point,
+    Series,
+    StepTime,
+    read_machines,
+    write,
+)
 
 PARAMS = [["'aloha'", "'pusht'"], ["'cpu'", "'cuda'"]]
 NAN = math.nan
@@ -32,6 +42,7 @@ def file(
         "results": {
             f"{counts}.{RATIO}": [ratios, PARAMS],
             f"{counts}.{LIMIT}": [limits, PARAMS],
+            f"{counts}.{AUTO}": [[0.625, NAN, NAN, NAN], PARAMS],
             TIMES["inference"]: [[0.25, 0.2, 0.1, 0.05], timed, 1, *([each] * 4 for each in samples)],
             f"{counts}.track_graphs": [[1, NAN, 1, NAN], PARAMS],
         },
@@ -82,8 +93,8 @@ def test_the_page_says_what_there_is(home: Path) -> None:
     text = write(home, home / "html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr><td>(.*?)</tr>", text, flags=re.DOTALL)
     cells = [re.sub(r"<[^>]+>|\s+", " ", row).split() for row in rows]
-    assert cells[0] == ["aloha", "inference", "1.25x", "1.33x", "250.0", "200.0", "22222222"]
-    assert cells[1] == ["pusht", "inference", "2.00x", *"\u2013\u2013\u2013", "22222222"]
+    assert cells[0] == ["aloha", "inference", "1.60x", "1.25x", "1.33x", "250.0", "200.0", "22222222"]
+    assert cells[1] == ["pusht", "inference", "\u2013", "2.00x", *"\u2013\u2013\u2013", "22222222"]
     assert text.count("<svg") == 2
     assert overview.FOREGROUND not in text, "drawn in the page's own colour"
     assert text == write(home, home / "html").read_text(encoding="utf-8"), "the same results, the same page"
@@ -110,7 +121,7 @@ def test_without_times_there_are_no_columns_for_them(home: Path) -> None:
     assert "eager (ms)" not in text.partition("<dl>")[0]
     assert "Measured with <code>--quick</code>" in text
     rows = re.findall(r"<tr><td>(.*?)</tr>", text, flags=re.DOTALL)
-    assert [row.count("<td>") + 1 for row in rows] == [4] * len(rows)
+    assert [row.count("<td>") + 1 for row in rows] == [5] * len(rows)
 
 
 def of_speed_ups(*found: float) -> Series:

@@ -98,6 +98,7 @@ def test_one_slow_night_is_no_regression_until_the_next_commit(published: Publis
         ("inference.InferenceCounts.track_graph_breaks('aloha')", True),
         ("inference.InferenceCounts.track_peak_memory_eager('aloha')", True),
         ("inference.InferenceCounts.track_compiled_over_eager('aloha')", False),
+        ("inference.InferenceCounts.track_auto_over_stock('aloha')", False),
         ("compilation.Compilation.track_cold_compile('aloha inference')", False),
         ("training.Training.time_training_step('pusht')", False),
     ],

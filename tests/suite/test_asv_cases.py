@@ -108,11 +108,13 @@ def test_one_compile_cache_per_version_of_the_subject(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "ACT_COMPILED_CACHE"):
+        monkeypatch.setenv(name, "")
     (tmp_path / "inductor-cache" / "of-another-version").mkdir(parents=True)
     asv_cases.use_inductor_cache()
     directory = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
     assert directory.parent == tmp_path / "inductor-cache"
+    assert directory in Path(os.environ["ACT_COMPILED_CACHE"]).parents
     assert not (tmp_path / "inductor-cache" / "of-another-version").exists()
 
     directory.mkdir()
