@@ -172,9 +172,8 @@ def _run(args: argparse.Namespace, extra: Sequence[str], root: Path) -> None:
 def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory: Path, root: Path) -> None:
     console, home, machine = Console(), root / ".asv", args.machine or platform.node()
     # A share is the same whatever is measured already, so one that failed can be run again alone.
-    commits, twins = commits_to_measure(args.range, root), {}
-    if not args.repeat:
-        commits, twins = told_apart(commits, root)
+    commits = commits_to_measure(args.range, root)
+    commits, twins = (commits, {}) if args.repeat else told_apart(commits, root)
     for commit, twin in twins.items():
         console.print(
             f"{commit[:8]} has the subject of {twin[:8]}, whose figures are its own; --repeat measures it too"
