@@ -15,7 +15,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -111,13 +111,28 @@ def measure(
     printed = asv_command.lines(asked, root, environment)
     with contextlib.closing(printed), Progress(*columns, console=console) as progress:
         task = progress.add_task(f"{len(commits)} commits", total=ends_at)
-        for line in printed:
+        for line in without_skipped(printed):
             found = PERCENT.match(line)
             if found:
                 progress.update(task, completed=min(ends_at, float(found[1])))
             if line.strip():
                 progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         progress.update(task, completed=ends_at)
+
+
+def without_skipped(lines: Iterable[str]) -> Iterator[str]:
+    """What asv prints, less the cases that another machine measures: each is n/a in its table already."""
+    held = None
+    for line in lines:
+        if held is not None and "asv: skipped:" not in line:
+            yield held
+        skipped, held = held is not None and "asv: skipped:" in line, None
+        if "For parameters:" in line:
+            held = line
+        elif not skipped:
+            yield line
+    if held is not None:
+        yield held
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from .workloads import DEVICES, SUITE_VERSION, Case, Step
 
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
 PAIRS = 5  # of two steps, one after the other; the ratio's standard deviation is about 2%
+WARM_UP = 3  # pairs that are left out: a process's first steps of stock took 530 ms, later ones 380
 PAUSE = 0.05  # s before a step: ONNX Runtime's threads wait at work for a while, and make it slower
 
 
@@ -80,12 +81,12 @@ def auto_over_stock(case: Case) -> float:
         return NOT_APPLICABLE
     stock = warmed_up(case.as_variant("stock"))
     found = []
-    for _ in range(PAIRS):
+    for _ in range(WARM_UP + PAIRS):
         time.sleep(PAUSE)
         ours = timed(auto)
         time.sleep(PAUSE)
         found.append(ours / timed(stock))
-    return median(found)
+    return median(found[WARM_UP:])
 
 
 def _figure(name: str, unit: str = "unit") -> Callable[..., float]:

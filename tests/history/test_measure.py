@@ -125,6 +125,18 @@ def test_bad_ranges_are_one_line_and_exit_code_2(
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_a_failure_shows_its_reason_and_a_skipped_case_nothing() -> None:
+    printed = [
+        "[50.00%] ··· time_x    1/3 failed",
+        "[50.00%] ···· For parameters: 'aloha', 'cuda'",
+        "              asv: skipped: NotImplementedError('no cuda device')",
+        "              For parameters: 'aloha', 'cpu'",
+        "              asv: benchmark timed out (timeout 900s)",
+        "              For parameters: 'pusht', 'cpu'",
+    ]
+    assert list(measure.without_skipped(printed)) == [printed[0], *printed[3:]]
+
+
 def test_percent_is_read_from_asv_lines() -> None:
     found = PERCENT.match("[12.50%] ··· inference.Inference.time_predict_action_chunk   ok")
     assert found
