@@ -122,17 +122,16 @@ def measure(
 
 def without_skipped(lines: Iterable[str]) -> Iterator[str]:
     """What asv prints, less the cases that another machine measures: each is n/a in its table already."""
-    held = None
+    held: list[str] = []
     for line in lines:
-        if held is not None and "asv: skipped:" not in line:
-            yield held
-        skipped, held = held is not None and "asv: skipped:" in line, None
-        if "For parameters:" in line:
-            held = line
-        elif not skipped:
+        if "asv: skipped:" in line:
+            held = []
+            continue
+        yield from held
+        held = [line] if "For parameters:" in line else []
+        if not held:
             yield line
-    if held is not None:
-        yield held
+    yield from held
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -148,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="counts and speed-ups of three cases, each taken once: minutes"
     )
     parser.add_argument(
-        "--repeat", action="store_true", help="measure commits too that have the subject of the one before"
+        "--repeat", action="store_true", help="also measure commits whose code is that of the one before"
     )
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N", help="the K-th of N shares")
     parser.add_argument(
@@ -191,7 +190,7 @@ def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory:
     commits, twins = (commits, {}) if args.repeat else told_apart(commits, root)
     for commit, twin in twins.items():
         console.print(
-            f"{commit[:8]} has the subject of {twin[:8]}, whose figures are its own; --repeat measures it too"
+            f"{commit[:8]} has the code of {twin[:8]} and is not measured again; --repeat measures it"
         )
     commits = share_of(commits, *args.shard)
     if args.missing:

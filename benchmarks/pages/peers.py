@@ -15,6 +15,7 @@ from ..markdown import table
 from ..records import Record
 from ..repository import ROOT
 from ..suite.peers import PEERS, installed
+from ..suite.timer import PAUSE
 from ..suite.workloads import EXPORT, WORKLOADS, Case
 from .asking import Ask, asking, at_least
 from .records import about, by_machine, keep, machine, measured_on, spread, summary
@@ -25,9 +26,6 @@ MEASURED = ("aloha", "aloha_3cam", "pusht", "libero")
 VARIANTS = ("auto", "frozen", *PEERS)
 TICKED, TICKING = ("aloha", "aloha_3cam"), ("auto", EXPORT)
 SECONDS = 30  # of steps in a launch, all variants together
-PAUSE = (
-    0.05  # s: threads of ONNX Runtime and OpenVINO wait at work for a while; without, torch was 3x as slow
-)
 STEP, TICK, FIRST = "step beside peers", "tick", "first action"
 NOTHING, KEPT, REPLACED = "nothing kept", "architecture known", "weights replaced"
 
@@ -49,18 +47,15 @@ def _table(records: Sequence[Record]) -> str:
         ]
         for row, names in ((STEP, VARIANTS), (TICK, ("stock", *TICKING)))
     )
-    firsts = [
-        [each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"]
-        for each in records
-        if each["row"].startswith(FIRST)
-    ]
+    of_first = [each for each in records if each["row"].startswith(FIRST)]
+    firsts = [[each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"] for each in of_first]
     return "\n\n".join(
         (
             f"{measured_on(how)} {peers}. Medians over {launches} fresh launches of {seconds} s of steps, "
             "in brackets the least and the most; times as fast as stock eager in fp32.",
             table(["inference", *(f"`{name}`" for name in VARIANTS)], steps),
             *([table(["a tick", *(f"`{name}`" for name in ("stock", *TICKING))], ticks)] if ticks else []),
-            table([f"first action of {records[-1]['case'].split('-')[0]} by `auto`", "takes"], firsts),
+            table([f"first action of {of_first[0]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )
     )
 

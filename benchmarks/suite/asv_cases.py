@@ -17,7 +17,7 @@ from pathlib import Path
 from .fresh_process import TRUST_THE_PROCESSOR
 from .precision import set_lerobot_train_flags
 from .timer import warmed_up
-from .workloads import DEVICES, SUITE_VERSION, Case, Step, available_devices
+from .workloads import DEVICES, MODES, SUITE_VERSION, Case, Step, available_devices
 
 TIMEOUT = 900  # s; a cold compile of a training step takes 160-220 on two cores
 
@@ -46,7 +46,7 @@ SUITE: dict[str, dict[tuple[str, str], tuple[str, ...]]] = {
 }
 
 
-QUICK = "ACT_COMPILED_QUICK"  # the variable that leaves of the suite what compiles in minutes
+QUICK = "ACT_COMPILED_QUICK"  # when this variable is set, QUICKLY's cases alone are counted
 QUICKLY = {"inference": ("aloha", "pusht"), "training": ("pusht",)}
 
 
@@ -99,8 +99,19 @@ def skip_unless_measured(machine: Machine, case: Case) -> None:
         raise NotImplementedError(f"this machine has no {case.device} device")
     if case.workload not in SUITE[case.device].get((case.phase, case.precision), ()):
         raise NotImplementedError(f"{case} is not part of the suite; see SUITE in asv_cases.py")
+    if case.variant in MODES and not has_mode(case.variant):
+        raise NotImplementedError(f"this commit has no compile_mode {case.variant}")
     if not _runs(machine, case.device, case.precision):
         raise NotImplementedError("this processor has no AVX-512: bf16 would take 40 times as long as fp32")
+
+
+def has_mode(name: str) -> bool:
+    """Whether the commit under test knows this ``compile_mode``."""
+    try:
+        from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
+    except ImportError:
+        return False
+    return name in COMPILE_MODES
 
 
 _ready: dict[Case, Step] = {}  # asv calls setup before every sample; a step is prepared once a process

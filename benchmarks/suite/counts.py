@@ -9,17 +9,16 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from .asv_cases import TIMEOUT, Machine, measured_cases, ready, this_machine, workloads_of
+from .asv_cases import TIMEOUT, Machine, has_mode, measured_cases, ready, this_machine, workloads_of
 from .precision import lerobot_train_flags
 from .roofline import matrix_rate
 from .steps import prepare
-from .timer import timed, warmed_up
+from .timer import PAUSE, timed, turned, warmed_up
 from .workloads import DEVICES, SUITE_VERSION, Case, Step
 
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
 PAIRS = 5  # of two steps, one after the other; the ratio's standard deviation is about 2%
 WARM_UP = 3  # pairs that are left out: a process's first steps of stock took 530 ms, later ones 380
-PAUSE = 0.05  # s before a step: ONNX Runtime's threads wait at work for a while, and make it slower
 
 
 def eager_counts(step: Step) -> dict[str, Any]:
@@ -75,18 +74,17 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
 
 def auto_over_stock(case: Case) -> float:
     """Time of ``auto``'s step as a share of stock LeRobot's eager one, by turns in one process."""
-    try:
-        auto = warmed_up(case.as_variant("auto"))
-    except ValueError:  # the commit has no such mode yet
+    if not has_mode("auto"):
         return NOT_APPLICABLE
-    stock = warmed_up(case.as_variant("stock"))
-    found = []
-    for _ in range(WARM_UP + PAIRS):
-        time.sleep(PAUSE)
-        ours = timed(auto)
-        time.sleep(PAUSE)
-        found.append(ours / timed(stock))
-    return median(found[WARM_UP:])
+    steps = [warmed_up(case.as_variant(variant)) for variant in ("auto", "stock")]
+    ratios = []
+    for turn in range(WARM_UP + PAIRS):
+        seconds = {}
+        for step in turned(steps, turn):
+            time.sleep(PAUSE)
+            seconds[step.case.variant] = timed(step)
+        ratios.append(seconds["auto"] / seconds["stock"])
+    return median(ratios[WARM_UP:])
 
 
 def _figure(name: str, unit: str = "unit") -> Callable[..., float]:

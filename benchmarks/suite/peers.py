@@ -33,7 +33,7 @@ def acting(name: str, policy: Any, batch: dict[str, Any]) -> Callable[[], Any]:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "act.onnx")
         _export(patch_policy(policy).eval(), observations, file)  # of stock it takes minutes
-        open_ = {"onnxruntime": _onnxruntime, "openvino": _openvino}[name]
+        open_ = {"onnxruntime": by_onnxruntime, "openvino": _openvino}[name]
         run = open_(file, torch.get_num_threads())
     return lambda: torch.from_numpy(run({name: value.numpy() for name, value in observations.items()}))
 
@@ -64,7 +64,8 @@ def _export(policy: Any, observations: dict[str, Any], file: Path) -> None:
         )
 
 
-def _onnxruntime(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
+def by_onnxruntime(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
+    """The first output of an ONNX file, of NumPy arrays by the names of its inputs."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()

@@ -93,7 +93,8 @@ def step_of(
             policy.predict_action_chunk = act
         act, calls = policy.select_action, ticks or policy.config.n_action_steps
     if case.phase.startswith("tick"):
-        act, observed = ticking(case, policy), frame_of(policy, batch)
+        observed = frame_of(policy, batch)
+        act = ticking(case, policy)
 
     def act_in_turn() -> Any:
         with precision():

@@ -6,14 +6,15 @@ of the policy are ticked as ``act-compiled`` does it, other variants as LeRobot 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import deque
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .peers import by_onnxruntime
 from .workloads import EXPORT, MODES, Case
 
 Frame = dict[str, Any]  # by observation: bytes (H, W, 3), or floats (features,)
@@ -71,10 +72,8 @@ def ticking(case: Case, policy: Any) -> Callable[[Frame], Any]:
 
 def _our_frames() -> Any:
     """What ``act-compiled`` prepares frames by; None where the commit under test has nothing for it."""
-    try:
-        return import_module("lerobot_policy_act_compiled.frames")
-    except ImportError:
-        return None
+    name = "lerobot_policy_act_compiled.frames"
+    return import_module(name) if find_spec(name) is not None else None
 
 
 def _by_export(policy: Any) -> Callable[[Frame], Any]:
@@ -84,18 +83,14 @@ def _by_export(policy: Any) -> Callable[[Frame], Any]:
     from lerobot_policy_act_compiled import export_policy
 
     before, after = processors(policy.config)
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    runtime = import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as place:
         file = export_policy(policy, Path(place, "act.onnx"), preprocessor=before, postprocessor=after)
-        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        run = by_onnxruntime(file, torch.get_num_threads())
     queue: deque[Any] = deque()
 
     def tick(frame: Frame) -> Any:
         if not queue:
-            (chunk,) = session.run(None, {name: value[None] for name, value in frame.items()})
+            chunk = run({name: value[None] for name, value in frame.items()})
             queue.extend(chunk[:, step] for step in range(policy.config.n_action_steps))
         return torch.from_numpy(queue.popleft())
 

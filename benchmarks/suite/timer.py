@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from .steps import prepare
 from .workloads import Case, Step
 
+# s before a step: threads of ONNX Runtime and OpenVINO wait at work for a while, and torch was 3x as slow.
+PAUSE = 0.05
+
 
 def fixed_compile_seconds() -> float:
     """Time of a process's first Inductor compile, of a function that is nothing: 5 s and more when cold.

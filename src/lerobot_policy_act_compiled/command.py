@@ -6,8 +6,8 @@
 
 No file and no configuration changes: policies of type ``act`` get what ``patch_lerobot`` gives them, and the
 command runs in this process. A command that moves a robot warms its policy up first: after it is loaded,
-before the robot is connected, where a minute of compiling would trip the robot's watchdog. It prepares the
-camera frames that the policy reads, and no others.
+before the robot is connected, where a minute of compiling would trip the robot's watchdog. After that
+``lerobot-rollout`` and ``lerobot-record`` prepare the camera frames that the policy reads, and no others.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .patch import patch_lerobot
 # LeRobot's commands that act with one observation at a time, by their modules. Training compiles its own
 # step, and an evaluation acts with as many observations as it has environments.
 ACTING = ("lerobot_rollout", "lerobot_record", "policy_server")
+TICKING = ("lerobot_rollout", "lerobot_record")  # by ``select_action``; a server predicts chunks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,10 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         compile_fallback=options.compile_fallback,
     )
     _let_the_server_take("act_compiled")
-    if name.rpartition(".")[2] in ACTING:
+    module = name.rpartition(".")[2]
+    if module in TICKING:
         prepare_less()
-        if options.warm_up:
-            _warm_up_when_placed()
+    if options.warm_up and module in ACTING:
+        _warm_up_when_placed()
     run()
 
 

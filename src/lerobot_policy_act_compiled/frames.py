@@ -1,4 +1,4 @@
-"""Camera frames in LeRobot's robot commands: prepared where a policy reads them, and in half the time.
+"""Camera frames in LeRobot's robot commands: prepared where a policy reads them.
 
 At every control tick LeRobot makes floats of each frame and normalises them, before ``select_action``. A
 policy that takes its actions from a queue reads one frame in ``n_action_steps``; at all other ticks that work

@@ -131,14 +131,15 @@ def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     graph = program.model.graph
     names = {f"model.{name}": name for name in policy.model.state_dict()}
     held = {name: graph.initializers.pop(name) for name in names if name in graph.initializers}
-    # They are inputs meanwhile, so that nothing is computed from their values. ONNX Runtime does what is left
-    # to do with weights alone, such as cutting and transposing, once for each session.
+    # They are inputs meanwhile, so that nothing is computed from their values. ONNX Runtime lays most of them
+    # out once for each session. But it computes at every step the first decoder layer's self-attention, whose
+    # input is zeros and weights: an export that knows the weights has folded it.
     graph.inputs.extend(held.values())
     constants = {name: value.const_value for name, value in held.items()}
     for value in held.values():
         value.const_value = None
     with quiet():
-        # Not ``program.optimize()``: its rewriting takes ten times as long and gains next to nothing.
+        # Not ``program.optimize()``: of a graph without weights its rewriting gains next to nothing.
         optimizer.fold_constants(program.model)
         optimizer.remove_unused_nodes(program.model)
     for name, value in held.items():

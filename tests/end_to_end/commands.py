@@ -153,11 +153,13 @@ class Rollout:
     Attributes:
         actions: by joint; ``observed`` is how many observations had been taken.
         graphs: compiled when the robot was connected, then with each action.
+        frames: of cameras, normalised before each action; the last is of an action that was not sent.
         log: of the command.
     """
 
     actions: list[dict[str, float]]
     graphs: list[int]
+    frames: list[int]
     log: str
 
     def difference(self, other: Rollout) -> float:

@@ -48,6 +48,7 @@ def assert_made_once_by_us(found: Rollout) -> None:
 def test_stock_is_eager_and_moves_the_robot(stock: Rollout) -> None:
     assert len(stock.actions) == N_ACTIONS
     assert set(stock.graphs) == {0}
+    assert stock.frames[:N_ACTIONS] == [2] * N_ACTIONS, "its two cameras', though it predicts two chunks"
     first, second = stock.actions[0], stock.actions[CHUNK]
     changes = [abs(second[joint] - first[joint]) for joint in first if joint != "observed"]
     assert max(changes) > 10 * ACTION, "what it sees decides: both are the first of their chunk"
@@ -134,4 +135,6 @@ def test_act_compiled_in_front_compiles_a_plain_act_before_the_robot_is_connecte
     assert found.difference(stock) < ACTION
     assert_made_once_by_us(found)
     assert found.log.index("compiled action_chunk:") < found.log.index("Connecting robot")
+    read = [2 if action % CHUNK == 0 else 0 for action in range(N_ACTIONS)]
+    assert found.frames[:N_ACTIONS] == read, "no frame is prepared that the policy does not read"
     assert (checkpoint / "config.json").read_bytes() == config

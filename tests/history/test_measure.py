@@ -83,7 +83,7 @@ def test_a_commit_that_is_not_measured_again_is_named(
     (root / ".asv" / "html").mkdir(parents=True)
     assert measure.main(["--repeat"] if repeat else [], root=root) == 0
     assert asked == [[parent, head] if repeat else [parent]]
-    said = f"{head[:8]} has the subject of {parent[:8]}"
+    said = f"{head[:8]} has the code of {parent[:8]}"
     assert (said in capsys.readouterr().out) != repeat
 
 

@@ -50,7 +50,12 @@ def answered(
 
 
 def test_what_is_measured_is_kept_and_drawn(root: Path, answered: list[tuple[str, str]]) -> None:
-    assert pages.main(["peers", "--launches", "2", "--seconds", "3", "--workloads", "aloha", "pusht"]) == 0
+    assert (
+        pages.main(
+            ["peers", "--launches", "2", "--seconds", "3", "--workloads", "aloha", "aloha_3cam", "pusht"]
+        )
+        == 0
+    )
     table = between_markers(root / peers.DOCUMENT, *markers("peers cpu AVX512"))
     assert "onnxruntime 1.32.0, openvino 2026.4.1. Medians over 2 fresh launches of 3 s of steps" in table
     for line in (

@@ -85,10 +85,12 @@ def test_training_is_not_warmed_up_and_options_are_the_patchs(checkpoint: Path, 
 def test_these_are_warmed_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(command, "_command", lambda _: (lambda: asked.append("ran"), name))
-    for wanted in ("patch_lerobot", "_log_to_stderr", "_let_the_server_take", "_warm_up_when_placed"):
+    replaced = ("patch_lerobot", "_log_to_stderr", "_let_the_server_take", "prepare_less")
+    for wanted in (*replaced, "_warm_up_when_placed"):
         monkeypatch.setattr(command, wanted, lambda *_, wanted=wanted, **__: asked.append(wanted))
     command.main(["it"])
     assert asked[-2:] == ["_warm_up_when_placed", "ran"]
+    assert ("prepare_less" in asked) == ("server" not in name), "a server has no queue"
     asked.clear()
     command.main(["--no-warm-up", "it"])
     assert "_warm_up_when_placed" not in asked

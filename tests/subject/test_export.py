@@ -184,7 +184,7 @@ def test_a_policy_that_cannot_be_exported_is_one_line(camera_free_policy: Any, t
     [
         ("no checkpoint", "holds no policy that LeRobot can load"),
         ("another policy", "is a policy of type diffusion; only ACT can be exported"),
-        ("no processors", "has no processors that LeRobot can load"),
+        ("no processors", "--without-processors exports the policy without normalisation"),
         ("no postprocessor", "has no processors that LeRobot can load"),
     ],
 )

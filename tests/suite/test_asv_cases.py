@@ -102,6 +102,15 @@ def test_a_count_that_a_device_lacks_is_not_a_failure(monkeypatch: pytest.Monkey
         "track_cudagraph_skips",
     }
     assert tracked["track_graphs"] == 1
+    assert tracked["track_auto_over_stock"] > 0
+
+
+def test_what_a_commit_has_not_yet_is_not_measured_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asv_cases, "has_mode", lambda _: False)
+    monkeypatch.setattr(counts, "has_mode", lambda _: False)
+    assert math.isnan(counts.auto_over_stock(Case("tiny", "inference", "compiled")))
+    with pytest.raises(NotImplementedError, match="this commit has no compile_mode auto"):
+        skip_unless_measured(CPU_ONLY, Case("aloha", "tick", "auto"))
 
 
 def test_one_compile_cache_per_version_of_the_subject(

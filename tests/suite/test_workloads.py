@@ -161,3 +161,24 @@ def test_a_rollout_step_takes_all_actions_of_its_chunks(phase: str, ticks: int) 
 def test_a_tick_takes_one_observation() -> None:
     with pytest.raises(ValueError, match="a tick takes one observation, not 2"):
         prepare(Case("tiny", "tick", "stock"), batch_size=2)
+
+
+@pytest.mark.parametrize(("variant", "frames"), [("stock", 16), ("auto", 2)])
+@pytest.mark.usefixtures("without_inductor")
+def test_auto_ticks_as_the_command_does_and_stock_as_lerobot(
+    variant: str, frames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cameras, eight ticks a chunk."""
+    from lerobot.processor import NormalizerProcessorStep
+
+    step = prepare(Case("tiny", "tick", variant), backend="eager")
+    prepared: list[str] = []
+    normalise = NormalizerProcessorStep.__call__
+
+    def counted(self: Any, transition: Any) -> Any:
+        prepared.extend(name for name in transition["observation"] or () if "image" in name)
+        return normalise(self, transition)
+
+    monkeypatch.setattr(NormalizerProcessorStep, "__call__", counted)
+    step()
+    assert len(prepared) == frames

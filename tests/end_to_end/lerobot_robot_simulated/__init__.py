@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lerobot.processor import NormalizerProcessorStep
 from lerobot.robots import Robot, RobotConfig
 from torch._dynamo.utils import counters
 
@@ -42,6 +43,7 @@ class SimulatedRobot(Robot):
         self._observed = 0
         self._sent: list[dict[str, Any]] = []
         self._graphs = [0]  # compiled when it was connected, then with each action
+        self._frames = [0]  # that were normalised before each action
 
     @property
     def observation_features(self) -> dict[str, Any]:
@@ -59,6 +61,13 @@ class SimulatedRobot(Robot):
     def connect(self, calibrate: bool = True) -> None:  # noqa: ARG002  # LeRobot's signature
         self._connected = True
         self._graphs = [counters["stats"]["unique_graphs"]]
+        normalise = NormalizerProcessorStep.__call__
+
+        def counted(step: NormalizerProcessorStep, transition: Any) -> Any:
+            self._frames[-1] += sum("image" in name for name in transition["observation"] or ())
+            return normalise(step, transition)
+
+        NormalizerProcessorStep.__call__ = counted
 
     @property
     def is_calibrated(self) -> bool:
@@ -80,10 +89,13 @@ class SimulatedRobot(Robot):
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
         self._sent.append({"observed": self._observed, **action})
         self._graphs.append(counters["stats"]["unique_graphs"])
+        self._frames.append(0)
         if len(self._sent) == self._config.actions:
             os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does
         return action
 
     def disconnect(self) -> None:
         self._connected = False
-        self._config.record.write_text(json.dumps({"actions": self._sent, "graphs": self._graphs}))
+        self._config.record.write_text(
+            json.dumps({"actions": self._sent, "graphs": self._graphs, "frames": self._frames})
+        )
