@@ -70,7 +70,8 @@ def test_what_is_measured_is_kept_and_drawn(root: Path, answered: list[tuple[str
         "| weights replaced | 0.40 (0.40 to 0.40) s |",
     ):
         assert line in table.splitlines()
-    (turned,) = peers.tables([*reversed(records.read("peers"))]).values()
+    ticks_last = sorted(records.read("peers"), key=lambda each: bool(each["row"] == peers.TICK))
+    (turned,) = peers.tables(ticks_last).values()
     assert "| first action of aloha by `auto` | takes |" in turned, "whatever rows were kept before"
     assert [each for each in answered if each[0] == "first_call"] == [
         ("first_call", "cold-0"),
