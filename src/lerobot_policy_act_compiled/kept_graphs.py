@@ -1,6 +1,6 @@
 """Graphs that the next process need not export: files in the user's cache directory, or in one they name.
 
-A file is one line of JSON and an ONNX graph without weights, compressed: 0.1 MB for aloha. It holds neither
+A file is one line of JSON and two ONNX files without weights, compressed: 0.1 MB for aloha. It holds neither
 native code nor weights. Its name is a hash of what the graph depends on, so a graph of another architecture
 or release is never found; one that is damaged has another SHA-256 and is made anew.
 """
@@ -29,7 +29,7 @@ from .onnx_graph import Graph
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 DIRECTORY = "ACT_COMPILED_CACHE"
 KEPT = 64  # files in a directory; the least recently used go first
 SUFFIX = ".act-graph"
@@ -72,7 +72,9 @@ def architecture(policy: ACTPolicy, observations: dict[str, Tensor]) -> str:
     """A name for what the graph of these depends on: all but the values of weights and observations."""
     about = {
         "format": FORMAT,
-        "releases": [version(name) for name in ("torch", "torchvision", "lerobot", "onnx", "onnxscript")],
+        "releases": [
+            version(name) for name in ("torch", "torchvision", "lerobot", "onnx", "onnx-ir", "onnxscript")
+        ],
         "sources": _sources(),
         "configuration": configuration_of_the_chunk(policy),
         "model": repr(policy.model),
@@ -119,9 +121,10 @@ class KeptGraphs:
             first, _, packed = file.read_bytes().partition(b"\n")
             about = json.loads(first)
             unpack = zlib.decompressobj()
-            model = unpack.decompress(packed, LARGEST)
-            graph = Graph(model, tuple(map(str, about["weights"])))
-            whole = hashlib.sha256(model).hexdigest() == about["sha256"]
+            files = unpack.decompress(packed, LARGEST)
+            size = int(about["model"])
+            graph = Graph(files[:size], tuple(map(str, about["weights"])), files[size:])
+            whole = hashlib.sha256(files).hexdigest() == about["sha256"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
@@ -136,8 +139,13 @@ class KeptGraphs:
 
     def keep(self, name: str, graph: Graph) -> None:
         """Write it whole or not at all; a disk that is full is logged."""
-        about = {"sha256": hashlib.sha256(graph.model).hexdigest(), "weights": graph.weights}
-        content = json.dumps(about).encode() + b"\n" + zlib.compress(graph.model)
+        files = graph.model + graph.ahead
+        about = {
+            "sha256": hashlib.sha256(files).hexdigest(),
+            "model": len(graph.model),
+            "weights": graph.weights,
+        }
+        content = json.dumps(about).encode() + b"\n" + zlib.compress(files)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.directory, suffix=PART, delete=False) as part:

@@ -22,10 +22,12 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
+from .ahead import split_off
 from .inductor import no_other_compiles
 from .loss import with_image_list
 
-NEEDS = ("onnxruntime", "onnxscript", "onnx", "platformdirs")
+NEEDS = ("onnxruntime", "onnxscript", "onnx_ir", "onnx", "platformdirs")
+AHEAD = "ahead/"  # no name of a state dict has a slash
 INSTALL = "pip install 'lerobot_policy_act_compiled[cpu]'"
 
 
@@ -78,11 +80,18 @@ class Graph:
 
     Args:
         model: the ONNX file's bytes; its weights are external, and there is no such file.
-        weights: their names, those of ``policy.model.state_dict()``.
+        weights: their names in ``policy.model.state_dict()``; AHEAD stands before what ``ahead`` computes.
+        ahead: another ONNX file's bytes, its inputs are weights; empty where weights alone compute nothing.
     """
 
     model: bytes
     weights: tuple[str, ...]
+    ahead: bytes = b""
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The names among ``weights`` that ``ahead`` computes, in its order."""
+        return tuple(name for name in self.weights if name.startswith(AHEAD))
 
 
 def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any) -> Any:
@@ -125,35 +134,41 @@ def quiet() -> Iterator[None]:
 def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     """The graph of ``policy``'s action chunk for observations of these shapes."""
     import onnx_ir
+    from onnx_ir.passes.common import ShapeInferencePass
     from onnxscript import optimizer
 
     program = exported(copy.deepcopy(Chunk(policy, list(observations))).eval(), observations)
-    graph = program.model.graph
-    names = {f"model.{name}": name for name in policy.model.state_dict()}
-    held = {name: graph.initializers.pop(name) for name in names if name in graph.initializers}
-    # They are inputs meanwhile, so that nothing is computed from their values. ONNX Runtime lays most of them
-    # out once for each session. But it computes at every step the first decoder layer's self-attention, whose
-    # input is zeros and weights: an export that knows the weights has folded it.
-    graph.inputs.extend(held.values())
-    constants = {name: value.const_value for name, value in held.items()}
-    for value in held.values():
-        value.const_value = None
+    model, graph = program.model, program.model.graph
+    values = {name: graph.initializers.pop(f"model.{name}", None) for name in policy.model.state_dict()}
+    brought = {name: value for name, value in values.items() if value is not None}
+    # They are inputs meanwhile, so that nothing is computed from their values.
+    graph.inputs.extend(brought.values())
+    for name, value in brought.items():
+        value.name, value.const_value = name, None
     with quiet():
         # Not ``program.optimize()``: of a graph without weights its rewriting gains next to nothing.
-        optimizer.fold_constants(program.model)
-        optimizer.remove_unused_nodes(program.model)
-    for name, value in held.items():
-        graph.inputs.remove(value)
-        if value.uses():
-            value.name = names[name]
-            of = constants[name]
-            # In a file, which does not exist: each session brings the weights of its policy.
-            value.const_value = onnx_ir.ExternalTensor(
-                "weights", 0, of.nbytes, of.dtype, shape=of.shape, name=value.name
-            )
-            graph.initializers[value.name] = value
-    weights = tuple(names[name] for name, value in held.items() if value.uses())
-    return Graph(onnx_ir.to_proto(program.model).SerializeToString(), weights)
+        ShapeInferencePass()(model)
+        optimizer.fold_constants(model)
+        optimizer.remove_unused_nodes(model)
+        ahead, computed = split_off(graph, list(brought.values()))
+        for value in computed:
+            name = AHEAD + value.name
+            brought[name] = onnx_ir.Value(name=name, type=value.type, shape=value.shape)
+            value.replace_all_uses_with(brought[name])
+        optimizer.remove_unused_nodes(model)
+    graph.inputs[:] = [value for value in graph.inputs if value.name not in brought]
+    weights = [name for name, value in brought.items() if value.uses()]
+    for name in weights:
+        value = brought[name]
+        # In a file, which does not exist: each session brings the weights of its policy.
+        value.const_value = onnx_ir.ExternalTensor(
+            "weights", 0, None, value.dtype, shape=value.shape, name=name
+        )
+        graph.initializers[name] = value
+    once = b""
+    if ahead is not None:
+        once = onnx_ir.to_proto(onnx_ir.Model(ahead, ir_version=model.ir_version)).SerializeToString()
+    return Graph(onnx_ir.to_proto(model).SerializeToString(), tuple(weights), once)
 
 
 class Session:
@@ -174,13 +189,19 @@ class Session:
         # what torch does next takes twice as long. This is as fast for the step; older releases ignore it.
         options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
         options.log_severity_level = 3  # errors: it warns of each node that it folds no constant into
+        providers = ["CPUExecutionProvider"]
         state = policy.model.state_dict()
         try:
-            arrays = [state[name].detach().contiguous().numpy() for name in graph.weights]
+            known = {name: value.detach().contiguous().numpy() for name, value in state.items()}
+            if graph.ahead:
+                once = runtime.InferenceSession(graph.ahead, options, providers=providers)
+                feed = {each.name: known[each.name] for each in once.get_inputs()}
+                known.update(zip(graph.computed, once.run(None, feed), strict=True))
+            arrays = [known[name] for name in graph.weights]
             # Kept: it reads them where they lie, and without them the process dies.
             self._weights = [runtime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
             options.add_external_initializers(list(graph.weights), self._weights)
-            self._session = runtime.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(graph.model, options, providers=providers)
             self.inputs = [each.name for each in self._session.get_inputs()]
         except Exception as error:  # its own errors share no other base
             why = " ".join(str(error).split())[:200]

@@ -14,7 +14,7 @@ from lerobot_policy_act_compiled import kept_graphs, patch_policy
 from lerobot_policy_act_compiled.kept_graphs import SUFFIX, KeptGraphs, is_known
 from lerobot_policy_act_compiled.onnx_graph import Graph
 
-GRAPH = Graph(b"a graph" * 100, ("action_head.bias", "action_head.weight"))
+GRAPH = Graph(b"a graph" * 100, ("action_head.bias", "action_head.weight"), b"what it computes ahead")
 
 
 class Own(torch.nn.Linear):
