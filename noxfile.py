@@ -92,8 +92,20 @@ def _page(session: nox.Session, *name: str) -> None:
     session.run("python", "-m", "benchmarks.pages", *name, *session.posargs)
 
 
+def _become(session: nox.Session, module: str) -> None:
+    """Become ``python -m MODULE``: session.run turns every exit code into 1, which is a regression."""
+    try:
+        _install(session, "gate")
+    except nox.command.CommandFailed:
+        sys.exit(2)
+    sys.stdout.flush()
+    command = [f"{session.bin}/python", "-m", module, *session.posargs]
+    environment = {**os.environ, **session.env}  # None: take the variable out
+    os.execve(command[0], command, {k: v for k, v in environment.items() if v is not None})  # noqa: S606
+
+
 # Start here. Each group has its tag, and nox lists sessions in the order of this file.
-# The gate is the last of its group: it replaces the nox process, so no session can follow it.
+# Two are the last of their groups: they replace the nox process, so no session can follow them.
 @nox.session(tags=["start"])
 def tests(session: nox.Session) -> None:
     """Run every test that this machine can run; GPU tests only with a GPU (25 minutes on two cores)."""
@@ -128,15 +140,7 @@ def history(session: nox.Session) -> None:
 @nox.session(default=False, tags=["start"])
 def gate(session: nox.Session) -> None:
     """Did a change make ACT slower? Exit code 0: no, 1: yes, 2: not measured, 3: undecided (10 minutes)."""
-    try:
-        _install(session, "gate")
-    except nox.command.CommandFailed:  # nox would exit with 1: a regression
-        sys.exit(2)
-    sys.stdout.flush()
-    # Not session.run, which turns every exit code into 1: this process becomes the gate.
-    command = [f"{session.bin}/python", "-m", "benchmarks.gate", *session.posargs]
-    environment = {**os.environ, **session.env}  # None: take the variable out
-    os.execve(command[0], command, {k: v for k, v in environment.items() if v is not None})  # noqa: S606
+    _become(session, "benchmarks.gate")
 
 
 # test: more tests.
@@ -244,6 +248,12 @@ def campaign(session: nox.Session) -> None:
     """Measure the gate's own error rates; -- record, mutants, runs or write (hours; resumable)."""
     _install(session, "gate")
     session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)
+
+
+@nox.session(default=False, tags=["measure"])
+def bisect(session: nox.Session) -> None:
+    """Find the commit that made ACT worse; -- GOOD..BAD, --help lists the options (a minute a commit)."""
+    _become(session, "benchmarks.gate.bisect")
 
 
 # figures: the tables and the picture in the documents.

@@ -148,7 +148,7 @@ def test_the_subject_imports_no_ruler(file: Path) -> None:
     standard = {"__future__", "argparse", "collections", "contextlib", "copy", "dataclasses", "functools"}
     standard |= {"hashlib", "importlib", "json", "logging", "pathlib", "re", "runpy", "sys", "tempfile"}
     standard |= {"concurrent", "inspect", "os", "threading", "time", "types", "typing", "warnings", "weakref"}
-    standard |= {"zlib"}
+    standard |= {"itertools", "zlib"}
     of_the_extra = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "platformdirs"}
     assert imported_at_once(file) & of_the_extra == set(), "without the extra cpu the package must import"
     assert top(imports(file)) <= allowed | standard | of_the_extra

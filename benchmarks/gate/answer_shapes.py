@@ -10,11 +10,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .exact import COUNTERS
+from .exact import COUNTERS, OF_AUTO
 
 # Counters that every answer has unless the graph breaks; the others depend on the device.
 OF_GRAPH = ("graphs", "recompiles", "ops", "flops", "dispatched_ops", "peak_memory_eager")
 OF_COUNTS = (*OF_GRAPH, "kernels", "peak_memory_compiled")
+
+ONLY_OF_AN_ENGINE = "auto_tick_ops"
 
 Check = Callable[[Any], bool]
 
@@ -64,6 +66,18 @@ def _counts(needed: tuple[str, ...]) -> Check:
     return check
 
 
+def _auto(value: Any) -> bool:
+    """Nothing at all where the commit has no such mode."""
+    filled = _filled(_list_of(_number))
+    parts = _fields(counts=_dict_of(_count), values=_dict_of(_fields(eager=filled, auto=filled)))
+    if not parts(value):
+        return False
+    counts = value["counts"]
+    return not (counts or value["values"]) or (
+        counts.keys() <= OF_AUTO.keys() <= {*counts, ONLY_OF_AN_ENGINE} and len(value["values"]) > 0
+    )
+
+
 _environment = _fields(torch=_text, lerobot=_text, python=_text, cpu=_text, threads=_count)
 SHAPES: dict[str, Check] = {
     "hello": _fields(
@@ -84,6 +98,7 @@ SHAPES: dict[str, Check] = {
     "learning": _fields(
         values=_fields(eager=_filled(_dict_of(_number)), compiled=_filled(_dict_of(_number)))
     ),
+    "auto": _auto,
 }
 NO_ANSWER_IN = ("warm", "ballast")  # they say that they are done, or what only the campaign asks
 

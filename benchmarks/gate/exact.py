@@ -23,6 +23,17 @@ COUNTERS: dict[str, str] = {
     "peak_memory_eager": "peak memory in eager",
     "peak_memory_compiled": "peak memory compiled",
 }
+# Of mode ``auto``, likewise.
+OF_AUTO: dict[str, str] = {
+    "auto_by_torch": "action chunks of auto without an engine",
+    "auto_made": "graphs that auto makes for a first action",
+    "auto_made_known": "graphs that auto makes where the architecture is known",
+    "auto_made_written": "graphs that auto makes where weights have changed",
+    "auto_tick_ops": "ops dispatched in a tick of auto",
+    "auto_training_ops": "ops captured in a training step of auto",
+    "auto_long_masks": "dropout masks of auto of more than 16 bits",
+    "auto_unfused": "parameter groups of auto without torch's fused optimizer",
+}
 # Allocations are exact for one program, but the order in time of those of two threads is not.
 TOLERANCE = {"peak_memory_eager": 0.005, "peak_memory_compiled": 0.005}
 # Which counters can explain a change of a variant's time.
@@ -126,6 +137,27 @@ def compare_actions(case: str, base: Mapping[str, Any], head: Mapping[str, Any])
         if not difference <= ACTION_TOLERANCE:
             detail = f"they differ by {difference:.1e}, more than {ACTION_TOLERANCE:.0e}"
             findings.append(Finding(case, what, None, None, True, detail))
+    return findings
+
+
+def compare_auto(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Finding]:
+    """Counters of ``auto`` that moved; head's actions against eager mode's after each write to the weights.
+
+    A counter that one side lacks is not compared: without an engine there are fewer, and that is red itself.
+    """
+    old, new = base["counts"], head["counts"]
+    if old and not new:
+        return [Finding(case, "auto", None, None, True, "head does not know this mode")]
+    findings = [
+        Finding(case, words, old[name], new[name], new[name] > old[name])
+        for name, words in OF_AUTO.items()
+        if name in old and name in new and old[name] != new[name]
+    ]
+    for write, actions in head["values"].items():
+        difference = _largest(actions["eager"], actions["auto"])
+        if not difference <= ACTION_TOLERANCE:
+            detail = f"they differ by {difference:.1e}, more than {ACTION_TOLERANCE:.0e}"
+            findings.append(Finding(case, f"actions of auto after {write}", None, None, True, detail))
     return findings
 
 

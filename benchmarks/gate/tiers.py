@@ -15,7 +15,7 @@ from ..suite.fresh_process import AnswerError
 from ..suite.workloads import Case
 from .answer_cache import AnswerCache, Answers
 from .channel import Worker
-from .exact import Finding, compare_actions, compare_counts, compare_learning
+from .exact import Finding, compare_actions, compare_auto, compare_counts, compare_learning
 
 # Both sides compute at once, with as many threads as the machine has cores, and a thread that spins
 # for another holds the core that one needs: a training step takes 16 s, alone 2 s, and so 3.5 s.
@@ -44,7 +44,8 @@ def groups(cases: Sequence[Case]) -> list[Group]:
     asked: list[Group] = [
         [("counts", case), *([("outputs", case)] if case.phase != "training" else [])] for case in by_length
     ]
-    return [*asked, [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]]
+    of_tiny: Group = [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]
+    return [*asked, of_tiny, [("auto", TINY["inference"])]]
 
 
 def key_of(do: str, case: Case) -> str:
@@ -159,6 +160,7 @@ def compare_answers(
         "graph": compare_counts,
         "counts": compare_counts,
         "outputs": compare_actions,
+        "auto": compare_auto,
     }
     findings: list[Finding] = []
     for do, case in asked:

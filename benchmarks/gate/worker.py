@@ -20,6 +20,7 @@ from ..suite.steps import prepare
 from ..suite.timer import fixed_compile_seconds, timed, warmed_up
 from ..suite.workloads import Case, Step, make_batch
 from . import cores, pairing
+from .auto import auto
 from .identity import hello
 
 # By the case and by what was in force when it was made: compiled code, and a CUDA graph's more so, holds
@@ -245,10 +246,10 @@ def learning(case: Case) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (warm, compile, sample, graph, counts, outputs, learning)
+    f.__name__: f for f in (warm, compile, sample, graph, counts, outputs, learning, auto)
 }
 
-COMPARED, COUNTED = ("outputs", "learning"), ("graph", "counts")
+COMPARED, COUNTED = ("outputs", "learning", "auto"), ("graph", "counts")
 
 
 def flags_for(do: str, device: str) -> AbstractContextManager[None]:

@@ -72,13 +72,17 @@ class CapturingBackend:
 
     Attributes:
         ops: operators and functions called in each graph it got, counted as ``trace`` counts them.
+        names: of all of these.
     """
 
     def __init__(self) -> None:
         self.ops: list[int] = []
+        self.names: list[str] = []
 
     def __call__(self, graph: torch.fx.GraphModule, _inputs: Sequence[Any]) -> Callable[..., Any]:
-        self.ops.append(sum(node.op == "call_function" for node in graph.graph.nodes))
+        names = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+        self.ops.append(len(names))
+        self.names += names
         return graph.forward
 
 

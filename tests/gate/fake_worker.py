@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gate.exact import OF_AUTO
 from benchmarks.gate.proof.slowdown import key
 from benchmarks.gate.sides import blob_hash
 from benchmarks.suite.workloads import Case
@@ -105,6 +106,10 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
         return {**COUNTS, **behaviour.get("counts", {})}
     if do == "graph":  # of tiny, which has more cameras
         return {**{name: COUNTS[name] for name in GRAPH}, **behaviour.get("graph", {})}
+    if do == "auto":
+        actions = {"eager": [0.5, 0.25], "auto": behaviour.get("auto_actions", [0.5, 0.25])}
+        counts = {**dict.fromkeys(OF_AUTO, 1), **behaviour.get("auto", {})}
+        return {"counts": counts, "values": {"a write": actions}}
     variants = ("eager", "compiled")
     if do == "outputs":
         actions = {variant: behaviour.get(f"{variant}_actions", [0.5, 0.25]) for variant in variants}

@@ -14,13 +14,16 @@ import pytest
 from benchmarks.gate import answer_cache
 from benchmarks.gate.answer_cache import AnswerCache
 from benchmarks.gate.answer_shapes import OF_COUNTS
+from benchmarks.gate.exact import OF_AUTO
 from benchmarks.gate.sides import Side, Source
 
 SOURCE = Source("base", "main", "0" * 40, False, "v1", "first")
 SIDE = Side(SOURCE, Path(), {"__init__.py": "abc"}, ("torch",))
 HELLO = {"environment": {"torch": "2.11.0"}, "devices": [], "installed": "abc"}
 COUNTS = {"graph_breaks": [], **dict.fromkeys(OF_COUNTS, 270)}
-ANSWERS = {"counts aloha-inference": COUNTS}
+AUTO = dict.fromkeys(OF_AUTO, 1)
+ACTIONS = {"a write": {"eager": [0.5], "auto": [0.5]}}
+ANSWERS = {"counts aloha-inference": COUNTS, "auto tiny-inference": {"counts": AUTO, "values": ACTIONS}}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,9 @@ def link_to_answers(path: Path) -> None:
                 '{"counts aloha-inference": {"graph_breaks": []}}',
                 '{"walk aloha-inference": {}}',
                 json.dumps({"counts aloha-inference": {**COUNTS, "ops": float("nan")}}),
+                json.dumps({"auto tiny-inference": {"counts": AUTO, "values": {}}}),
+                json.dumps({"auto tiny-inference": {"counts": {"auto_made": 1}, "values": ACTIONS}}),
+                json.dumps({"auto tiny-inference": {"counts": {}, "values": ACTIONS}}),
                 " " * answer_cache.LARGEST + json.dumps(ANSWERS),
             )
         ),

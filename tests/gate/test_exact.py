@@ -9,8 +9,10 @@ import pytest
 from benchmarks.gate.exact import (
     COUNTERS,
     MOST_PLACES,
+    OF_AUTO,
     Finding,
     compare_actions,
+    compare_auto,
     compare_counts,
     compare_learning,
     describe,
@@ -125,3 +127,43 @@ def test_a_parameter_that_lost_its_gradient() -> None:
     assert found.what == "loss and gradients, head against base"
     (found,) = compare_learning("tiny-training", learning(GRADIENT), learning(GRADIENT, without))
     assert found.what == "loss and gradients, compiled against eager"
+
+
+def auto(acted: list[float] | None = None, **changed: Any) -> dict[str, Any]:
+    values = {"a write": {"eager": [0.5, 0.25], "auto": acted or [0.5, 0.25]}}
+    return {"counts": {**dict.fromkeys(OF_AUTO, 1), **changed}, "values": values}
+
+
+NO_AUTO: dict[str, Any] = {"counts": {}, "values": {}}
+
+
+@pytest.mark.parametrize("name", OF_AUTO)
+def test_every_counter_of_auto_is_compared(name: str) -> None:
+    assert compare_auto("tiny-inference", auto(), auto()) == []
+    (worse,) = compare_auto("tiny-inference", auto(), auto(None, **{name: 2}))
+    assert (worse.what, worse.base, worse.head, worse.red) == (OF_AUTO[name], 1, 2, True)
+    assert not worse.broken  # it can be accepted
+    (better,) = compare_auto("tiny-inference", auto(), auto(None, **{name: 0}))
+    assert not better.red
+
+
+def test_without_an_engine_there_is_less_to_count() -> None:
+    by_torch = auto(auto_by_torch=2)
+    del by_torch["counts"]["auto_tick_ops"]
+    (found,) = compare_auto("tiny-inference", auto(), by_torch)
+    assert describe(found) == "action chunks of auto without an engine 1 → 2"
+
+
+@pytest.mark.parametrize("acted", [[0.5, 0.26], [0.5], [0.5, float("nan")]])
+def test_stale_actions_are_red_whatever_base_does(acted: list[float]) -> None:
+    for base in (auto(), auto(acted), NO_AUTO):
+        (found,) = compare_auto("tiny-inference", base, auto(acted))
+        assert (found.what, found.red, found.broken) == ("actions of auto after a write", True, True)
+
+
+def test_a_commit_that_loses_the_mode() -> None:
+    (found,) = compare_auto("tiny-inference", auto(), NO_AUTO)
+    assert found.red
+    assert describe(found) == "auto: head does not know this mode"
+    assert compare_auto("tiny-inference", NO_AUTO, NO_AUTO) == []
+    assert compare_auto("tiny-inference", NO_AUTO, auto()) == []

@@ -77,6 +77,7 @@ class Fault:
 
 
 NO_COUNTS = json.dumps({"graph_breaks": []})
+NO_COUNTS_OF_AUTO = json.dumps({"counts": {}, "values": {"a write": {"eager": [1], "auto": [1]}}})
 NO_KERNELS = json.dumps({**COUNTS, "kernels": None})
 NO_ACTIONS = json.dumps({"values": {"eager": [], "compiled": []}, "state_dict": {}})
 NO_LOSS = json.dumps({"values": {"eager": {}, "compiled": {}}})
@@ -157,6 +158,7 @@ FAULTS = (
     Fault("actions that are missing", 2, f"{MALFORMED} .to outputs", head(says={"outputs": NO_ACTIONS})),
     Fault("a counter that is no number", 2, f"{MALFORMED} .to counts", head(counts={"ops": float("nan")})),
     Fault("outputs of another shape", 2, f"{MALFORMED} .to outputs", head(says={"outputs": '{"values": 1}'})),
+    Fault("what auto counts is missing", 2, f"{MALFORMED} .to auto", head(says={"auto": NO_COUNTS_OF_AUTO})),
     Fault("a loss that is missing", 2, f"{MALFORMED} .to learning", head(says={"learning": NO_LOSS})),
     Fault("a step's time that is NaN", 2, "head reported a time of nan", head(time=float("nan")), times=True),
     Fault("a step's time in words", 2, f"{MALFORMED} .to sample", head(time="fast"), times=True),

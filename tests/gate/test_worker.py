@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import pairwise
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,14 @@ import torch
 
 from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import Worker
-from benchmarks.gate.exact import COUNTERS, compare_actions, compare_counts, compare_learning
+from benchmarks.gate.exact import (
+    COUNTERS,
+    OF_AUTO,
+    compare_actions,
+    compare_auto,
+    compare_counts,
+    compare_learning,
+)
 from benchmarks.gate.pairing import CAN_SLICE
 from benchmarks.gate.proof.mutants import MUTANTS
 from benchmarks.gate.proof.slowdown import key, slowed
@@ -26,10 +35,14 @@ from benchmarks.suite.compile_counters import count_compilation
 from benchmarks.suite.fresh_process import AnswerError
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import Case, Step
+from lerobot_policy_act_compiled.onnx_graph import missing
 
 TINY = Case("tiny", "inference", "eager")
 TRAINING = Case("tiny", "training", "eager")
 TIMEOUT = 300
+needs_an_engine = pytest.mark.skipif(
+    missing() is not None, reason="needs the extra cpu: onnxruntime and onnx"
+)
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
@@ -57,6 +70,11 @@ def graph(worker: Worker) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def learning(worker: Worker) -> dict[str, Any]:
     return ask(worker, "learning", TRAINING)
+
+
+@pytest.fixture(scope="module")
+def auto(worker: Worker) -> dict[str, Any]:
+    return ask(worker, "auto", TINY)
 
 
 def test_it_runs_the_checkout_and_nothing_else(worker: Worker) -> None:
@@ -228,6 +246,35 @@ def test_a_failing_request_is_the_sides_error_and_the_worker_lives(worker: Worke
 def test_the_compiled_graph_learns_what_eager_learns(learning: dict[str, Any]) -> None:
     assert len(learning["values"]["eager"]) > 100
     assert compare_learning("tiny-training", learning, learning) == []
+
+
+@needs_an_engine
+def test_what_auto_does_by_itself(auto: dict[str, Any]) -> None:
+    """An export for the first policy and none later; every write to the weights is seen."""
+    counted = auto["counts"]
+    assert set(counted) == set(OF_AUTO)
+    assert (counted["auto_made"], counted["auto_made_known"], counted["auto_made_written"]) == (1, 0, 0)
+    assert (counted["auto_by_torch"], counted["auto_long_masks"], counted["auto_unfused"]) == (0, 0, 0)
+    assert counted["auto_training_ops"] > 100
+    assert counted["auto_tick_ops"] > 10
+    assert len(auto["values"]) == 4
+    assert compare_auto("tiny-inference", auto, auto) == []
+    actions = [each["eager"] for each in auto["values"].values()]
+    assert all(max(map(abs, map(sub, one, other))) > 1e-3 for one, other in pairwise(actions))
+
+
+@needs_an_engine
+@pytest.mark.parametrize(
+    "name", ["weights told apart by address alone", "an engine that is made at every step"]
+)
+def test_a_mutant_of_auto_is_named(name: str, auto: dict[str, Any], tmp_path: Path) -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    side = checked_out(tmp_path / "head")
+    mutant.edit.apply(side.path)
+    with Worker(side, tmp_path / "inductor") as mutated:
+        after = ask(mutated, "auto", TINY)
+    red = [finding for finding in compare_auto("tiny-inference", auto, after) if finding.red]
+    assert any(mutant.cause in finding.what for finding in red), red
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,12 @@ def test_releases_are_tried_without_the_engine_and_the_newest_with_it(
     assert ".[cpu]" in installed
 
 
-def test_the_gate_starts_without_what_nox_wants_unset(noxfile: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "module"), [("gate", "benchmarks.gate"), ("bisect", "benchmarks.gate.bisect")]
+)
+def test_the_gate_starts_without_what_nox_wants_unset(
+    name: str, module: str, noxfile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nox says None of a variable that is to be taken out (2026.10), and execve takes strings only."""
     started: list[Any] = []
     monkeypatch.setattr(os, "execve", lambda *args: started.append(args))
@@ -78,9 +83,9 @@ def test_the_gate_starts_without_what_nox_wants_unset(noxfile: Any, monkeypatch:
         posargs=["--base", "main"],
         install=lambda *_, **__: None,
     )
-    noxfile.gate.func(session)
+    getattr(noxfile, name).func(session)
     ((program, command, environment),) = started
-    assert (program, command[1:]) == ("/env/bin/python", ["-m", "benchmarks.gate", "--base", "main"])
+    assert (program, command[1:]) == ("/env/bin/python", ["-m", module, "--base", "main"])
     assert "TO_BE_UNSET" not in environment
     assert environment["KEPT"] == "2"
 

@@ -122,6 +122,60 @@ MUTANTS = (
         "state_dict",
     ),
     Mutant(
+        "auto without its engine",
+        Edit(
+            'if name is None:\n        return "onnxruntime"',
+            'if name is None:\n        return "frozen"',
+            "compiling.py",
+        ),
+        "without an engine",
+    ),
+    Mutant(
+        "auto that is the default mode",
+        Edit(
+            '    if mode == "auto":\n', '    if mode == "auto":\n        return "default"\n', "compiling.py"
+        ),
+        "without an engine",
+    ),
+    Mutant(
+        "weights told apart by address alone",
+        Edit(
+            "self._marks_of(tensors) == self._marks\n            and self._samples.unchanged()",
+            "self._marks_of(tensors)[0] == self._marks[0]",
+            "weights.py",
+        ),
+        "actions of auto after",
+    ),
+    Mutant(
+        "the fused optimizer lost",
+        Edit('[{**group, "fused": True} for group in groups]', "groups", "compiled_policy.py"),
+        "fused optimizer",
+    ),
+    Mutant(
+        "short random numbers lost",
+        Edit('masks_of_16_bits=self._asked == "auto"', "masks_of_16_bits=False", "compiling.py"),
+        "masks",
+    ),
+    Mutant(
+        "a warm start that exports again",
+        Edit("self._kept.read(name) if keeps else None", "None", "engine.py"),
+        "where the architecture is known",
+    ),
+    Mutant(
+        "an engine that is made at every step",
+        Edit(
+            "made is not None and made.weights.are_those_of(policy):\n            self.by",
+            "False:\n            self.by",
+            "engine.py",
+        ),
+        "ops dispatched in a tick",
+    ),
+    Mutant(
+        "a pass more over each frame",
+        Edit(".div_(255).unsqueeze(0)", ".div_(255).clone().unsqueeze(0)", "frames.py"),
+        "ops dispatched in a tick",
+    ),
+    Mutant(
         "slow Python that no counter sees",
         Edit(TOKENS, TOKENS + "\n    if not torch.compiler.is_compiling():\n        sum(range(300_000))"),
         "slower",

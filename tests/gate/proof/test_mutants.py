@@ -31,7 +31,7 @@ def test_an_edit_applies(mutant: Mutant, tmp_path: Path) -> None:
 def test_there_are_enough_of_them() -> None:
     names = [mutant.name for mutant in (*MUTANTS, *HARMLESS)]
     assert len(set(names)) == len(names)
-    assert len(MUTANTS) >= 12
+    assert len(MUTANTS) >= 24
     assert len(HARMLESS) >= 6
     assert all(mutant.cause for mutant in MUTANTS)
     assert not any(mutant.cause for mutant in HARMLESS)
