@@ -57,13 +57,19 @@ def test_times_that_are_not_asked_for_are_not_vouched_for(repository: Repository
     assert run_gate("--base", "main", "--no-times").code == 1
 
 
-def test_other_dependencies_are_another_subject(repository: Repository) -> None:
-    (repository.root / "pyproject.toml").write_text(PYPROJECT.replace('"torch"', '"torch>=2"'))
+ANOTHER_TORCH = PYPROJECT.replace('"torch"', '"torch>=2"')
+AN_ENGINE = PYPROJECT + '[project.optional-dependencies]\ncpu = ["onnxruntime"]\nother = ["rich"]\n'
+
+
+@pytest.mark.parametrize("declared", [ANOTHER_TORCH, AN_ENGINE])
+def test_other_dependencies_are_another_subject(declared: str, repository: Repository) -> None:
+    (repository.root / "pyproject.toml").write_text(declared)
     repository.git("commit", "-qam", "head")
     base, head = resolve("HEAD^", "HEAD", repository.root)
     sides = [check_out(source, repository.root / source.side, repository.root) for source in (base, head)]
     assert sides[0].blobs == sides[1].blobs
     assert not sides[0].same_as(sides[1])
+    assert "rich" not in sides[1].dependencies
 
 
 def asked(done: Run) -> list[str]:
