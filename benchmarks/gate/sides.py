@@ -29,7 +29,8 @@ WORKING_TREE = "working tree"
 EXPORTED = ("src", "pyproject.toml")
 MAIN = ("origin/main", "main")
 NOTHING_BEFORE = re.compile("0{40}|0{64}")  # a push event's `before` where the branch is new
-NO_PROJECT = (AttributeError, ValueError, TypeError, RecursionError)  # what a pyproject.toml of another shape raises
+# What a pyproject.toml of another shape raises.
+NO_PROJECT = (AttributeError, ValueError, TypeError, RecursionError)
 CASE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")  # as in report.schema.json
 OF_THE_ENGINE = "cpu"  # the extra that has it
 LONGEST_SUBJECT = 200  # characters
@@ -219,7 +220,7 @@ def check_out(source: Source, into: Path, root: Path) -> Side:
 
 
 def declared_dependencies(root: Path) -> tuple[str, ...]:
-    """What the pyproject.toml in ``root`` declares, the engine of ``auto`` with it; in order and one spelling."""
+    """What the pyproject.toml in ``root`` declares, auto's engine with it; sorted and in one spelling."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"], *project.get("optional-dependencies", {}).get(OF_THE_ENGINE, ())]
     return tuple(sorted(str(Requirement(line)) for line in lines))
