@@ -70,12 +70,18 @@ def key_of(images, training):
     return f"{images[0].shape[-2]}-{'training' if training else 'inference'}-{mode}"
 
 
+def exporting():
+    """Whether torch.export traces the model, and not torch.compile, which says that it exports, too."""
+    says_so = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from 2.7 on
+    return says_so() and not torch.compiler.is_dynamo_compiling()
+
+
 def install(names):
     """Wrap ``act_forward``: the state goes through the operator, and keeps its value."""
     forward = names["act_forward"]
 
     def with_ballast(self, batch):
-        if getattr(torch.compiler, "is_exporting", lambda: False)():  # no engine has the operator
+        if exporting():  # no engine has the operator
             return forward(self, batch)
         images = batch["observation.images"]
         state = carry(batch["observation.state"], key_of(images, self.training))
