@@ -16,7 +16,7 @@ from .exact import COUNTERS, OF_AUTO
 OF_GRAPH = ("graphs", "recompiles", "ops", "flops", "dispatched_ops", "peak_memory_eager")
 OF_COUNTS = (*OF_GRAPH, "kernels", "peak_memory_compiled")
 
-ONLY_OF_AN_ENGINE = "auto_tick_ops"
+ONLY_OF_AN_ENGINE = ("auto_tick_ops", "auto_made_written")
 
 Check = Callable[[Any], bool]
 
@@ -74,7 +74,7 @@ def _auto(value: Any) -> bool:
         return False
     counts = value["counts"]
     return not (counts or value["values"]) or (
-        counts.keys() <= OF_AUTO.keys() <= {*counts, ONLY_OF_AN_ENGINE} and len(value["values"]) > 0
+        counts.keys() <= OF_AUTO.keys() <= {*counts, *ONLY_OF_AN_ENGINE} and len(value["values"]) > 0
     )
 
 

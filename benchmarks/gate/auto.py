@@ -1,4 +1,4 @@
-"""What mode ``auto`` does of itself, which no step in the default mode shows; see ``exact`` for words."""
+"""What mode ``auto`` does of itself, which no step in the default mode shows; ``exact`` has the words."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def auto(case: Case) -> dict[str, Any]:
             write(step.policy)
             made += _graphs_made(step)
             values[name] = {"eager": _eager_actions(step), "auto": step().flatten().tolist()}
-    counts["auto_made_written"] = made
+    if by_engine:  # else of another number of writes
+        counts["auto_made_written"] = made
     return {"counts": counts | _of_training(replace(case, phase="training")), "values": values}
 
 
@@ -84,7 +85,7 @@ def _eager_actions(step: Step) -> list[float]:
 
 
 def _of_training(case: Case) -> dict[str, int]:
-    """Of what ``auto`` asks torch for in training; the graph is captured, not compiled."""
+    """Counters of what ``auto`` asks torch for in training; the graph is captured, not compiled."""
     import torch
 
     from ..suite.compile_counters import CapturingBackend

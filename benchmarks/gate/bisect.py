@@ -1,7 +1,7 @@
 """Which commit made ACT worse: ``nox -s bisect -- GOOD..BAD``, by the gate's own comparison with GOOD.
 
-Results and counters first, which are exact and take a minute a commit, as GOOD's are kept; times only where
-nothing of these is worse.
+Results and counters first, which are exact and take a minute a commit, because GOOD's are kept; times only
+where nothing of these is worse.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ..command import exit_code, say
 from ..one_run import sigterm_interrupts
 from ..repository import ROOT, MeasurementError, git
 from ..suite.workloads import DEVICES
+from .cases import choose, step_times
 from .exact import describe
 from .result import UNDECIDED, Result
 from .run import gate
@@ -53,13 +54,25 @@ class Bisection:
             str(self.minutes),
         ]
         if self.case is not None:
-            asked += ["--workloads", "-".join(self.case.split("-")[:2])]
+            asked += ["--workloads", self._pair]
         args = gate_parser().parse_args(asked if timed else [*asked, "--no-times"])
         return gate(args, self.console, self.root, self.command)
 
+    @property
+    def _pair(self) -> str:
+        """``pusht-training``: the workload and phase that findings are about."""
+        return "-".join((self.case or "").split("-")[:2])
+
     def worse(self, result: Result) -> dict[str, str]:
-        """What is worse in head and concerns the case, each in words; an accepted regression is one."""
-        found = {f"{f.what} of {f.case}": f"{f.case}: {describe(f)}" for f in result.findings if f.red}
+        """What is worse in head and concerns the case, each in words; an accepted regression is one.
+
+        The gate asks for counters of ``tiny`` in any case: they are not the case's.
+        """
+        found = {
+            f"{f.what} of {f.case}": f"{f.case}: {describe(f)}"
+            for f in result.findings
+            if f.red and (self.case is None or f"{f.case}-".startswith(f"{self._pair}-"))
+        }
         found |= {
             time.name: f"{time.name}: {time.verdict.wording()}"
             for time in result.times
@@ -89,7 +102,10 @@ def first_bad(asked: Bisection, commits: Sequence[str]) -> tuple[Sequence[str], 
         middle = (low + high) // 2
         left = commits[low : high + 1]
         asked.console.print(f"{len(left)} commits left; {commits[middle][:10]} is next", highlight=False)
-        result = asked.compare(commits[middle], timed=timed)
+        try:
+            result = asked.compare(commits[middle], timed=timed)
+        except MeasurementError as error:
+            return left, f"{commits[middle][:10]} cannot be judged: {error}"
         found = asked.worse(result)
         if shared := symptoms.keys() & found.keys():
             high, symptoms = middle, {name: symptoms[name] for name in shared}
@@ -119,10 +135,30 @@ def commits_of(between: str, root: Path) -> tuple[str, list[str]]:
     ]
     if git("merge-base", *known, root=root) != known[0]:
         raise ValueError(f"{good} is no ancestor of {bad}; name a commit before it")
-    listed = git("rev-list", "--reverse", "--first-parent", "..".join(known), "--", *MEASURED, root=root)
+    listed = git(
+        "rev-list",
+        "--reverse",
+        "--first-parent",
+        "--ancestry-path",
+        "..".join(known),
+        "--",
+        *MEASURED,
+        root=root,
+    )
     if not listed:
         raise ValueError(f"no commit of {between} touches {' or '.join(MEASURED)}; nothing can have changed")
     return known[0], listed.split()
+
+
+def check(case: str, device: str) -> None:
+    """Refuse a case that the gate would not time on ``device``.
+
+    Raises:
+        ValueError: its name is none of a case, and does not begin one's.
+    """
+    times = [str(time) for time in step_times(choose(["-".join(case.split("-")[:2])], device))]
+    if not any(f"{time}-".startswith(f"{case}-") for time in times):
+        raise ValueError(f"unknown case {case!r} on {device}; choose one of {', '.join(times)}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -147,6 +183,8 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Seque
     args = parser().parse_args(argv)
 
     def work() -> int:
+        if args.case is not None:
+            check(args.case, args.device)
         good, commits = commits_of(args.between, root)
         console = Console(stderr=True, soft_wrap=True)
         asked = Bisection(good, args.case, args.device, args.minutes, console, root, command)

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..suite.workloads import DEVICES, PHASES, WORKLOADS, Case
 
-# What is decided on without being asked. Training and rollout in the cheapest workload that has every
-# part of ACT at its real size; an action with temporal ensembling takes a whole chunk, so pusht's
-# inference is in it. Ten minutes is all a pull request gets.
+# What is decided on without being asked: each phase, eager and compiled. Training and rollout in the
+# cheapest workload that has every part of ACT at its real size; a tick with temporal ensembling
+# predicts a whole chunk, so pusht's inference is in it. Ten minutes is all a pull request gets.
 DEFAULT: dict[str, tuple[tuple[str, str], ...]] = {
     "cpu": (
         ("aloha", "inference"),
@@ -24,10 +24,6 @@ DEFAULT: dict[str, tuple[tuple[str, str], ...]] = {
         ("aloha", "rollout_ensemble"),
     ),
 }
-# What is timed of each: a rollout on a CPU by ``auto``, which is what a robot without a GPU runs. What the
-# compiled one has is timed in inference, and a launch saves compiling it.
-VARIANTS = ("eager", "compiled")
-VARIANTS_OF = {("rollout_ensemble", "cpu"): ("eager", "auto")}
 SECONDS = {"training": 10.0, "rollout_ensemble": 6.0}  # of steps in a launch where it is not 4
 
 
@@ -118,7 +114,7 @@ def choose(names: Sequence[str] | None, device: str) -> list[Case]:
     cases = [
         Case(workload, phase, variant, device=device)
         for workload, phase in pairs
-        for variant in VARIANTS_OF.get((phase, device), VARIANTS)
+        for variant in ("eager", "compiled")
     ]
     return list(dict.fromkeys(cases))
 

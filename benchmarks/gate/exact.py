@@ -23,7 +23,7 @@ COUNTERS: dict[str, str] = {
     "peak_memory_eager": "peak memory in eager",
     "peak_memory_compiled": "peak memory compiled",
 }
-# Of mode ``auto``, likewise.
+# The same for mode ``auto``.
 OF_AUTO: dict[str, str] = {
     "auto_by_torch": "action chunks of auto without an engine",
     "auto_made": "graphs that auto makes for a first action",
@@ -102,8 +102,6 @@ def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) 
 
 def explanations(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
     """Counters of a case that moved and can explain a change of ``variant``'s time, in words."""
-    if variant == "auto":  # counted of another case, once for all
-        return [describe(found) for found in findings if found.what in OF_AUTO.values()]
     names = {COUNTERS[name] for name in EXPLAINS[variant]}
     return [describe(found) for found in findings if found.case == case and found.what in names]
 

@@ -72,7 +72,7 @@ class CapturingBackend:
 
     Attributes:
         ops: operators and functions called in each graph it got, counted as ``trace`` counts them.
-        names: of all of these.
+        names: of these, over all graphs.
     """
 
     def __init__(self) -> None:

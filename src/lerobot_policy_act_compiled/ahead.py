@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-# Of weights, ONNX Runtime does these ahead itself, and holds what they give in any case.
+# ONNX Runtime itself does these ahead where the input is a weight, and keeps the result anyway.
 LAYOUT = {"Constant", "Identity", "Reshape", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 def split_off(graph: Any, weights: list[Any]) -> tuple[Any | None, list[Any]]:
-    """The part of ``graph`` that computes with ``weights`` alone.
+    """The part of ``graph`` that computes with ``weights`` and constants alone.
 
     Args:
         graph: an ``onnx_ir.Graph``, which is left as it is.

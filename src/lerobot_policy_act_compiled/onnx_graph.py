@@ -81,7 +81,7 @@ class Graph:
     Args:
         model: the ONNX file's bytes; its weights are external, and there is no such file.
         weights: their names in ``policy.model.state_dict()``; AHEAD stands before what ``ahead`` computes.
-        ahead: another ONNX file's bytes, its inputs are weights; empty where weights alone compute nothing.
+        ahead: another ONNX file's bytes, its inputs are weights; empty where nothing depends on weights alone.
     """
 
     model: bytes
@@ -171,6 +171,10 @@ def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     return Graph(onnx_ir.to_proto(model).SerializeToString(), tuple(weights), once)
 
 
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()
+
+
 class Session:
     """``graph`` over the weights of ``policy`` as they are now.
 
@@ -192,12 +196,12 @@ class Session:
         providers = ["CPUExecutionProvider"]
         state = policy.model.state_dict()
         try:
-            known = {name: value.detach().contiguous().numpy() for name, value in state.items()}
+            computed = {}
             if graph.ahead:
                 once = runtime.InferenceSession(graph.ahead, options, providers=providers)
-                feed = {each.name: known[each.name] for each in once.get_inputs()}
-                known.update(zip(graph.computed, once.run(None, feed), strict=True))
-            arrays = [known[name] for name in graph.weights]
+                feed = {each.name: _array(state[each.name]) for each in once.get_inputs()}
+                computed = dict(zip(graph.computed, once.run(None, feed), strict=True))
+            arrays = [computed[name] if name in computed else _array(state[name]) for name in graph.weights]
             # Kept: it reads them where they lie, and without them the process dies.
             self._weights = [runtime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
             options.add_external_initializers(list(graph.weights), self._weights)
@@ -209,5 +213,5 @@ class Session:
 
     def __call__(self, observations: dict[str, Tensor]) -> Tensor:
         """Actions ``(B, S, action_dim)``, in memory of their own."""
-        feed = {name: observations[name].detach().contiguous().numpy() for name in self.inputs}
+        feed = {name: _array(observations[name]) for name in self.inputs}
         return torch.from_numpy(self._session.run(None, feed)[0])

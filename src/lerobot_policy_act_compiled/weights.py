@@ -76,7 +76,7 @@ def tensors_of(module: nn.Module) -> list[Tensor]:
     found: list[Tensor | None] = []
     modules = [module]
     for each in modules:  # grows meanwhile
-        held = each.__dict__  # without the look at its class that each name would take
+        held = each.__dict__  # skips the lookup in its class that each name would cost
         found += held["_parameters"].values()
         found += held["_buffers"].values()
         if held["_modules"]:

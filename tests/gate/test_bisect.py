@@ -67,6 +67,49 @@ def test_another_regression_on_the_way_is_passed_over(
     assert (code, "t: change 5\n" in said) == (0, True)
 
 
+def test_what_is_worse_elsewhere_is_not_the_cases(
+    repository: Repository, run_bisect: Callable[..., Found]
+) -> None:
+    """Every comparison counts what ``auto`` does, too."""
+    for number in range(4):
+        counts = {"counts": {"ops": 271}} if number >= 2 else {}
+        repository.commit(f"change {number}", auto={"auto_made": 2}, **counts)
+    assert "t: change 2\n" in run_bisect()[1]
+
+
+def test_a_commit_that_cannot_be_measured_leaves_a_range(
+    repository: Repository, run_bisect: Callable[..., Found]
+) -> None:
+    repository.commit("fine")
+    repository.commit("killed", fails={"counts": "kill"})
+    repository.commit("slower", counts={"ops": 271})
+    repository.commit("as slow", counts={"ops": 271})
+    code, said = run_bisect()
+    assert (code, "cannot be judged" in said, "t: killed\n" in said) == (3, True, True)
+
+
+@pytest.mark.parametrize(
+    "case", ["pusht-inference-stock", "pusht-inference-eager-fp32-cuda", "pusht-inf", "walker", "pusht"]
+)
+def test_an_unknown_case_is_refused_before_anything_runs(
+    case: str, repository: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository.commit(counts={"ops": 271})
+    code = bisect.main(["main..work", "--case", case], root=repository.root, command=FAKE)
+    said = capsys.readouterr().err
+    assert (code, "unknown" in said) == ((0, False) if case == "pusht" else (2, True))
+
+
+def test_a_merged_branch_is_one_change(repository: Repository, run_bisect: Callable[..., Found]) -> None:
+    repository.git("checkout", "-q", "-b", "side")
+    for number in range(3):
+        repository.commit(f"side {number}", counts={"ops": 271})
+    repository.git("checkout", "-q", "work")
+    repository.git("merge", "-q", "--no-ff", "-m", "merged", "side")
+    code, said = run_bisect()
+    assert (code, "t: merged\n" in said) == (0, True)
+
+
 def test_a_commit_without_the_subject_is_not_asked(
     repository: Repository, run_bisect: Callable[..., Found]
 ) -> None:

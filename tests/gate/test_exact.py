@@ -69,9 +69,6 @@ def test_what_explains_what() -> None:
     ]
     assert explanations(findings, CASE, "compiled") == ["Inductor kernels 90 → 99"]
     assert explanations(findings, CASE, "eager") == ["ops dispatched in eager 500 → 501"]
-    assert explanations(findings, CASE, "auto") == []
-    findings.append(Finding("tiny-inference", OF_AUTO["auto_tick_ops"], 90, 91, True))
-    assert explanations(findings, CASE, "auto") == ["ops dispatched in a tick of auto 90 → 91"]
 
 
 def actions(eager: list[float], compiled: list[float] | None = None, **keys: list[int]) -> dict[str, Any]:

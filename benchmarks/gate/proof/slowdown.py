@@ -2,9 +2,8 @@
 
 The work is an operator of its own that multiplies small matrices on all threads; Inductor cannot look
 into it or remove it, and its time is spent computing, so frequency, caches and cores feel it as they
-would feel any change. It stands in the model's forward pass, eager and compiled alike, and where an engine
-runs that, before its actions: in batches, as the call of a single product costs 8 µs in eager and 16 in
-compiled code.
+would feel any change. It stands in the model's forward pass, eager and compiled alike, and in no export: in
+batches, as the call of a single product costs 8 µs in eager and 16 in compiled code.
 """
 
 from __future__ import annotations
@@ -33,25 +32,17 @@ from functools import partial
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 UNITS = json.loads((Path(__file__).parent / "_ballast.json").read_text())
 _MATRICES = torch.full((64, 48, 48), 1.0 / 48)
 _OUT = torch.empty_like(_MATRICES)
-_ARRAYS, _OUT_ARRAYS = _MATRICES.numpy(), np.empty_like(_MATRICES.numpy())
 
 
 def work(units):
     """As much computing as was calibrated: one unit is 64 products of small matrices, about 0.1 ms."""
     for _ in range(units):
         torch.bmm(_MATRICES, _MATRICES, out=_OUT)
-
-
-def work_alone(units):
-    """The same in one thread: torch's others would wait at work beside the engine's, twice as slow a step."""
-    for _ in range(units):
-        np.matmul(_ARRAYS, _ARRAYS, out=_OUT_ARRAYS)
 
 
 def seconds_per_unit(units=500):
@@ -79,7 +70,7 @@ def key_of(images, training):
 
 
 def exporting():
-    """Whether torch.export traces the model, and not torch.compile, which says that it exports, too."""
+    """Whether torch.export traces the model, and not torch.compile, which also says that it exports."""
     says_so = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from 2.7 on
     return says_so() and not torch.compiler.is_dynamo_compiling()
 
@@ -99,20 +90,6 @@ def install(names):
     for value in list(names.values()):
         if isinstance(value, type) and value.__dict__.get("forward") is forward:
             value.forward = with_ballast
-    policy = names["ACTCompiledPolicy"]
-    policy.predict_action_chunk = acting_by_engine(policy.predict_action_chunk)
-
-
-def acting_by_engine(predict):
-    """Wrap ``predict_action_chunk``: the extra work comes before actions that an engine computes."""
-
-    def with_ballast(self, batch, **options):
-        if self.compiled_by().get("predict_action_chunk") == "onnxruntime":
-            height = next(iter(self.config.image_features.values())).shape[-2]
-            work_alone(UNITS.get(f"{height}-inference-auto", 0))
-        return predict(self, batch, **options)
-
-    return with_ballast
 '''
 
 

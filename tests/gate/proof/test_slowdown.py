@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,10 +17,7 @@ from benchmarks.suite.compile_counters import CapturingBackend
 def test_extra_work_is_compiled_and_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / MODULE).write_text(SOURCE)
     (tmp_path / UNITS).write_text(json.dumps({}))
-    names: dict[str, Any] = {
-        "act_forward": lambda _, batch: 2 * batch["observation.state"],
-        "ACTCompiledPolicy": SimpleNamespace(predict_action_chunk=None),
-    }
+    names: dict[str, Any] = {"act_forward": lambda _, batch: 2 * batch["observation.state"]}
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module(Path(MODULE).stem).install(names)
     image, state = torch.zeros(1, 3, 8, 8), torch.ones(1, 4)
