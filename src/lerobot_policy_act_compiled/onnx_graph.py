@@ -81,7 +81,7 @@ class Graph:
     Args:
         model: the ONNX file's bytes; its weights are external, and there is no such file.
         weights: their names in ``policy.model.state_dict()``; AHEAD stands before what ``ahead`` computes.
-        ahead: another ONNX file's bytes, its inputs are weights; empty where nothing depends on weights alone.
+        ahead: another ONNX file's bytes, with weights as inputs; empty if nothing depends on weights alone.
     """
 
     model: bytes
