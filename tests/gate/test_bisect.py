@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import bisect, run
+from benchmarks.gate import bisect
 
 from .conftest import FAKE, Repository
 
@@ -77,17 +77,6 @@ def test_what_is_worse_elsewhere_is_not_the_cases(
     assert "t: change 2\n" in run_bisect()[1]
 
 
-def test_a_commit_that_cannot_be_measured_leaves_a_range(
-    repository: Repository, run_bisect: Callable[..., Found]
-) -> None:
-    repository.commit("fine")
-    repository.commit("killed", fails={"counts": "kill"})
-    repository.commit("slower", counts={"ops": 271})
-    repository.commit("as slow", counts={"ops": 271})
-    code, said = run_bisect()
-    assert (code, "cannot be judged" in said, "t: killed\n" in said) == (3, True, True)
-
-
 @pytest.mark.parametrize(
     "case", ["pusht-inference-stock", "pusht-inference-eager-fp32-cuda", "pusht-inf", "walker", "pusht"]
 )
@@ -131,16 +120,19 @@ def test_what_is_slower_is_timed(repository: Repository, run_bisect: Callable[..
     assert "pusht-inference-eager-fp32-cpu: " in said
 
 
+@pytest.mark.parametrize("how", ["a mistake", "kill"])
 def test_a_commit_that_fails_otherwise_is_not_judged(
-    repository: Repository, run_bisect: Callable[..., Found]
+    how: str, repository: Repository, run_bisect: Callable[..., Found]
 ) -> None:
+    """``kill``: it cannot be measured at all."""
     repository.commit("fine")
-    repository.commit("broken", fails={"counts": "a mistake"})
+    repository.commit("broken", fails={"counts": how})
     repository.commit("slower", counts={"ops": 271})
     repository.commit("as slow", counts={"ops": 271})
     code, said = run_bisect()
     assert code == 3
     assert "cannot be judged" in said
+    assert "t: broken\n" in said
     assert "t: slower\n" in said
 
 
@@ -168,10 +160,3 @@ def test_where_nothing_is_worse_it_says_so(repository: Repository, run_bisect: C
     assert code == 2
     assert "nothing is worse than in" in said
     assert "No regression" in said
-
-
-def test_it_asks_for_what_the_gate_knows() -> None:
-    """The options that it gives to the gate are the gate's."""
-    assert {"--base", "--head", "--device", "--minutes", "--workloads", "--no-times"} <= {
-        option for action in run.parser()._actions for option in action.option_strings
-    }
