@@ -252,7 +252,7 @@ def campaign(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["measure"])
 def bisect(session: nox.Session) -> None:
-    """Find the commit that made ACT worse; -- GOOD..BAD, --help lists the options (a minute a commit)."""
+    """Find the commit that made ACT worse; -- GOOD..BAD, --help lists the options (two minutes a commit)."""
     _become(session, "benchmarks.gate.bisect")
 
 

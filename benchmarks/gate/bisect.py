@@ -1,7 +1,7 @@
 """Which commit made ACT worse: ``nox -s bisect -- GOOD..BAD``, by the gate's own comparison with GOOD.
 
-Results and counters first, which are exact and take a minute a commit, because GOOD's are kept; times only
-where nothing of these is worse.
+Results and counters first, which are exact and take a minute or two a commit, because GOOD's are kept; times
+only where nothing of these is worse.
 """
 
 from __future__ import annotations

@@ -133,11 +133,17 @@ def compare_actions(case: str, base: Mapping[str, Any], head: Mapping[str, Any])
         ("compiled actions against eager", head["values"]["eager"], head["values"]["compiled"]),
     )
     for what, expected, found in pairs:
-        difference = _largest(expected, found)
-        if not difference <= ACTION_TOLERANCE:
-            detail = f"they differ by {difference:.1e}, more than {ACTION_TOLERANCE:.0e}"
-            findings.append(Finding(case, what, None, None, True, detail))
+        findings += _apart(case, what, expected, found)
     return findings
+
+
+def _apart(case: str, what: str, expected: Sequence[float], found: Sequence[float]) -> list[Finding]:
+    """One finding where actions differ by more than the tolerance, or are no numbers."""
+    difference = _largest(expected, found)
+    if difference <= ACTION_TOLERANCE:
+        return []
+    detail = f"they differ by {difference:.1e}, more than {ACTION_TOLERANCE:.0e}"
+    return [Finding(case, what, None, None, True, detail)]
 
 
 def compare_auto(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[Finding]:
@@ -154,10 +160,7 @@ def compare_auto(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) ->
         if name in old and name in new and old[name] != new[name]
     ]
     for write, actions in head["values"].items():
-        difference = _largest(actions["eager"], actions["auto"])
-        if not difference <= ACTION_TOLERANCE:
-            detail = f"they differ by {difference:.1e}, more than {ACTION_TOLERANCE:.0e}"
-            findings.append(Finding(case, f"actions of auto after {write}", None, None, True, detail))
+        findings += _apart(case, f"actions of auto after {write}", actions["eager"], actions["auto"])
     return findings
 
 
