@@ -16,7 +16,8 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
-from .compiling import Asked, Compiled, FirstCompiler, mode_for
+from .capture import Captured
+from .compiling import CAPTURED, Asked, Compiled, FirstCompiler, mode_for, usual
 from .configuration_act_compiled import ACTCompiledConfig
 from .engine import Engine
 from .gradients import keep_gradients
@@ -52,7 +53,7 @@ def forward(self: ACTPolicy, batch: Batch, *args: Any, **kwargs: Any) -> tuple[T
     asked = asked_of(self)
     if asked is None:
         return policy_forward(self, batch, *args, **kwargs)
-    if _device(self) == "cuda" and mode_for(asked.mode, "cuda") in CUDA_GRAPHS:
+    if _device(self) == "cuda" and mode_for(asked.mode, "cuda", acts=False) in CUDA_GRAPHS:
         keep_gradients(self)
     wanted = (*self.config.input_features, *self.config.output_features, "action_is_pad")
     batch = {key: batch[key] for key in wanted if key in batch}  # a new "task" or "index" is no new graph
@@ -67,13 +68,19 @@ def predict_action_chunk(self: ACTPolicy, batch: Batch, **kwargs: Any) -> Tensor
     asked = asked_of(self)
     if asked is None:
         return STOCK_PREDICT_ACTION_CHUNK(self, batch, **kwargs)
-    self.eval()
+    # Observations only: what LeRobot's processors put beside them (an action of None) is no new graph.
+    observed = {name: batch[name] for name in self.config.input_features if name in batch}
     # LeRobot's loops act in inference mode, its server does not, and Dynamo compiles once for each.
     with torch.inference_mode(mode=False), torch.no_grad():
-        # Observations only: what LeRobot's processors put beside them (an action of None) is no new graph.
-        observed = {name: _usual(batch[name]) for name in self.config.input_features if name in batch}
-        actions = _run(self, asked, action_chunk, observed)
-    return _kept(actions) if actions.is_cuda else actions
+        if not _acted_by_graph(self):  # which does both while the GPU works
+            self.eval()
+            observed = {name: usual(value) for name, value in observed.items()}
+        actions: Tensor = _run(self, asked, action_chunk, observed)
+    return _kept(actions) if actions.is_cuda and not _acted_by_graph(self) else actions
+
+
+def _acted_by_graph(self: ACTPolicy) -> bool:
+    return self.__dict__.get("_run_by", {}).get(METHODS[action_chunk]) == CAPTURED
 
 
 def get_optim_params(self: ACTPolicy) -> Any:
@@ -119,9 +126,9 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
 def compiled_by(self: ACTPolicy) -> dict[str, str]:
     """What runs another call like the last one, for each compiled method that was called, by its name.
 
-    ``torch``: a graph of torch.compile's. ``onnxruntime``: the engine on a CPU; the call that makes it ready
-    ran eager. ``artifact``: what ``compile_artifact`` keeps. ``eager``: the machine has no compiler, or the
-    actions were not finite.
+    ``torch``: a graph of torch.compile's. ``captured``: a CUDA graph, see ``capture``. ``onnxruntime``: the
+    engine on a CPU; the call that makes it ready ran eager. ``artifact``: what ``compile_artifact`` keeps.
+    ``eager``: the machine has no compiler, or the actions were not finite.
     """
     return dict(self.__dict__.get("_run_by", {}))
 
@@ -174,7 +181,7 @@ def state_without_compiled(self: ACTPolicy) -> dict[str, Any]:
 def _run(
     self: ACTPolicy, asked: Asked, function: Callable[..., Any], batch: Batch, *args: Any, **kwargs: Any
 ) -> Any:
-    key = function, asked, mode_for(asked.mode, _device(self))
+    key = function, asked, mode_for(asked.mode, _device(self), acts=function is action_chunk)
     made = self.__dict__.get("_compiled", {}).get(key)
     if made is None:
         refuse(self)
@@ -192,8 +199,10 @@ def _run(
 def _compiled(function: Callable[..., Any], asked: Asked, mode: str) -> Callable[..., Any]:
     acts = function is action_chunk
     constants = acts and mode in ("frozen", "onnxruntime")
-    of_torch = "frozen" if constants else "default" if mode == "onnxruntime" else mode
-    graph = Compiled(function, asked.mode, of_torch, constants=constants)
+    of_torch = "frozen" if constants else "default" if mode in ("onnxruntime", CAPTURED) else mode
+    graph: Any = Compiled(function, asked.mode, of_torch, constants=constants)
+    if mode == CAPTURED:
+        graph = Captured(asked.mode, function, graph)
     compiled = FirstCompiler(graph, function, fallback=asked.fallback)
     made = WarmStart(asked.artifact, compiled) if acts and asked.artifact else compiled
     return Engine(asked.mode, function, made, asked.artifact) if acts and mode == "onnxruntime" else made
@@ -211,13 +220,6 @@ def _device(self: ACTPolicy) -> str:
 def _kept(result: Tensor) -> Tensor:
     """A copy: CUDA graphs write every call's results to the same memory, and users keep them for longer."""
     return result.clone()
-
-
-def _usual(value: Any) -> Any:
-    """``value``; of an inference tensor one that is none, of the same memory where that can be had."""
-    if not (isinstance(value, Tensor) and value.is_inference()):
-        return value
-    return torch.from_dlpack(value) if value.device.type in ("cpu", "cuda") else value.clone()
 
 
 METHODS: dict[Callable[..., Any], str] = {action_chunk: "predict_action_chunk", policy_loss: "forward"}

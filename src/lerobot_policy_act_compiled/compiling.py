@@ -7,12 +7,14 @@ Modes beyond torch.compile's own:
   alone is computed once. When weights change it is compiled anew. Training is as in ``default``. Under
   autocast activations stay bf16 from one convolution to the next, where eager mode goes through fp32.
 - ``onnxruntime``: on a CPU ONNX Runtime runs the action chunk, see ``engine``; training is as in ``default``.
+- ``captured``: on CUDA the action chunk is one CUDA graph of our own, see ``capture``; training is as in
+  ``reduce-overhead``. Elsewhere it is ``default``.
 - ``auto``: the mode for the policy's device: on a CPU ``onnxruntime`` where it is installed, else ``frozen``;
-  ``reduce-overhead`` on CUDA; elsewhere ``default``. In training the optimizer is torch's fused AdamW, equal
+  ``captured`` on CUDA; elsewhere ``default``. In training the optimizer is torch's fused AdamW, equal
   within rounding, and dropout on a CPU draws other masks than eager mode from the same seed, faster (see
   ``dropout``).
 
-torch's CUDA graphs belong to the main thread; in any other the modes that replay them run without.
+torch's own CUDA graphs belong to the main thread; in any other the modes that replay them run without.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from .weights import Weights, can_be_watched
 
 log = logging.getLogger(__name__)
 
+CAPTURED = "captured"
 NO_COMPILER = (
     "compile_model=True needs a compiler and torch finds none on this machine: install one (g++; on CUDA "
     "also triton), load what save_artifact wrote elsewhere, or set compile_fallback=True to run eager"
@@ -59,10 +62,16 @@ class Asked:
     artifact: str | None = None
 
 
-def mode_for(mode: str, device: str) -> str:
-    """``mode`` as this thread can have it on a device of this type; what ``auto`` means there."""
+def mode_for(mode: str, device: str, *, acts: bool = True) -> str:
+    """``mode`` as this thread can have it on a device of this type; what ``auto`` means there.
+
+    Args:
+        acts: to predict actions, and not to train.
+    """
     if mode == "auto":
-        mode = _best_on_cpu() if device == "cpu" else {"cuda": "reduce-overhead"}.get(device, "default")
+        mode = _best_on_cpu() if device == "cpu" else CAPTURED if device == "cuda" else "default"
+    if mode == CAPTURED and not (acts and device == "cuda"):
+        mode = "reduce-overhead" if device == "cuda" else "default"
     if mode in CUDA_GRAPHS and device == "cuda" and not cuda_graphs_work_here():
         return {"max-autotune": "max-autotune-no-cudagraphs"}.get(mode, "default")
     return mode
@@ -92,6 +101,7 @@ class Compiled:
         self._function, self._asked, self._mode, self._constants = function, asked, mode, constants
         self._lock = threading.RLock()  # two threads that come at once compile once
         self._made: _Made | None = None
+        self.by = "torch"
 
     def __call__(self, policy: nn.Module, batch: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         kind = kind_of_call(policy, batch)
@@ -150,6 +160,13 @@ def kind_of_call(policy: nn.Module, batch: dict[str, Any]) -> Hashable:
     return values, policy.training, torch.is_grad_enabled(), precision
 
 
+def usual(value: Any) -> Any:
+    """``value``; of an inference tensor one that is none, of the same memory where that can be had."""
+    if not (isinstance(value, Tensor) and value.is_inference()):
+        return value
+    return torch.from_dlpack(value) if value.device.type in ("cpu", "cuda") else value.clone()
+
+
 def _device(policy: nn.Module) -> torch.device:
     return next(policy.parameters()).device
 
@@ -181,14 +198,14 @@ class FirstCompiler:
         fallback: return its result where the machine has no compiler.
     """
 
-    def __init__(self, compiled: Callable[..., Any], eager: Callable[..., Any], *, fallback: bool) -> None:
+    def __init__(self, compiled: Any, eager: Callable[..., Any], *, fallback: bool) -> None:
         self._compiled, self._eager, self._fallback = compiled, eager, fallback
         self.no_compiler: BaseException | None = None  # not looked for again: 23 to 33 s a call
 
     @property
     def by(self) -> str:
         """What runs a call like the last one."""
-        return "torch" if self.no_compiler is None else "eager"
+        return self._compiled.by if self.no_compiler is None else "eager"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise RuntimeError where the machine has no compiler and no fallback is wanted."""

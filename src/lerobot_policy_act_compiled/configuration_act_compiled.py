@@ -20,6 +20,7 @@ COMPILE_MODES = (
     "default",
     "frozen",
     "onnxruntime",
+    "captured",
     "reduce-overhead",
     "max-autotune",
     "max-autotune-no-cudagraphs",
@@ -46,7 +47,7 @@ class ACTCompiledConfig(ACTConfig):
         compile_model: compile the loss and the action chunk, each at its first call. ``lerobot-rollout``
             sets it to its own ``--use_torch_compile``, which is false by default: true stays true there.
         compile_mode: torch.compile's mode, or one of ours (see ``compiling``); one of COMPILE_MODES. With
-            ``frozen`` and ``onnxruntime``, with ``auto`` on a CPU and with an artifact, every change of the
+            ``frozen``, ``onnxruntime``, ``captured`` and ``auto`` and with an artifact, every change of the
             weights is seen (see ``weights``) but one: writing through ``.data``, NumPy or a pointer to a few
             elements only of a tensor of more than 1024. Write to the parameter itself, under
             ``torch.no_grad()``.

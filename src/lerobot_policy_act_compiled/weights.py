@@ -46,17 +46,41 @@ class Weights:
 
     def are_those_of(self, module: nn.Module) -> bool:
         """Whether ``module`` has exactly these still; once not, never again."""
+        same = self.seem_those_of(module) and bool(self.samples_unchanged())
+        self._written = self._written or not same
+        return same
+
+    def seem_those_of(self, module: nn.Module) -> bool:
+        """The same, but for values on a device, which ``samples_unchanged`` looks at."""
         if self._written:
             return False
         tensors = tensors_of(module)
         same = (
-            len(tensors) == len(self._refs)
-            and all(ref() is tensor for ref, tensor in zip(self._refs, tensors, strict=True))
+            self._are_the_tensors(tensors)
             and self._marks_of(tensors) == self._marks
-            and self._samples.unchanged()
+            and self._samples.unchanged_on_host()
         )
-        self._written = self._written or not same
+        self._written = not same
         return same
+
+    def samples_unchanged(self) -> Tensor:
+        """Whether values on the device are as they were, 0-d boolean there: nobody waits for it."""
+        return self._samples.unchanged_on_device()
+
+    def renew(self, module: nn.Module) -> bool:
+        """Take the weights as they are now; False, and nothing is taken, where they lie elsewhere."""
+        tensors = tensors_of(module)
+        marks = self._marks_of(tensors) if self._are_the_tensors(tensors) else None
+        if marks is None or marks[0] != self._marks[0]:
+            return False
+        self._written, self._marks = False, marks
+        self._samples.renew()
+        return True
+
+    def _are_the_tensors(self, tensors: list[Tensor]) -> bool:
+        return len(tensors) == len(self._refs) and all(
+            ref() is tensor for ref, tensor in zip(self._refs, tensors, strict=True)
+        )
 
     def _marks_of(self, tensors: list[Tensor]) -> tuple[list[int], list[int]]:
         """Where each lies, and torch's counts of writes; what was made in inference mode has none."""
@@ -101,14 +125,24 @@ class _Samples:
     def _of_cpu(self, on_cpu: bool) -> list[list[Tensor]]:
         return [views for (device, _), views in self._views.items() if (device.type == "cpu") is on_cpu]
 
-    def unchanged(self) -> bool:
+    def unchanged_on_host(self) -> bool:
         return all(
             np.array_equal(np.concatenate(arrays), values)
             for arrays, values in zip(self._arrays, self._array_values, strict=True)
-        ) and all(
-            torch.equal(torch.cat(views), values)
-            for views, values in zip(self._others, self._other_values, strict=True)
         )
+
+    def unchanged_on_device(self) -> Tensor:
+        same = [
+            (torch.cat(views) == values).all()
+            for views, values in zip(self._others, self._other_values, strict=True)
+        ]
+        return torch.stack(same).all() if same else torch.ones((), dtype=torch.bool)
+
+    def renew(self) -> None:
+        """In the same memory on a device, where a graph reads them."""
+        self._array_values = [np.concatenate(arrays) for arrays in self._arrays]
+        for views, values in zip(self._others, self._other_values, strict=True):
+            values.copy_(torch.cat(views))
 
 
 def _spread(tensor: Tensor) -> Tensor:

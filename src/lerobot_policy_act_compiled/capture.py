@@ -1,0 +1,212 @@
+"""The action chunk on CUDA as one CUDA graph: mode ``captured``, and ``auto`` there.
+
+Around the graphs of torch's compiler runs Python, guards, checks and copies, for as long as the GPU works or
+longer. Here a call copies the observations into fixed memory, replays, and looks while the GPU works whether
+the weights are still those of the graph. If they are not it takes the new ones and replays once more: nothing
+is compiled for that.
+
+Each kind of call, its shapes and precision, has a graph of its own. What cannot be captured, ``otherwise``
+does, and one line of the log says why. It runs in any thread, one call of a policy after another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from torch import Tensor
+
+from .compiling import CAPTURED, log_ready, usual
+from .cuda_graph import Cuda, Recording, being_recorded
+from .inductor import copy_of, settings
+from .loss import Batch
+from .onnx_graph import one_line
+from .tracing import traced
+from .twin import Twin
+from .weights import Weights, can_be_watched
+
+log = logging.getLogger(__name__)
+
+KINDS = 8  # of calls; each holds its graph's memory, and the one used longest ago goes
+
+
+class Captured:
+    """The action chunk of one policy by CUDA graphs.
+
+    Args:
+        asked: the mode as the configuration names it, for the log.
+        function: the chunk of a policy or a twin, and a batch; it is compiled by torch.
+        otherwise: the chunk for calls that are not captured.
+        cuda: what records and replays; it is made at the first call, for its device.
+    """
+
+    def __init__(
+        self,
+        asked: str,
+        function: Callable[[Any, Batch], Tensor],
+        otherwise: Any,
+        cuda: Callable[[], Cuda] = Cuda,
+    ) -> None:
+        self._asked, self._function, self._otherwise, self._cuda = asked, function, otherwise, cuda
+        self._lock = threading.RLock()  # a graph's memory is one call's at a time
+        self._made: OrderedDict[Hashable, _Made] = OrderedDict()
+        self._refused: set[Hashable] = set()
+        self._twins: dict[torch.dtype | None, Twin] = {}
+        self._watch: _Watch | None = None
+        self.by = "eager"  # what runs a call like the last one
+
+    def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
+        """Actions ``(B, S, action_dim)``; sets ``policy`` to eval mode."""
+        kind = _kind(policy, batch)
+        with self._lock:
+            if kind not in self._refused and not being_recorded():
+                try:
+                    return self._act(policy, batch, kind)
+                except Exception as why:  # compiling it otherwise raises the same, where it is not CUDA's
+                    log.info("not captured: %s; the action chunk is compiled by torch alone", one_line(why))
+                    self._made.pop(kind, None)
+                    self._refused.add(kind)
+        policy.eval()
+        actions: Tensor = self._otherwise(policy, {name: usual(value) for name, value in batch.items()})
+        self.by = self._otherwise.by
+        return actions
+
+    def _act(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> Tensor:
+        made, watch = self._made.get(kind), self._watch
+        if made is None or watch is None:
+            made, watch = self._anew(policy, batch, kind), self._watch
+        else:
+            self._made.move_to_end(kind)
+        assert watch is not None
+        actions = made.started(batch, watch)
+        policy.eval()  # as this and the check do not wait for the GPU, they cost nothing
+        if not watch.holds_weights_of(policy, made.cuda):
+            made = self._with_weights_of(policy, batch, kind)
+            assert self._watch is not None
+            actions = made.started(batch, self._watch)
+            made.cuda.wait()
+        self.by = CAPTURED
+        return actions
+
+    def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> _Made:
+        start = time.perf_counter()
+        _check(policy, batch)
+        policy.eval()
+        device = next(policy.parameters()).device
+        cuda = self._cuda()
+        if self._watch is None:
+            self._watch = _Watch(policy, cuda)
+        dtype = _autocast_of(device.type)
+        twin = self._twins.get(dtype)
+        if twin is None:
+            twin = self._twins[dtype] = Twin(policy, dtype)
+        while len(self._made) >= KINDS:
+            self._made.popitem(last=False)
+        made = _Made(self._function, twin, batch, cuda)
+        self._made[kind] = made
+        log_ready("action_chunk", _named(self._asked), policy, "no artifact", start=start)
+        return made
+
+    def _with_weights_of(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> _Made:
+        """What ``kind`` replays, with the weights as they are now."""
+        made, watch = self._made[kind], self._watch
+        self._watch = None  # first: if anything below fails, nothing stale is replayed
+        if watch is None or not watch.renewed(policy):  # first, too: what is written from here on is a change
+            watch = _Watch(policy, made.cuda)
+        if not all(twin.take_weights_of(policy) for twin in self._twins.values()):
+            log.info("the policy has changed: the action chunk is captured anew")
+            self._made.clear()
+            self._twins.clear()
+            return self._anew(policy, batch, kind)
+        self._watch = watch
+        return made
+
+
+class _Made:
+    """One kind of call: where its observations go, and the graph that reads them there."""
+
+    def __init__(self, function: Callable[..., Tensor], twin: Twin, batch: Batch, cuda: Cuda) -> None:
+        self.cuda = cuda
+        self._names = list(batch)
+        self._inputs = [
+            torch.empty_like(batch[name], memory_format=torch.contiguous_format) for name in batch
+        ]
+        self._take(batch)
+        observed = dict(zip(self._names, self._inputs, strict=True))
+        run = torch.compile(copy_of(function), fullgraph=True, dynamic=False)  # type: ignore[arg-type,unused-ignore]
+        with traced(frozen=True):  # what depends on shapes alone is a constant of the graph
+            self._graph = cuda.record(lambda: run(twin, observed))
+
+    def _take(self, batch: Batch) -> None:
+        torch._foreach_copy_(self._inputs, [batch[name] for name in self._names])
+
+    def started(self, batch: Batch, watch: _Watch) -> Tensor:
+        self._take(batch)
+        return self.cuda.replay(self._graph, watch.look)
+
+
+class _Watch:
+    """Whether the weights are those that the twins have taken: on the host, and beside the graph."""
+
+    def __init__(self, policy: ACTPolicy, cuda: Cuda) -> None:
+        self._weights = weights = Weights(policy)
+        self._flag = flag = cuda.flag()
+        self.look: Recording = cuda.record(
+            lambda: flag.copy_(weights.samples_unchanged(), non_blocking=True), warm=1
+        )
+
+    def renewed(self, policy: ACTPolicy) -> bool:
+        """Watch the values as they are now; False where they lie elsewhere."""
+        return self._weights.renew(policy)
+
+    def holds_weights_of(self, policy: ACTPolicy, cuda: Cuda) -> bool:
+        """Waits for the GPU; once they have changed, never again."""
+        marked = self._weights.seem_those_of(policy)
+        cuda.wait()
+        return marked and bool(self._flag)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a graph is for."""
+
+    observations: tuple[Any, ...]
+    weights: tuple[Any, ...]
+    precision: Any
+
+
+def _kind(policy: ACTPolicy, batch: Batch) -> Hashable:
+    weight = next(policy.parameters())
+    observations = tuple(
+        (name, value.shape, value.dtype, value.device) if isinstance(value, Tensor) else name
+        for name, value in batch.items()
+    )
+    device = weight.device.type
+    return _Kind(observations, (weight.dtype, weight.device), tuple(settings(device).values()))
+
+
+def _named(asked: str) -> str:
+    return asked if asked == CAPTURED else f"{asked} ({CAPTURED})"
+
+
+def _autocast_of(device: str) -> torch.dtype | None:
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+
+
+def _check(policy: ACTPolicy, batch: Batch) -> None:
+    """Raise ValueError where no graph can stand for ``policy`` on ``batch``."""
+    device = next(policy.parameters()).device
+    if not can_be_watched(policy):
+        raise ValueError("the weights are no plain tensors")
+    if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
+        raise ValueError("a module has hooks, which no graph would call")
+    values = [batch.get(name) for name in policy.config.input_features]
+    if any(not isinstance(value, Tensor) or value.device != device for value in values):
+        raise ValueError(f"an observation is missing, or is not on {device}")
