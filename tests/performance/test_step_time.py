@@ -10,9 +10,13 @@ from benchmarks.suite.compile_counters import first_compiled_call
 from benchmarks.suite.peers import PEERS
 from benchmarks.suite.precision import has_tf32, in_force, lerobot_train_flags
 from benchmarks.suite.steps import prepare
-from benchmarks.suite.workloads import VARIANTS, Case
+from benchmarks.suite.workloads import EXPORT, VARIANTS, Case
 
 pytestmark = pytest.mark.performance
+
+
+# The first takes more than a minute to compile: `nox -s ratios` measures it; `nox -s peers` the others.
+NOT_HERE = ("stock-compiled", *PEERS, EXPORT)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -22,8 +26,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for workload in option("--workload") or ("aloha", "pusht")
         for phase in option("--phase") or ("inference",)
         for variant in VARIANTS
-        # The first takes more than a minute to compile: `nox -s ratios` measures it; `nox -s peers` those.
-        if variant not in ("stock-compiled", *PEERS)
+        if variant not in NOT_HERE
     ]
     metafunc.parametrize("case", cases, ids=[str(case) for case in cases])
 
