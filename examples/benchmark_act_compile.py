@@ -48,7 +48,7 @@ from benchmarks.suite.workloads import PRECISIONS, WORKLOADS
 
 MODES = (
     *("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),  # torch's
-    *("frozen", "onnxruntime", "auto"),  # and ours
+    *("frozen", "onnxruntime", "captured", "auto"),  # and ours
 )
 PHASES = ("inference", "training", "rollout", "tick")
 DEVICES = ("cpu", "cuda", "mps")

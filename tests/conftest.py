@@ -17,8 +17,9 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 
 from benchmarks.suite.fresh_process import TRUST_THE_PROCESSOR
 from benchmarks.suite.workloads import WORKLOADS, make_batch, make_config
-from lerobot_policy_act_compiled import patch_lerobot, patch_policy, save_artifact
+from lerobot_policy_act_compiled import capture, compiling, patch_lerobot, patch_policy, save_artifact
 
+from .subject.fake_cuda import FakeCuda
 from .subject.holding_constants import holding_constants
 
 Make = Callable[..., Any]
@@ -65,6 +66,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def one_thread() -> None:
     """Two threads of a 20 ms step wait for each other up to 40 times as long beside another process."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def captured_on_a_cpu() -> None:
+    """Mode ``captured`` without a GPU: all of it but CUDA's own calls."""
+    if not torch.cuda.is_available():
+        compiling.CAPTURING = ("cuda", "cpu")
+        vars(capture)["Cuda"] = FakeCuda
 
 
 @pytest.fixture(autouse=True)

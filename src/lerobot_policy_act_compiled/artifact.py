@@ -26,12 +26,14 @@ from .inductor import compile_ahead, lacks_compiler, load_ahead, settings
 from .kept_graphs import configuration_of_the_chunk
 from .loss import Batch
 from .onnx_graph import Chunk
-from .weights import Weights
+from .weights import Weights, a_weight_of
 
 log = logging.getLogger(__name__)
 
 FORMAT = 3
 ABOUT = "about.json"
+# Torch 2.11 on an H100: its loader ends the process by a segmentation fault.
+NOT_ON_CUDA = "torch cannot load what it has compiled ahead of time for CUDA; warm_up() makes ready there"
 PACKAGE = re.compile(r"[0-9a-f]{16}\.pt2")
 # Sets of instructions, as Linux names them, that a compiler uses where the processor has them.
 INSTRUCTIONS = re.compile(r"s?sse|avx|amx|fma|f16c|bmi|vaes|gfni|sve|sme|asimd|bf16|i8mm|fphp")
@@ -49,7 +51,7 @@ def weights_hash(policy: ACTPolicy) -> str:
 
 def _observations(policy: ACTPolicy, batch_size: int) -> dict[str, Tensor]:
     """Zeros of the shapes that the policy's configuration names, on its device."""
-    device = next(policy.parameters()).device
+    device = a_weight_of(policy).device
     return {
         name: torch.zeros(batch_size, *feature.shape, device=device)
         for name, feature in policy.config.input_features.items()
@@ -67,7 +69,7 @@ def _instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
 
 def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]:
     """What decides whether an artifact may be run."""
-    device = next(policy.parameters()).device
+    device = a_weight_of(policy).device
     kind = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
@@ -99,11 +101,13 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
         batch_size: of the observations that the artifact will take, and no other.
 
     Raises:
-        ValueError: ``batch_size`` is no positive number.
+        ValueError: ``batch_size`` is no positive number, or the policy is on CUDA.
         RuntimeError: the machine has no compiler.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    if a_weight_of(policy).device.type == "cuda":
+        raise ValueError(f"save_artifact: {NOT_ON_CUDA}")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     policy.eval()
@@ -159,6 +163,8 @@ def opened(policy: ACTPolicy, directory: str | Path) -> tuple[Callable[..., Any]
     Raises:
         ValueError: as ``load_artifact``.
     """
+    if a_weight_of(policy).device.type == "cuda":
+        raise ValueError(f"the artifact in {directory} is not loaded: {NOT_ON_CUDA}")
     directory = Path(directory)
     for _ in range(3):  # another process may replace it between two reads; then there is a whole one again
         with suppress(FileNotFoundError):

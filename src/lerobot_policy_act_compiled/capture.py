@@ -16,6 +16,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +26,12 @@ from torch import Tensor
 
 from .compiling import CAPTURED, log_ready, usual
 from .cuda_graph import Cuda, Recording, being_recorded
-from .inductor import copy_of, settings
+from .inductor import copy_of, has_tf32, layout_kept, settings
 from .loss import Batch
 from .onnx_graph import one_line
 from .tracing import traced
 from .twin import Twin
-from .weights import Weights, can_be_watched
+from .weights import Weights, a_weight_of, can_be_watched
 
 log = logging.getLogger(__name__)
 
@@ -44,21 +45,14 @@ class Captured:
         asked: the mode as the configuration names it, for the log.
         function: the chunk of a policy or a twin, and a batch; it is compiled by torch.
         otherwise: the chunk for calls that are not captured.
-        cuda: what records and replays; it is made at the first call, for its device.
     """
 
-    def __init__(
-        self,
-        asked: str,
-        function: Callable[[Any, Batch], Tensor],
-        otherwise: Any,
-        cuda: Callable[[], Cuda] = Cuda,
-    ) -> None:
-        self._asked, self._function, self._otherwise, self._cuda = asked, function, otherwise, cuda
+    def __init__(self, asked: str, function: Callable[[Any, Batch], Tensor], otherwise: Any) -> None:
+        self._asked, self._function, self._otherwise = asked, function, otherwise
         self._lock = threading.RLock()  # a graph's memory is one call's at a time
         self._made: OrderedDict[Hashable, _Made] = OrderedDict()
         self._refused: set[Hashable] = set()
-        self._twins: dict[torch.dtype | None, Twin] = {}
+        self._twins: dict[_Arithmetic, Twin] = {}
         self._watch: _Watch | None = None
         self.by = "eager"  # what runs a call like the last one
 
@@ -99,17 +93,17 @@ class Captured:
         start = time.perf_counter()
         _check(policy, batch)
         policy.eval()
-        device = next(policy.parameters()).device
-        cuda = self._cuda()
+        cuda = Cuda()
         if self._watch is None:
             self._watch = _Watch(policy, cuda)
-        dtype = _autocast_of(device.type)
-        twin = self._twins.get(dtype)
+        arithmetic = _arithmetic(a_weight_of(policy))
+        twin = self._twins.get(arithmetic)
         if twin is None:
-            twin = self._twins[dtype] = Twin(policy, dtype)
+            twin = Twin(policy, arithmetic.autocast, channels_last=arithmetic.channels_last)
+            self._twins[arithmetic] = twin
         while len(self._made) >= KINDS:
             self._made.popitem(last=False)
-        made = _Made(self._function, twin, batch, cuda)
+        made = _Made(self._function, twin, arithmetic, batch, cuda)
         self._made[kind] = made
         log_ready("action_chunk", _named(self._asked), policy, "no artifact", start=start)
         return made
@@ -129,19 +123,45 @@ class Captured:
         return made
 
 
+@dataclass(frozen=True)
+class _Arithmetic:
+    """How the GPU is to compute, which decides how a graph is best laid out."""
+
+    autocast: torch.dtype | None
+    channels_last: bool
+    attention: str
+
+
+def _arithmetic(weight: Tensor) -> _Arithmetic:
+    # By H100's kernels: its convolutions read channels last in TF32 and bf16, and in full fp32 they lay
+    # images out anew around each (180 of 2,737 us of aloha); fused attention takes 196 us of 905 in TF32,
+    # which it does not use.
+    device = weight.device.type
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if autocast is not None or weight.dtype != torch.float32:
+        return _Arithmetic(autocast, True, "fused")
+    products, convolutions = has_tf32(weight.device)
+    return _Arithmetic(None, convolutions, "explicit" if products else "fused")
+
+
 class _Made:
     """One kind of call: where its observations go, and the graph that reads them there."""
 
-    def __init__(self, function: Callable[..., Tensor], twin: Twin, batch: Batch, cuda: Cuda) -> None:
+    def __init__(
+        self, function: Callable[..., Tensor], twin: Twin, arithmetic: _Arithmetic, batch: Batch, cuda: Cuda
+    ) -> None:
         self.cuda = cuda
         self._names = list(batch)
-        self._inputs = [
-            torch.empty_like(batch[name], memory_format=torch.contiguous_format) for name in batch
-        ]
+        dense = torch.contiguous_format
+        self._inputs = [torch.empty_like(value, memory_format=dense) for value in batch.values()]
         self._take(batch)
         observed = dict(zip(self._names, self._inputs, strict=True))
-        run = torch.compile(copy_of(function), fullgraph=True, dynamic=False)  # type: ignore[arg-type,unused-ignore]
-        with traced(frozen=True):  # what depends on shapes alone is a constant of the graph
+        run = torch.compile(copy_of(function), fullgraph=True, dynamic=False)
+        # ``frozen``: what depends on shapes alone is a constant of the graph.
+        with (
+            nullcontext() if arithmetic.channels_last else layout_kept(),
+            traced(frozen=True, attention=arithmetic.attention),
+        ):
             self._graph = cuda.record(lambda: run(twin, observed))
 
     def _take(self, batch: Batch) -> None:
@@ -149,6 +169,7 @@ class _Made:
 
     def started(self, batch: Batch, watch: _Watch) -> Tensor:
         self._take(batch)
+        watch.before()
         return self.cuda.replay(self._graph, watch.look)
 
 
@@ -156,53 +177,41 @@ class _Watch:
     """Whether the weights are those that the twins have taken: on the host, and beside the graph."""
 
     def __init__(self, policy: ACTPolicy, cuda: Cuda) -> None:
-        self._weights = weights = Weights(policy)
-        self._flag = flag = cuda.flag()
-        self.look: Recording = cuda.record(
-            lambda: flag.copy_(weights.samples_unchanged(), non_blocking=True), warm=1
-        )
+        self._weights = Weights(policy)
+        self.look: Recording = cuda.recorded_look(self._weights)
+        self._same = self.look.result.numpy()
 
     def renewed(self, policy: ACTPolicy) -> bool:
         """Watch the values as they are now; False where they lie elsewhere."""
         return self._weights.renew(policy)
 
+    def before(self) -> None:
+        self._same[...] = 1
+
     def holds_weights_of(self, policy: ACTPolicy, cuda: Cuda) -> bool:
         """Waits for the GPU; once they have changed, never again."""
         marked = self._weights.seem_those_of(policy)
         cuda.wait()
-        return marked and bool(self._flag)
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What a graph is for."""
-
-    observations: tuple[Any, ...]
-    weights: tuple[Any, ...]
-    precision: Any
+        return marked and bool(self._same)
 
 
 def _kind(policy: ACTPolicy, batch: Batch) -> Hashable:
-    weight = next(policy.parameters())
+    """What a graph is for: observations, weights, precision."""
+    weight = a_weight_of(policy)
+    device = weight.device
     observations = tuple(
-        (name, value.shape, value.dtype, value.device) if isinstance(value, Tensor) else name
-        for name, value in batch.items()
+        [(name, v.shape, v.dtype, v.device) if isinstance(v, Tensor) else name for name, v in batch.items()]
     )
-    device = weight.device.type
-    return _Kind(observations, (weight.dtype, weight.device), tuple(settings(device).values()))
+    return observations, weight.dtype, device, settings(device.type)["precision"], has_tf32(device)
 
 
 def _named(asked: str) -> str:
     return asked if asked == CAPTURED else f"{asked} ({CAPTURED})"
 
 
-def _autocast_of(device: str) -> torch.dtype | None:
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-
-
 def _check(policy: ACTPolicy, batch: Batch) -> None:
     """Raise ValueError where no graph can stand for ``policy`` on ``batch``."""
-    device = next(policy.parameters()).device
+    device = a_weight_of(policy).device
     if not can_be_watched(policy):
         raise ValueError("the weights are no plain tensors")
     if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):

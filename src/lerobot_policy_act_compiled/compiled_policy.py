@@ -16,6 +16,7 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
+from .artifact import NOT_ON_CUDA
 from .capture import Captured
 from .compiling import CAPTURED, Asked, Compiled, FirstCompiler, mode_for, usual
 from .configuration_act_compiled import ACTCompiledConfig
@@ -26,6 +27,7 @@ from .loss import Batch, LossParts, policy_forward, policy_loss, with_image_list
 from .onnx_graph import random_observations
 from .refused import refuse
 from .warm_start import WarmStart
+from .weights import a_weight_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +113,7 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
     if asked_of(self) is None:
         log.info("nothing to warm up: the policy is not compiled (compile_model is not set)")
         return self
-    weight = next(self.parameters())
+    weight = a_weight_of(self)
     log.info("warming up on %s: for seconds, or up to a minute where torch compiles", weight.device)
     # Random ones: of zeros a graph could take the wrong one and agree with eager mode.
     observations = random_observations(self, batch_size)
@@ -181,7 +183,8 @@ def state_without_compiled(self: ACTPolicy) -> dict[str, Any]:
 def _run(
     self: ACTPolicy, asked: Asked, function: Callable[..., Any], batch: Batch, *args: Any, **kwargs: Any
 ) -> Any:
-    key = function, asked, mode_for(asked.mode, _device(self), acts=function is action_chunk)
+    device = _device(self)
+    key = function, asked, mode_for(asked.mode, device, acts=function is action_chunk), device
     made = self.__dict__.get("_compiled", {}).get(key)
     if made is None:
         refuse(self)
@@ -196,7 +199,7 @@ def _run(
     return result
 
 
-def _compiled(function: Callable[..., Any], asked: Asked, mode: str) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], asked: Asked, mode: str, device: str) -> Callable[..., Any]:
     acts = function is action_chunk
     constants = acts and mode in ("frozen", "onnxruntime")
     of_torch = "frozen" if constants else "default" if mode in ("onnxruntime", CAPTURED) else mode
@@ -204,7 +207,11 @@ def _compiled(function: Callable[..., Any], asked: Asked, mode: str) -> Callable
     if mode == CAPTURED:
         graph = Captured(asked.mode, function, graph)
     compiled = FirstCompiler(graph, function, fallback=asked.fallback)
-    made = WarmStart(asked.artifact, compiled) if acts and asked.artifact else compiled
+    artifact = asked.artifact if acts else None
+    if artifact and device == "cuda":
+        log.warning("compile_artifact is left out: %s", NOT_ON_CUDA)
+        return compiled
+    made = WarmStart(artifact, compiled) if artifact else compiled
     return Engine(asked.mode, function, made, asked.artifact) if acts and mode == "onnxruntime" else made
 
 
@@ -214,7 +221,7 @@ def action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:
 
 
 def _device(self: ACTPolicy) -> str:
-    return next(self.parameters()).device.type
+    return a_weight_of(self).device.type
 
 
 def _kept(result: Tensor) -> Tensor:

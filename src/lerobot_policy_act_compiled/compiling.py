@@ -42,11 +42,12 @@ from .inductor import (
 )
 from .onnx_graph import INSTALL, missing
 from .tracing import traced
-from .weights import Weights, can_be_watched
+from .weights import Weights, a_weight_of, can_be_watched
 
 log = logging.getLogger(__name__)
 
 CAPTURED = "captured"
+CAPTURING = ("cuda",)  # devices; tests add the CPU, with a fake of CUDA's calls
 NO_COMPILER = (
     "compile_model=True needs a compiler and torch finds none on this machine: install one (g++; on CUDA "
     "also triton), load what save_artifact wrote elsewhere, or set compile_fallback=True to run eager"
@@ -70,7 +71,7 @@ def mode_for(mode: str, device: str, *, acts: bool = True) -> str:
     """
     if mode == "auto":
         mode = _best_on_cpu() if device == "cpu" else CAPTURED if device == "cuda" else "default"
-    if mode == CAPTURED and not (acts and device == "cuda"):
+    if mode == CAPTURED and not (acts and device in CAPTURING):
         mode = "reduce-overhead" if device == "cuda" else "default"
     if mode in CUDA_GRAPHS and device == "cuda" and not cuda_graphs_work_here():
         return {"max-autotune": "max-autotune-no-cudagraphs"}.get(mode, "default")
@@ -168,12 +169,12 @@ def usual(value: Any) -> Any:
 
 
 def _device(policy: nn.Module) -> torch.device:
-    return next(policy.parameters()).device
+    return a_weight_of(policy).device
 
 
 def log_ready(function: str, mode: str, policy: nn.Module, artifact: str, *, start: float) -> None:
     """The one line that says that a compiled function is ready, and what it is."""
-    weight = next(policy.parameters())
+    weight = a_weight_of(policy)
     device, precision = weight.device, str(weight.dtype)
     if torch.is_autocast_enabled(device.type):
         precision = f"autocast {torch.get_autocast_dtype(device.type)}"

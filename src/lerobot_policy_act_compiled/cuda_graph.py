@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .weights import Weights
+
 _recording = threading.Lock()  # of the whole process: torch empties its cache around each
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What replays the work, and the tensor that it writes each time to the same memory."""
+    """What replays the work, and the tensor that it writes each time to the same memory.
+
+    ``work`` is kept for what it holds: a graph reads its constants where they were.
+    """
 
     replay: Callable[[], Any]
     result: Tensor
+    work: Callable[[], Any]
 
 
 class Cuda:
@@ -50,7 +57,20 @@ class Cuda:
             # Of this thread only: others may allocate meanwhile, as a camera's or another policy's.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 result = work()
-        return Recording(graph.replay, result)
+        return Recording(graph.replay, result, work)
+
+    def recorded_look(self, weights: Weights) -> Recording:
+        """Looks at the values of ``weights``; its result, a byte of the host, becomes 0 where one differs.
+
+        It is to be 1 before each replay. Raises what ``record`` does.
+        """
+        flag = torch.ones((), dtype=torch.uint8, pin_memory=True)
+        look = lambda: flag.copy_(weights.samples_unchanged(), non_blocking=True)  # noqa: E731
+        with suppress(ImportError):  # of Triton, which torch compiles by on most GPUs
+            from .samples_by_triton import looking
+
+            look = looking(weights.samples, flag)
+        return self.record(look, warm=1)
 
     def replay(self, first: Recording, beside: Recording) -> Tensor:
         """Start both, ``beside`` on a stream of its own; a copy of what ``first`` writes."""
@@ -66,10 +86,6 @@ class Cuda:
         """Return when all that this thread has started is done."""
         self._side.synchronize()
         torch.cuda.current_stream().synchronize()
-
-    def flag(self) -> Tensor:
-        """A boolean of the host that the device writes to; False."""
-        return torch.zeros((), dtype=torch.bool, pin_memory=True)
 
 
 def being_recorded() -> bool:

@@ -61,9 +61,13 @@ def _better_here(x: Tensor, p: float, training: bool) -> bool:
 
 def attention_better_here(attention: nn.MultiheadAttention, x: Tensor) -> bool:
     """Whether ``attend`` does what ``attention`` does, and its dropout is better drawn here."""
+    return _better_here(x, attention.dropout, attention.training) and is_plain(attention)
+
+
+def is_plain(attention: nn.MultiheadAttention) -> bool:
+    """Whether ``attention`` is as ACT has it, which is all that ``attend`` does."""
     return (
-        _better_here(x, attention.dropout, attention.training)
-        and type(attention) is nn.MultiheadAttention
+        type(attention) is nn.MultiheadAttention
         and attention.in_proj_weight is not None
         and attention.in_proj_bias is not None
         and attention.bias_k is None
@@ -102,6 +106,8 @@ def attend(
     value: Tensor,
     padding: Tensor | None = None,
     batch_size: int | None = None,
+    *,
+    fused: bool = False,
 ) -> Tensor:
     """What ``attention`` returns for ``(T, B, D)`` tensors, its dropout drawn by ``keep_mask``.
 
@@ -111,6 +117,7 @@ def attend(
         padding: ``(B, T)``, True where a key is not to be seen.
         batch_size: of the result, where the tensors are ``(T, 1, D)``: the same for every sample until
             dropout draws a mask for each.
+        fused: by torch's fused attention; without padding, in eval mode.
     """
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
 
@@ -126,6 +133,11 @@ def attend(
     else:
         (q,), (k,) = projected(query, 0, 0), projected(key, 1, 1)
     (v,) = projected(value, 2, 2)  # (B, heads, T, D / heads) each
+    # Its weights, as torch does: what wraps out_proj as a module, like peft's LoRA, is not called.
+    out = attention.out_proj
+    if fused:
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out.weight, out.bias)
     scores = q @ k.transpose(-1, -2)
     scaled = scores * attention.head_dim**-0.5
     if padding is not None:
@@ -133,7 +145,6 @@ def attend(
     weights = scaled.softmax(-1)
     if batch_size is not None:
         scores, weights = (each.expand(batch_size, -1, -1, -1) for each in (scores, weights))
-    weights = _drop(weights, attention.dropout, scores)
-    # Its weights, as torch does: what wraps out_proj as a module, like peft's LoRA, is not called.
-    out = attention.out_proj
+    if attention.training:
+        weights = _drop(weights, attention.dropout, scores)
     return F.linear((weights @ v).permute(2, 0, 1, 3).flatten(2), out.weight, out.bias)

@@ -33,6 +33,13 @@ def freezing() -> Iterator[None]:
 
 
 @contextmanager
+def layout_kept() -> Iterator[None]:
+    """Graphs that are compiled meanwhile keep images as they are, where torch would put channels last."""
+    with compile_lock, config.patch(layout_optimization=False):
+        yield
+
+
+@contextmanager
 def no_other_compiles() -> Iterator[None]:
     """No other thread compiles in the block, whose tracing changes what is the whole process's."""
     with compile_lock:
@@ -125,6 +132,18 @@ def settings(device: str) -> Mapping[str, Any]:
     """Of this thread and process that change what a compiled graph computes on a device of this type."""
     autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "off"
     return {"precision": f"{_precision_of_products()}, autocast {autocast}"}
+
+
+def has_tf32(device: torch.device) -> tuple[bool, bool]:
+    """Whether fp32 products, and convolutions, are done in TF32 on this device."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return False, False
+    backends: Any = torch.backends
+    try:
+        return backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    except RuntimeError:  # asked for by torch's newer interface, as above
+        precisions = backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision
+        return precisions[0] == "tf32", precisions[1] == "tf32"
 
 
 def _precision_of_products() -> str:

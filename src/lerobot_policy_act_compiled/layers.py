@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
-from .dropout import attend, attention_better_here, dropout
+from . import tracing
+from .dropout import attend, attention_better_here, dropout, is_plain
 from .tracing import in_frozen_graph
 
 STOCK_BATCH_NORM_FORWARD = FrozenBatchNorm2d.forward
@@ -25,6 +26,9 @@ def _attend(
 ) -> Tensor:
     if attention_better_here(attention, query):
         return attend(attention, query, key, value, padding)
+    how = tracing.attention()
+    if how and padding is None and not attention.training and is_plain(attention):
+        return attend(attention, query, key, value, fused=how == "fused")
     # ACT never reads the attention weights; asking for them rules out fused attention and
     # costs a mean over all heads.
     return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]

@@ -17,26 +17,31 @@ import torch
 class _Flags(threading.local):
     frozen = False
     masks_of_16_bits = False
+    attention = ""
 
 
 _flags = _Flags()
 
 
 @contextmanager
-def traced(*, frozen: bool | None = None, masks_of_16_bits: bool | None = None) -> Iterator[None]:
+def traced(
+    *, frozen: bool | None = None, masks_of_16_bits: bool | None = None, attention: str | None = None
+) -> Iterator[None]:
     """Graphs that this thread traces in the block are of this kind; None leaves a flag as it is.
 
     Args:
         frozen: they hold the weights as constants.
         masks_of_16_bits: they draw 16 bits for each element of a dropout mask on a CPU.
+        attention: how they attend when they act, see ``attention``.
     """
-    before = _flags.frozen, _flags.masks_of_16_bits
+    before = _flags.frozen, _flags.masks_of_16_bits, _flags.attention
     _flags.frozen = before[0] if frozen is None else frozen
     _flags.masks_of_16_bits = before[1] if masks_of_16_bits is None else masks_of_16_bits
+    _flags.attention = before[2] if attention is None else attention
     try:
         yield
     finally:
-        _flags.frozen, _flags.masks_of_16_bits = before
+        _flags.frozen, _flags.masks_of_16_bits, _flags.attention = before
 
 
 @torch.compiler.assume_constant_result
@@ -49,9 +54,19 @@ def _16_bit_masks() -> bool:
     return _flags.masks_of_16_bits
 
 
+@torch.compiler.assume_constant_result
+def _attention() -> str:
+    return _flags.attention
+
+
 def in_frozen_graph() -> bool:
     return torch.compiler.is_compiling() and _frozen()
 
 
 def with_16_bit_masks() -> bool:
     return torch.compiler.is_compiling() and _16_bit_masks()
+
+
+def attention() -> str:
+    """How this graph attends: "", as the module does it; "fused" or "explicit", see ``layers``."""
+    return _attention() if torch.compiler.is_compiling() else ""

@@ -26,16 +26,17 @@ class Twin(nn.Module):
     Args:
         policy: its model; what it holds but weights is shared or copied.
         dtype: that of the surrounding autocast; None where there is none.
+        channels_last: of the convolutions' weights.
     """
 
-    def __init__(self, policy: ACTPolicy, dtype: torch.dtype | None) -> None:
+    def __init__(self, policy: ACTPolicy, dtype: torch.dtype | None, *, channels_last: bool) -> None:
         super().__init__()
         theirs: nn.Module = policy._modules["model"]  # not what torch.compile may have wrapped around it
         cast = {id(tensor) for tensor in _of_products(theirs)} if dtype is not None else set()
         memo: dict[int, Any] = {id(policy.config): policy.config}
         for tensor in tensors_of(theirs):
             to = dtype if id(tensor) in cast else tensor.dtype
-            own = _laid_out(tensor.detach(), to or tensor.dtype)
+            own = _laid_out(tensor.detach(), to or tensor.dtype, channels_last=channels_last)
             memo[id(tensor)] = nn.Parameter(own, False) if isinstance(tensor, nn.Parameter) else own
         self.config = policy.config
         self.model = copy.deepcopy(theirs, memo).eval()
@@ -58,8 +59,8 @@ def _of_products(model: nn.Module) -> Iterator[Tensor]:
             yield from (p for p in module.parameters(recurse=False) if p.dtype == torch.float32)
 
 
-def _laid_out(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    layout = torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+def _laid_out(tensor: Tensor, dtype: torch.dtype, *, channels_last: bool) -> Tensor:
+    layout = torch.channels_last if channels_last and tensor.dim() == 4 else torch.contiguous_format
     return torch.empty_like(tensor, dtype=dtype, memory_format=layout).copy_(tensor)
 
 

@@ -22,7 +22,7 @@ from .artifact import being_made, opened, save_artifact
 from .compiling import FirstCompiler, log_ready
 from .inductor import lacks_compiler, settings
 from .loss import Batch
-from .weights import Weights
+from .weights import Weights, a_weight_of
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class _Opened:
 
 
 def _device(policy: ACTPolicy) -> str:
-    return next(policy.parameters()).device.type
+    return a_weight_of(policy).device.type
 
 
 def _shapes(observations: Batch) -> tuple[Any, ...]:
@@ -127,7 +127,7 @@ def _shapes(observations: Batch) -> tuple[Any, ...]:
 
 def _as_configured(policy: ACTPolicy, observations: Batch) -> bool:
     """Whether an artifact can be made for these: every observation is there, as the configuration says."""
-    weight = next(policy.parameters())
+    weight = a_weight_of(policy)
     return all(
         value is not None
         and tuple(value.shape[1:]) == tuple(policy.config.input_features[name].shape)

@@ -67,6 +67,11 @@ class Weights:
         """Whether values on the device are as they were, 0-d boolean there: nobody waits for it."""
         return self._samples.unchanged_on_device()
 
+    @property
+    def samples(self) -> list[tuple[list[Tensor], Tensor]]:
+        """Of each type on the device: views of the weights, and the bits that were there."""
+        return self._samples.on_device
+
     def renew(self, module: nn.Module) -> bool:
         """Take the weights as they are now; False, and nothing is taken, where they lie elsewhere."""
         tensors = tensors_of(module)
@@ -88,6 +93,22 @@ class Weights:
 
     def optimizer_stepped(self, stepped: set[int]) -> None:
         self._written = self._written or not self._ids.isdisjoint(stepped)
+
+
+def a_weight_of(module: nn.Module) -> Tensor:
+    """The first parameter, in a tenth of the time that torch's generator takes.
+
+    Raises:
+        ValueError: there is none.
+    """
+    modules = [module]
+    for each in modules:
+        held = each.__dict__
+        for parameter in held["_parameters"].values():
+            if parameter is not None:
+                return parameter  # type: ignore[no-any-return,unused-ignore]
+        modules += [child for child in held["_modules"].values() if child is not None]
+    raise ValueError("the policy has no parameters")
 
 
 def can_be_watched(module: nn.Module) -> bool:
@@ -118,9 +139,8 @@ class _Samples:
             self._views.setdefault((view.device, view.dtype), []).append(view)
         # NumPy gathers small strided pieces in a third of torch's time.
         self._arrays = [[view.numpy() for view in views] for views in self._of_cpu(True)]
-        self._others = self._of_cpu(False)
         self._array_values = [np.concatenate(arrays) for arrays in self._arrays]
-        self._other_values = [torch.cat(views) for views in self._others]
+        self.on_device = [(views, torch.cat(views)) for views in self._of_cpu(False)]
 
     def _of_cpu(self, on_cpu: bool) -> list[list[Tensor]]:
         return [views for (device, _), views in self._views.items() if (device.type == "cpu") is on_cpu]
@@ -132,16 +152,13 @@ class _Samples:
         )
 
     def unchanged_on_device(self) -> Tensor:
-        same = [
-            (torch.cat(views) == values).all()
-            for views, values in zip(self._others, self._other_values, strict=True)
-        ]
+        same = [(torch.cat(views) == values).all() for views, values in self.on_device]
         return torch.stack(same).all() if same else torch.ones((), dtype=torch.bool)
 
     def renew(self) -> None:
         """In the same memory on a device, where a graph reads them."""
         self._array_values = [np.concatenate(arrays) for arrays in self._arrays]
-        for views, values in zip(self._others, self._other_values, strict=True):
+        for views, values in self.on_device:
             values.copy_(torch.cat(views))
 
 

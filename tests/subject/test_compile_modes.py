@@ -152,13 +152,20 @@ def test_a_policy_made_in_inference_mode_has_no_count_of_writes(tiny_policy: Mak
     ("mode", "device", "expected"),
     [
         ("auto", "cpu", "frozen" if missing() else "onnxruntime"),
-        ("auto", "cuda", "reduce-overhead"),
+        ("auto", "cuda", "captured"),
         ("auto", "mps", "default"),
+        ("captured", "mps", "default"),
         ("max-autotune", "cpu", "max-autotune"),
     ],
 )
 def test_auto_is_the_devices_mode(mode: str, device: str, expected: str) -> None:
     assert mode_for(mode, device) == expected
+
+
+def test_who_captures_actions_trains_with_torchs_cuda_graphs() -> None:
+    for mode in ("auto", "captured"):
+        assert mode_for(mode, "cuda", acts=False) == "reduce-overhead"
+    assert mode_for("captured", "mps", acts=False) == "default"
 
 
 @pytest.mark.skipif(

@@ -125,6 +125,7 @@ def test_cuda_graphs_are_the_main_threads() -> None:
     """In any other, and in one that another thread's import has forestalled, torch asserts."""
     assert cuda_graphs_work_here() or threading.current_thread() is not threading.main_thread()
     assert not in_another_thread(cuda_graphs_work_here)
-    modes = {"auto": "default", "reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+    modes = {"auto": "captured", "reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
     for mode, without in modes.items():
         assert in_another_thread(partial(mode_for, mode, "cuda")) == without
+    assert in_another_thread(partial(mode_for, "auto", "cuda", acts=False)) == "default"
