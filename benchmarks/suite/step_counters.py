@@ -87,12 +87,16 @@ def waits(work: Work) -> int:
     return min(found)
 
 
-def peak_memory(work: Work, device: str) -> int:
+def peak_memory(work: Work, device: str, *, of_others: int = 0) -> int:
     """Most bytes of tensors that ``work`` holds at one time beyond those it began with.
 
     On a CPU from the allocator's own events in the profiler (every allocation, Inductor's
     buffers included; not memory that a library takes for itself); on CUDA from the caching
-    allocator's statistics. Both are exact for a given program.
+    allocator's statistics, and what CUDA graphs hold from replay to replay is counted whole: a step
+    works in it and allocates nothing. Both are exact for a given program.
+
+    Args:
+        of_others: bytes that CUDA graphs of this process hold and ``work`` does not replay.
     """
     gc.collect()
     if device == "cuda":
@@ -101,7 +105,7 @@ def peak_memory(work: Work, device: str) -> int:
         torch.cuda.reset_peak_memory_stats()
         work()
         torch.cuda.synchronize()
-        return int(torch.cuda.max_memory_allocated() - before)
+        return int(torch.cuda.max_memory_allocated() - before) + held_by_graphs() - of_others
     activities = [torch.profiler.ProfilerActivity.CPU]
     with warnings.catch_warnings():
         # Said at the start of any profile that is not to go on after its first cycle.
@@ -116,6 +120,15 @@ def peak_memory(work: Work, device: str) -> int:
         held += event.nbytes()
         peak = max(peak, held)
     return peak
+
+
+def held_by_graphs() -> int:
+    """Bytes of the device in pools of their own, as those that a CUDA graph was recorded with."""
+    return sum(
+        segment["total_size"]
+        for segment in torch.cuda.memory_snapshot()
+        if tuple(segment.get("segment_pool_id", (0, 0))) != (0, 0)
+    )
 
 
 def kernel_launches(work: Work) -> int:

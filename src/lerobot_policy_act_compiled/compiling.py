@@ -47,7 +47,7 @@ from .weights import Weights, a_weight_of, can_be_watched
 log = logging.getLogger(__name__)
 
 CAPTURED = "captured"
-CAPTURING = ("cuda",)  # devices; tests add the CPU, with a fake of CUDA's calls
+CAPTURING: tuple[str, ...] = ("cuda",)  # devices; tests add the CPU, with a fake of CUDA's calls
 NO_COMPILER = (
     "compile_model=True needs a compiler and torch finds none on this machine: install one (g++; on CUDA "
     "also triton), load what save_artifact wrote elsewhere, or set compile_fallback=True to run eager"

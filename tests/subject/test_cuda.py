@@ -7,6 +7,7 @@ Products and convolutions are in full fp32, so that actions may be held against 
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.suite.compile_counters import count_compilation
 from benchmarks.suite.precision import strict_fp32
+from benchmarks.suite.step_counters import held_by_graphs
+from lerobot_policy_act_compiled import save_artifact
+from lerobot_policy_act_compiled.frozen import fixed_position_table
 
 from .compiled_policies import as_compiled
 
@@ -110,19 +115,90 @@ def test_another_thread_acts_too(pair: tuple[Any, Any], tiny_batch: Make) -> Non
     batch = on_cuda(tiny_batch(2))
     expected = stock.predict_action_chunk(batch)
     policy.predict_action_chunk(batch)
-    with ThreadPoolExecutor(1) as pool:
-        for _ in range(2):
-            found = pool.submit(policy.predict_action_chunk, batch).result()
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: policy.predict_action_chunk(batch), range(12)):
             assert (found - expected).abs().max() < 1e-5
+            assert by(policy) == "captured"
     assert (policy.predict_action_chunk(batch) - expected).abs().max() < 1e-5
 
 
-def test_an_artifact_acts_as_stock(stock: Any, tiny_batch: Make, tmp_path: Path) -> None:
-    batch = on_cuda(tiny_batch(1))
+def by(policy: Any) -> str:
+    return str(policy.compiled_by()["predict_action_chunk"])
+
+
+def test_every_write_is_seen(pair: tuple[Any, Any], tiny_batch: Make) -> None:
+    """Of weights in place, by torch's count or without it, and elsewhere; nothing is compiled for it."""
+    stock, policy = pair
+    batch = on_cuda(tiny_batch(2))
+
+    def difference() -> float:
+        return float((policy.predict_action_chunk(batch) - stock.predict_action_chunk(batch)).abs().max())
+
+    assert difference() < 1e-5
+    writes: dict[str, Callable[[Any], Any]] = {
+        "under no_grad": lambda head: head.bias.add_(1.0),
+        "through .data": lambda head: head.bias.data.add_(1.0),
+        "another one": lambda head: setattr(head, "bias", torch.nn.Parameter(head.bias + 1.0)),
+        "through .data, later": lambda head: head.weight.data.mul_(2.0),
+    }
+    with count_compilation() as compilation:
+        for name, write in writes.items():
+            with torch.no_grad():
+                for each in pair:
+                    write(each.model.action_head)
+            assert difference() < 1e-5, name
+            assert difference() < 1e-5, name
+    assert compilation.graphs == 0
+    assert by(policy) == "captured"
+
+
+def test_under_autocast_and_with_other_batch_sizes(pair: tuple[Any, Any], tiny_batch: Make) -> None:
+    stock, policy = pair
+    for size in (1, 3, 1):
+        batch = on_cuda(tiny_batch(size))
+        with torch.autocast("cuda", torch.bfloat16):
+            expected = stock.predict_action_chunk(batch)
+            assert (policy.predict_action_chunk(batch) - expected).abs().max() < 2e-2
+            assert by(policy) == "captured"
+        assert (policy.predict_action_chunk(batch) - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+
+
+def test_what_a_graph_reads_stays_when_nobody_else_holds_it(stock: Any, tiny_batch: Make) -> None:
+    """Its constants and buffers: torch's cache is emptied, and the memory of others written to."""
+    policy, batch = as_compiled(stock, "auto"), on_cuda(tiny_batch(1))
     expected = stock.predict_action_chunk(batch)
-    for _ in range(2):  # the second loads what the first has made
-        policy = as_compiled(stock, "auto", compile_artifact=str(tmp_path))
-        assert (policy.predict_action_chunk(batch) - expected).abs().max() < 1e-5
-    with torch.no_grad():
-        policy.model.action_head.bias.data.add_(1.0)
-    assert (policy.predict_action_chunk(batch) - expected - 1.0).abs().max() < 1e-5
+    policy.predict_action_chunk(batch)
+    fixed_position_table.cache_clear()
+    torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()
+    written = [
+        torch.full((1 << size,), float("nan"), device="cuda") for size in range(4, 25) for _ in range(4)
+    ]
+    assert (policy.predict_action_chunk(batch) - expected).abs().max() < 1e-5
+    assert by(policy) == "captured"
+    del written
+
+
+def test_its_memory_is_given_back(stock: Any, tiny_batch: Make) -> None:
+    batch = on_cuda(tiny_batch(2))
+    gc.collect()
+    before = held_by_graphs()
+    policy = as_compiled(stock, "auto")
+    policy.predict_action_chunk(batch)
+    assert held_by_graphs() > before
+    del policy
+    gc.collect()
+    torch.cuda.empty_cache()
+    assert held_by_graphs() == before
+
+
+def test_an_artifact_is_refused_and_the_policy_acts(
+    stock: Any, tiny_batch: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = on_cuda(tiny_batch(1))
+    policy = as_compiled(stock, "auto", compile_artifact=str(tmp_path))
+    assert (policy.predict_action_chunk(batch) - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+    assert "compile_artifact is left out" in caplog.text
+    with pytest.raises(ValueError, match="save_artifact: torch cannot load"):
+        save_artifact(policy, tmp_path)

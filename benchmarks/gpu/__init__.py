@@ -1,0 +1,1 @@
+"""One command for a GPU that is at hand for minutes: ``python -m benchmarks.gpu``."""

@@ -1,0 +1,97 @@
+"""Tests, times and the gate on one GPU in 8 minutes: ``python -m benchmarks.gpu``, or ``nox -s gpu``.
+
+It needs the project's dependencies and pytest, and neither network, nox nor uv. Everything compiles side by
+side, then each step is timed alone. What is done is recorded after each part, so that a run that was cut off
+is gone on with by the same command. ``-- write`` puts the records into TORCH_COMPILE_ACT.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ..command import exit_code, say
+from ..one_run import alone, sigterm_interrupts
+from ..records import Record, append, read
+from ..repository import ROOT, MeasurementError
+from ..suite.workloads import DEVICES
+from . import gated, page, steps
+from .subject import digest
+
+RECORDED = Path(__file__).with_name("recorded") / "gpu.jsonl"
+PARTS = ("steps", "first call", "gate")  # tests run while the steps compile
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    made.add_argument("write", nargs="?", choices=["write"], help="write what is recorded into the document")
+    made.add_argument("--records", type=Path, default=RECORDED, help="where records go and are looked for")
+    made.add_argument("--minutes", type=float, default=8.0, help="for all of it (8)")
+    made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    made.add_argument("--anew", action="store_true", help="measure also what is recorded already")
+    made.add_argument("--device", choices=DEVICES, default="cuda", help="cpu rehearses the command")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(argv)
+    with sigterm_interrupts():
+        if options.write:
+            return exit_code("gpu", lambda: page.write(read(RECORDED)))
+        interrupted = "interrupted; what is recorded stays, and the same command goes on"
+        return exit_code("gpu", lambda: measure(options, Console(stderr=True)), interrupted=interrupted)
+
+
+def measure(options: argparse.Namespace, console: Console, root: Path = ROOT) -> int:
+    """Do what is not recorded yet, and print the table; 0, or 1 where a check failed.
+
+    Raises:
+        MeasurementError: the device is not there, or the time was up before all was measured.
+    """
+    end = time.monotonic() + 60 * options.minutes
+    of_this = digest(root)
+    found = [] if options.anew else [r for r in read(options.records) if is_of(r, of_this, options.device)]
+
+    def record(part: str, name: str, **figures: object) -> None:
+        new: Record = {"part": part, "name": name, "subject": of_this, "on": options.device, **figures}
+        append(options.records, new)
+        found.append(new)
+        console.print(f"{left(end):4.0f} s left: {part}, {name}: {page.one_line(new)}", highlight=False)
+
+    def missing(part: str, names: Sequence[str]) -> list[str]:
+        done = {record["name"] for record in found if record["part"] == part}
+        return [name for name in names if name not in done]
+
+    work: dict[str, Callable[[], None]] = {
+        "steps": lambda: steps.measure(options.device, missing, record, end, root),
+        "first call": lambda: steps.first_call(options.device, missing, record, end),
+        "gate": lambda: gated.measure(options.device, missing, record, end, root),
+    }
+    late = []
+    with alone(root):
+        for part in PARTS:
+            if part in options.parts and left(end) > 0:
+                work[part]()
+            elif part in options.parts:
+                late.append(part)
+    say(page.table(found))
+    unmeasured = [
+        *late,
+        *(n for n in missing("steps", steps.names(options.device)) if "steps" in options.parts),
+    ]
+    if unmeasured:
+        raise MeasurementError(f"not measured: {', '.join(unmeasured)}; the same command goes on with them")
+    return int(any(record.get("failed") for record in found))
+
+
+def is_of(record: Record, subject: str, device: str) -> bool:
+    return record["subject"] == subject and record["on"] == device
+
+
+def left(end: float) -> float:
+    """Seconds until then."""
+    return max(0.0, end - time.monotonic())
