@@ -6,10 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..gate.proof.mutants import HARMLESS, MUTANTS, Mutant
 from ..repository import git
@@ -21,29 +22,38 @@ EDITS = {
 }
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__")
 WORKLOAD = {"cuda": "aloha-inference", "cpu": "tiny-inference"}
-Missing = Callable[[str, Sequence[str]], list[str]]
+PART = "gate"
+Results = Callable[[float], Iterator[tuple[str, str, dict[str, Any]]]]  # of seconds: part, name, figures
 
 
-def measure(device: str, missing: Missing, record: Callable[..., None], end: float, root: Path) -> None:
-    """Results and counters of each edit against the code without it, all edits at once."""
-    wanted = missing("gate", list(EDITS))
-    with tempfile.TemporaryDirectory(prefix="gpu-gate-") as place:
-        started = {
-            name: (_start(EDITS[name], device, root, Path(place)), time.monotonic()) for name in wanted
-        }
-        try:
-            for name, (process, begun) in started.items():
+@contextmanager
+def running(names: Sequence[str], device: str, root: Path, place: Path) -> Iterator[Results]:
+    """Start the gate on each edit against the code without it: results and counters, no times.
+
+    What is yielded waits for the verdicts, as long as it is told. None is left running.
+    """
+    begun = time.monotonic()
+    processes: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for name in names:
+            processes[name] = _start(EDITS[name], device, root, place)
+
+        def results(seconds: float) -> Iterator[tuple[str, str, dict[str, Any]]]:
+            end = time.monotonic() + seconds
+            for name, process in processes.items():
                 try:
-                    said, _ = process.communicate(timeout=max(1.0, end - time.monotonic()))
+                    said, _ = process.communicate(timeout=max(0.1, end - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    record("gate", name, failed="no verdict in time")
+                    yield PART, name, {"failed": "no verdict in time"}
                     continue
-                seconds = time.monotonic() - begun
-                record("gate", name, **_verdict(EDITS[name], process.returncode, said), seconds=seconds)
-        finally:
-            for process, _ in started.values():
-                process.kill()
-                process.wait()
+                took = time.monotonic() - begun
+                yield PART, name, {**_verdict(EDITS[name], process.returncode, said), "seconds": took}
+
+        yield results
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
 
 
 def _start(mutant: Mutant, device: str, root: Path, place: Path) -> subprocess.Popen[str]:
@@ -67,9 +77,9 @@ def _start(mutant: Mutant, device: str, root: Path, place: Path) -> subprocess.P
     )
 
 
-def _verdict(mutant: Mutant, code: int, said: str) -> dict[str, object]:
+def _verdict(mutant: Mutant, code: int, said: str) -> dict[str, Any]:
     """What the gate said, and ``failed`` where that is not what the edit deserves."""
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
-    found: dict[str, object] = {"exit_code": code, "headline": lines[-1][:300]}
+    found: dict[str, Any] = {"exit_code": code, "headline": lines[-1][:300]}
     right = code == (1 if mutant.cause else 0) and mutant.cause.lower() in said.lower()
     return found if right else {**found, "failed": f"exit code {code}: {' / '.join(lines[-6:])[:800]}"}

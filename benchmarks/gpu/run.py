@@ -8,8 +8,10 @@ is gone on with by the same command. ``-- write`` puts the records into TORCH_CO
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -19,11 +21,11 @@ from ..one_run import alone, sigterm_interrupts
 from ..records import Record, append, read
 from ..repository import ROOT, MeasurementError
 from ..suite.workloads import DEVICES
-from . import gated, page, steps
+from . import gated, page, steps, tested
 from .subject import digest
 
 RECORDED = Path(__file__).with_name("recorded") / "gpu.jsonl"
-PARTS = ("steps", "first call", "gate")  # tests run while the steps compile
+PARTS = ("tests", "gate", "steps", "first call")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--records", type=Path, default=RECORDED, help="where records go and are looked for")
     made.add_argument("--minutes", type=float, default=8.0, help="for all of it (8)")
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    made.add_argument("--only", nargs="+", metavar="TEXT", help="steps, edits and files whose name has one")
     made.add_argument("--anew", action="store_true", help="measure also what is recorded already")
     made.add_argument("--device", choices=DEVICES, default="cuda", help="cpu rehearses the command")
     return made
@@ -64,27 +67,27 @@ def measure(options: argparse.Namespace, console: Console, root: Path = ROOT) ->
 
     def missing(part: str, names: Sequence[str]) -> list[str]:
         done = {record["name"] for record in found if record["part"] == part}
-        return [name for name in names if name not in done]
+        only = options.only or [""]
+        wanted = [name for name in names if any(text in name for text in only)]
+        return [name for name in wanted if name not in done] if part in options.parts else []
 
-    work: dict[str, Callable[[], None]] = {
-        "steps": lambda: steps.measure(options.device, missing, record, end, root),
-        "first call": lambda: steps.first_call(options.device, missing, record, end),
-        "gate": lambda: gated.measure(options.device, missing, record, end, root),
-    }
-    late = []
-    with alone(root):
-        for part in PARTS:
-            if part in options.parts and left(end) > 0:
-                work[part]()
-            elif part in options.parts:
-                late.append(part)
+    def unmeasured() -> list[str]:
+        return [*missing("steps", steps.names(options.device)), *missing("first call", [steps.FIRST_CALL])]
+
+    with alone(root), ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-")))
+        beside = [
+            stack.enter_context(tested.running(missing("tests", tested.files(root)), root, place)),
+            stack.enter_context(
+                gated.running(missing("gate", list(gated.EDITS)), options.device, root, place)
+            ),
+        ]
+        steps.measure(missing("steps", steps.names(options.device)), options.device, record, end, beside)
+        if left(end) > 0:
+            steps.first_call(missing("first call", [steps.FIRST_CALL]), options.device, record, end)
     say(page.table(found))
-    unmeasured = [
-        *late,
-        *(n for n in missing("steps", steps.names(options.device)) if "steps" in options.parts),
-    ]
-    if unmeasured:
-        raise MeasurementError(f"not measured: {', '.join(unmeasured)}; the same command goes on with them")
+    if unmeasured():
+        raise MeasurementError(f"not measured: {', '.join(unmeasured())}; the same command goes on with them")
     return int(any(record.get("failed") for record in found))
 
 

@@ -12,16 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..repository import ROOT
 from ..suite.fresh_process import FreshProcess, MeasurementError
 from ..suite.gpu_steps import AS_TRAIN, STRICT
 from ..suite.workloads import Case
 from . import tested
 
-ROOT = Path(__file__).resolve().parents[2]
 ANSWERS = ("-m", "benchmarks.suite.gpu_steps")
 TIMING = 60  # s at most for one step's times
 FIRST_CALL = "aloha inference fp32, nothing cached"
-Missing = Callable[[str, Sequence[str]], list[str]]
 Record = Callable[..., None]
 
 # Workload, phase, precision, flags; the most telling first, for a run that is cut off.
@@ -53,24 +52,25 @@ def names(device: str) -> list[str]:
     return list(asked(device))
 
 
-def measure(device: str, missing: Missing, record: Record, end: float, root: Path) -> None:
-    """Run the tests and compile each step, all at once; then time one step after another."""
-    steps = {name: asked(device)[name] for name in missing("steps", names(device))}
-    files = missing("tests", tested.files(root))
+def measure(
+    wanted: Sequence[str], device: str, record: Record, end: float, beside: Sequence[tested.Results]
+) -> None:
+    """Compile all steps at once, while what is ``beside`` runs; then time one step after another."""
+    steps = {name: asked(device)[name] for name in wanted}
     with ExitStack() as stack:
         cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpu-")))
-        threads = max(1, (os.cpu_count() or 1) // max(1, len(steps) + len(files)))
+        threads = max(1, (os.cpu_count() or 1) // max(1, len(steps)))
         processes = {}
         for name, (case, flags) in steps.items():
             processes[name] = stack.enter_context(_process(name, cache / "shared", threads))
             processes[name].send("ready", case=asdict(case), flags=flags)
-        tests = stack.enter_context(tested.running(files, root, cache))
         answers = {
             name: _or_failure(record, name, process.receive, _seconds(end))
             for name, process in processes.items()
         }
-        for file, result in tests(_seconds(end)):
-            record("tests", file, **result)
+        for results in beside:
+            for part, name, figures in results(_seconds(end)):
+                record(part, name, **figures)
         for name, ready in answers.items():
             if ready is None:
                 continue
@@ -80,9 +80,9 @@ def measure(device: str, missing: Missing, record: Record, end: float, root: Pat
                 record("steps", name, **ready, **times)
 
 
-def first_call(device: str, missing: Missing, record: Record, end: float) -> None:
+def first_call(wanted: Sequence[str], device: str, record: Record, end: float) -> None:
     """Seconds of a first call that finds nothing compiled, with the machine to itself."""
-    for name in missing("first call", [FIRST_CALL]):
+    for name in wanted:
         workload = "aloha" if device == "cuda" else "tiny"
         case = Case(workload, "inference", "auto", "fp32", device)
         with (

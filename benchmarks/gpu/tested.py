@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PART = "tests"
 MARK = re.compile(r"pytest\.mark\.gpu\b")
+LONGEST = 4000  # characters of what a failed file said
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|error)")
-Results = Callable[[float], Iterator[tuple[str, dict[str, Any]]]]
+Results = Callable[[float], Iterator[tuple[str, str, dict[str, Any]]]]  # of seconds: part, name, figures
 
 
 def files(root: Path) -> list[str]:
@@ -40,15 +42,15 @@ def running(names: Sequence[str], root: Path, place: Path) -> Iterator[Results]:
                     env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(place / "tests")},
                 )
 
-        def results(seconds: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        def results(seconds: float) -> Iterator[tuple[str, str, dict[str, Any]]]:
             end = time.monotonic() + seconds
             for name, process in processes.items():
                 try:
                     code = process.wait(max(0.1, end - time.monotonic()))
                 except subprocess.TimeoutExpired:
-                    yield name, {"failed": "no end"}
+                    yield PART, name, {"failed": "no end"}
                     continue
-                yield name, _result(logs[name].read_text("utf-8", "replace"), code)
+                yield PART, name, _result(logs[name].read_text("utf-8", "replace"), code)
 
         yield results
     finally:
@@ -61,6 +63,6 @@ def _result(log: str, code: int) -> dict[str, Any]:
     lines = [line for line in log.splitlines() if line.strip()] or ["it said nothing"]
     found: dict[str, Any] = {kind: int(count) for count, kind in COUNTED.findall(lines[-1])}
     if code != 0:
-        said = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
-        found["failed"] = "; ".join(said or lines[-1:])[:500]
+        said = [line for line in lines if line.startswith(("FAILED", "ERROR", "E  ", "INFO"))]
+        found["failed"] = "; ".join(said or lines[-1:])[:LONGEST]
     return found

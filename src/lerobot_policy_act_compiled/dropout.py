@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from .attention import is_plain, merged, projected
 from .tracing import with_16_bit_masks
 
 _OPERATORS = torch.library.Library("act_compiled", "DEF")
@@ -64,17 +64,6 @@ def attention_better_here(attention: nn.MultiheadAttention, x: Tensor) -> bool:
     return _better_here(x, attention.dropout, attention.training) and is_plain(attention)
 
 
-def is_plain(attention: nn.MultiheadAttention) -> bool:
-    """Whether ``attention`` is as ACT has it, which is all that ``attend`` does."""
-    return (
-        type(attention) is nn.MultiheadAttention
-        and attention.in_proj_weight is not None
-        and attention.in_proj_bias is not None
-        and attention.bias_k is None
-        and not (attention.add_zero_attn or attention.batch_first)
-    )
-
-
 def dropout(module: nn.Module, x: Tensor, like: Tensor | None = None) -> Tensor:
     """``module(x)``, where ``module`` is an ``nn.Dropout``.
 
@@ -106,8 +95,6 @@ def attend(
     value: Tensor,
     padding: Tensor | None = None,
     batch_size: int | None = None,
-    *,
-    fused: bool = False,
 ) -> Tensor:
     """What ``attention`` returns for ``(T, B, D)`` tensors, its dropout drawn by ``keep_mask``.
 
@@ -117,27 +104,8 @@ def attend(
         padding: ``(B, T)``, True where a key is not to be seen.
         batch_size: of the result, where the tensors are ``(T, 1, D)``: the same for every sample until
             dropout draws a mask for each.
-        fused: by torch's fused attention; without padding, in eval mode.
     """
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-
-    width = attention.embed_dim
-
-    def projected(x: Tensor, first: int, last: int) -> list[Tensor]:  # of q, k, v: 0, 1, 2
-        part = slice(first * width, (last + 1) * width)
-        whole = F.linear(x, weight[part], bias[part]).split(width, dim=-1)  # (T, B, D) each
-        return [each.unflatten(-1, (attention.num_heads, -1)).permute(1, 2, 0, 3) for each in whole]
-
-    if query is key:  # one product instead of two, each with half of the rows
-        q, k = projected(query, 0, 1)
-    else:
-        (q,), (k,) = projected(query, 0, 0), projected(key, 1, 1)
-    (v,) = projected(value, 2, 2)  # (B, heads, T, D / heads) each
-    # Its weights, as torch does: what wraps out_proj as a module, like peft's LoRA, is not called.
-    out = attention.out_proj
-    if fused:
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out.weight, out.bias)
+    q, k, v = projected(attention, query, key, value)
     scores = q @ k.transpose(-1, -2)
     scaled = scores * attention.head_dim**-0.5
     if padding is not None:
@@ -145,6 +113,5 @@ def attend(
     weights = scaled.softmax(-1)
     if batch_size is not None:
         scores, weights = (each.expand(batch_size, -1, -1, -1) for each in (scores, weights))
-    if attention.training:
-        weights = _drop(weights, attention.dropout, scores)
-    return F.linear((weights @ v).permute(2, 0, 1, 3).flatten(2), out.weight, out.bias)
+    weights = _drop(weights, attention.dropout, scores)
+    return merged(attention, weights @ v)

@@ -8,6 +8,8 @@ import torch
 from lerobot.policies.act.modeling_act import ACTSinusoidalPositionEmbedding2d
 from torch import Tensor
 
+from .tracing import hold
+
 
 @lru_cache(maxsize=32)
 def fixed_position_table(
@@ -24,4 +26,6 @@ def constant_position_table(
     dimension: int, height: int, width: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """``fixed_position_table`` as a constant of the graph, folded into what it is added to."""
-    return fixed_position_table(dimension, height, width, dtype, device)
+    table = fixed_position_table(dimension, height, width, dtype, device)
+    hold(table)
+    return table

@@ -134,6 +134,11 @@ def settings(device: str) -> Mapping[str, Any]:
     return {"precision": f"{_precision_of_products()}, autocast {autocast}"}
 
 
+def tries_convolutions(device: torch.device) -> bool:
+    """Whether cuDNN tries its algorithms at a convolution's first call, and takes memory for each."""
+    return device.type == "cuda" and torch.backends.cudnn.benchmark
+
+
 def has_tf32(device: torch.device) -> tuple[bool, bool]:
     """Whether fp32 products, and convolutions, are done in TF32 on this device."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 from . import tracing
-from .dropout import attend, attention_better_here, dropout, is_plain
+from .attention import attend_when_acting, is_plain
+from .dropout import attend, attention_better_here, dropout
 from .tracing import in_frozen_graph
 
 STOCK_BATCH_NORM_FORWARD = FrozenBatchNorm2d.forward
@@ -28,7 +29,7 @@ def _attend(
         return attend(attention, query, key, value, padding)
     how = tracing.attention()
     if how and padding is None and not attention.training and is_plain(attention):
-        return attend(attention, query, key, value, fused=how == "fused")
+        return attend_when_acting(attention, query, key, value, fused=how == "fused")
     # ACT never reads the attention weights; asking for them rules out fused attention and
     # costs a mean over all heads.
     return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 class _Flags(threading.local):
     frozen = False
     masks_of_16_bits = False
     attention = ""
+    constants: list[Tensor] | None = None
 
 
 _flags = _Flags()
@@ -25,7 +27,11 @@ _flags = _Flags()
 
 @contextmanager
 def traced(
-    *, frozen: bool | None = None, masks_of_16_bits: bool | None = None, attention: str | None = None
+    *,
+    frozen: bool | None = None,
+    masks_of_16_bits: bool | None = None,
+    attention: str | None = None,
+    constants: list[Tensor] | None = None,
 ) -> Iterator[None]:
     """Graphs that this thread traces in the block are of this kind; None leaves a flag as it is.
 
@@ -33,15 +39,23 @@ def traced(
         frozen: they hold the weights as constants.
         masks_of_16_bits: they draw 16 bits for each element of a dropout mask on a CPU.
         attention: how they attend when they act, see ``attention``.
+        constants: takes tensors that they hold, for who replays them when torch has forgotten the graph.
     """
-    before = _flags.frozen, _flags.masks_of_16_bits, _flags.attention
+    before = _flags.frozen, _flags.masks_of_16_bits, _flags.attention, _flags.constants
     _flags.frozen = before[0] if frozen is None else frozen
     _flags.masks_of_16_bits = before[1] if masks_of_16_bits is None else masks_of_16_bits
     _flags.attention = before[2] if attention is None else attention
+    _flags.constants = before[3] if constants is None else constants
     try:
         yield
     finally:
-        _flags.frozen, _flags.masks_of_16_bits, _flags.attention = before
+        _flags.frozen, _flags.masks_of_16_bits, _flags.attention, _flags.constants = before
+
+
+def hold(constant: Tensor) -> None:
+    """Give ``constant`` to whoever asked for those of the graph that this thread traces."""
+    if _flags.constants is not None:
+        _flags.constants.append(constant)
 
 
 @torch.compiler.assume_constant_result
