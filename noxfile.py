@@ -92,10 +92,10 @@ def _page(session: nox.Session, *name: str) -> None:
     session.run("python", "-m", "benchmarks.pages", *name, *session.posargs)
 
 
-def _become(session: nox.Session, module: str) -> None:
+def _become(session: nox.Session, module: str, group: str = "gate") -> None:
     """Become ``python -m MODULE``: session.run turns every exit code into 1, which is a regression."""
     try:
-        _install(session, "gate")
+        _install(session, group)
     except nox.command.CommandFailed:
         sys.exit(2)
     sys.stdout.flush()
@@ -257,6 +257,12 @@ def bisect(session: nox.Session) -> None:
 
 
 # figures: the tables and the picture in the documents.
+@nox.session(default=False, tags=["measure"])
+def gpu(session: nox.Session) -> None:
+    """Test and time everything on the GPU at hand (8 minutes); -- write: put the records into the page."""
+    _become(session, "benchmarks.gpu", "test")
+
+
 @nox.session(default=False, tags=["figures"])
 def ratios(session: nox.Session) -> None:
     """Measure the ratios to stock LeRobot for README.md (45 minutes)."""

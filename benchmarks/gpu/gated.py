@@ -57,19 +57,12 @@ def running(names: Sequence[str], device: str, root: Path, place: Path) -> Itera
 
 
 def _start(mutant: Mutant, device: str, root: Path, place: Path) -> subprocess.Popen[str]:
-    copy = place / mutant.name.replace(" ", "-")
-    shutil.copytree(root, copy, ignore=NOT_COPIED)
-    shutil.copy(root / ".gitignore", copy)
-    who = {f"GIT_{role}_{what}": "gpu" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "as it is")):
-        git(*arguments, root=copy, env=who)
-    mutant.edit.apply(copy)
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "benchmarks.gate", "--base", "HEAD", "--no-times"),
             *("--device", device, "--workloads", WORKLOAD[device]),
         ],
-        cwd=copy,
+        cwd=_edited(mutant, root, place),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -77,9 +70,21 @@ def _start(mutant: Mutant, device: str, root: Path, place: Path) -> subprocess.P
     )
 
 
+def _edited(mutant: Mutant, root: Path, place: Path) -> Path:
+    """A repository of this code, with the edit uncommitted: what is here may have files and no history."""
+    copy = place / mutant.name.replace(" ", "-")
+    shutil.copytree(root, copy, ignore=NOT_COPIED)
+    shutil.copy(root / ".gitignore", copy)
+    who = {f"GIT_{role}_{what}": "gpu" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "as it is")):
+        git(*arguments, root=copy, env=who)
+    mutant.edit.apply(copy)
+    return copy
+
+
 def _verdict(mutant: Mutant, code: int, said: str) -> dict[str, Any]:
-    """What the gate said, and ``failed`` where that is not what the edit deserves."""
+    """Its exit code, and ``failed`` where that, or the cause that it names, is not what the edit deserves."""
+    if code == (1 if mutant.cause else 0) and mutant.cause.lower() in said.lower():
+        return {"exit_code": code}
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it said nothing"]
-    found: dict[str, Any] = {"exit_code": code, "headline": lines[-1][:300]}
-    right = code == (1 if mutant.cause else 0) and mutant.cause.lower() in said.lower()
-    return found if right else {**found, "failed": f"exit code {code}: {' / '.join(lines[-6:])[:800]}"}
+    return {"exit_code": code, "failed": f"exit code {code}: {' / '.join(lines[-6:])[:800]}"}

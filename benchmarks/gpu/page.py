@@ -21,6 +21,8 @@ HEADER = (
     "peak memory",
     "first call",
 )
+NAMES = {"first call": "First call,", "tests": "Tests,", "gate": "The gate,"}
+SHORT = 600  # characters of what a line says
 MEBIBYTE = 1 << 20
 
 
@@ -35,7 +37,8 @@ def one_line(record: Record) -> str:
         return f"{record['first_call']:.1f} s"
     if record["part"] == "tests":
         return ", ".join(f"{record[kind]} {kind}" for kind in ("passed", "skipped") if kind in record)
-    return f"{record.get('headline')}, {record.get('seconds', 0):.0f} s"
+    verdict = {0: "no regression", 1: "a regression, by its cause"}.get(record["exit_code"], "no verdict")
+    return f"{verdict}, as it should be, in {record['seconds']:.0f} s"
 
 
 def row(record: Record) -> list[str]:
@@ -73,12 +76,16 @@ def write(records: Sequence[Record]) -> None:
     Raises:
         ValueError: nothing is recorded, or the document has no place for it.
     """
-    on_cuda = [record for record in records if record["on"] == "cuda"]
+    begin, end = markdown.markers("gpu")
+    markdown.write_between_markers(section(newest(records)), DOCUMENT, begin, end)
+
+
+def newest(records: Iterable[Record]) -> list[Record]:
+    """Of each device, part and name the last one; raises ValueError where none is of a GPU."""
+    on_cuda = [record for record in records if record["on"] == "cuda" and record["part"] != "failures"]
     if not on_cuda:
         raise ValueError("nothing of a GPU is recorded; run python -m benchmarks.gpu on one")
-    newest = {(_device(record), record["part"], record["name"]): record for record in on_cuda}
-    begin, end = markdown.markers("gpu")
-    markdown.write_between_markers(section(list(newest.values())), DOCUMENT, begin, end)
+    return list({(_device(r), r["part"], r["name"]): r for r in on_cuda}.values())
 
 
 def section(records: Sequence[Record]) -> str:
@@ -92,11 +99,16 @@ def section(records: Sequence[Record]) -> str:
             f"{device}, torch {about['torch']}, LeRobot {about['lerobot']}, Python {about['python']}, "
             f"{about['threads']} threads; inference batch 1, training batch 8; TF32 as lerobot-train sets "
             "it, strict rows without; stock eager in fp32 by turns in one process. Busy is the sum of the "
-            "GPU's own work; peak memory is beyond weights and includes the pools of CUDA graphs.\n\n"
+            "GPU's own work; peak memory is beyond weights and includes the pools of CUDA graphs. "
+            "*: while all steps and tests compile at once.\n\n"
             + markdown.table(HEADER, [row(record) for record in steps])
         )
-    first = [f"{r['name']}: {r['first_call']:.1f} s." for r in records if r["part"] == "first call"]
-    return "\n\n".join([*found, *(f"First call, {each}" for each in first)])
+    others = [f"- {NAMES[r['part']]} {r['name']}: {_short(r)}" for r in records if r["part"] in NAMES]
+    return "\n\n".join([*found, "\n".join(others)])
+
+
+def _short(record: Record) -> str:
+    return markdown.cell(one_line(record)[:SHORT])
 
 
 def _device(record: Record) -> str:

@@ -1,8 +1,8 @@
 """Tests, times and the gate on one GPU in 8 minutes: ``python -m benchmarks.gpu``, or ``nox -s gpu``.
 
 It needs the project's dependencies and pytest, and neither network, nox nor uv. Everything compiles side by
-side, then each step is timed alone. What is done is recorded after each part, so that a run that was cut off
-is gone on with by the same command. ``-- write`` puts the records into TORCH_COMPILE_ACT.md.
+side, then each step is timed alone. What is done is recorded after each part, so the same command goes on
+with a run that was cut off. ``write`` puts the records into TORCH_COMPILE_ACT.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..command import exit_code, say
 from ..one_run import alone, sigterm_interrupts
 from ..records import Record, append, read
 from ..repository import ROOT, MeasurementError
-from ..suite.workloads import DEVICES
+from ..suite.workloads import DEVICES, check_device
 from . import gated, page, steps, tested
 from .subject import digest
 
@@ -53,8 +53,10 @@ def measure(options: argparse.Namespace, console: Console, root: Path = ROOT) ->
     """Do what is not recorded yet, and print the table; 0, or 1 where a check failed.
 
     Raises:
-        MeasurementError: the device is not there, or the time was up before all was measured.
+        ValueError: the device is not there.
+        MeasurementError: the time was up before all was measured.
     """
+    check_device(options.device)
     end = time.monotonic() + 60 * options.minutes
     of_this = digest(root)
     found = [] if options.anew else [r for r in read(options.records) if is_of(r, of_this, options.device)]

@@ -93,7 +93,7 @@ def _work(step: Step) -> dict[str, Any]:
         if event.device_type == torch.autograd.DeviceType.CUDA:
             count, took = by_name.get(event.name, (0, 0.0))
             by_name[event.name] = count + 1, took + event.self_device_time_total
-    longest = sorted(by_name.items(), key=lambda item: -item[1][1])[:30]
+    longest = sorted(by_name.items(), key=lambda item: -item[1][1])[:12]
     return {
         "busy": sum(took for _, took in by_name.values()) / PROFILED / 1e3,
         "kernels": sum(count for count, _ in by_name.values()) / PROFILED,

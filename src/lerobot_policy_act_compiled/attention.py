@@ -1,13 +1,9 @@
-"""Attention from its projections on: fewer products than torch's module, and a choice of what is between."""
+"""Attention with one product for queries and keys where torch's module takes two."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-# Elements of all scores: as fp32 they stay in a GPU's cache. For aloha's 2.9 million torch's fused kernel
-# takes 42 us a layer on an H100, more than the products; 26 million, of three cameras, go through memory.
-FEW_SCORES = 1 << 22
 
 
 def is_plain(attention: nn.MultiheadAttention) -> bool:
@@ -46,19 +42,6 @@ def merged(attention: nn.MultiheadAttention, mixed: Tensor) -> Tensor:
     return F.linear(mixed.permute(2, 0, 1, 3).flatten(2), out.weight, out.bias)
 
 
-def attend_when_acting(
-    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, *, fused: bool
-) -> Tensor:
-    """What ``attention`` returns in eval mode for ``(T, B, D)`` tensors.
-
-    Args:
-        fused: by torch's fused attention in any case; else FEW_SCORES by two products, which a GPU may do in
-            TF32.
-    """
-    q, k, v = projected(attention, query, key, value)
-    if fused or q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] > FEW_SCORES:
-        return merged(attention, F.scaled_dot_product_attention(q, k, v))
-    scores = q @ k.transpose(-1, -2) * attention.head_dim**-0.5
-    # Divided last: Inductor knows a softmax between two products, and puts fused attention there again.
-    weights = (scores - scores.amax(-1, keepdim=True)).exp()
-    return merged(attention, (weights @ v) / weights.sum(-1, keepdim=True))
+def attend_when_acting(attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """What ``attention`` returns in eval mode for ``(T, B, D)`` tensors, by torch's fused attention."""
+    return merged(attention, F.scaled_dot_product_attention(*projected(attention, query, key, value)))

@@ -5,8 +5,10 @@ longer. Here a call copies the observations into fixed memory, replays, and look
 the weights are still those of the graph. If they are not it takes the new ones and replays once more: nothing
 is compiled for that.
 
-Each kind of call, its shapes and precision, has a graph of its own. What cannot be captured, ``otherwise``
-does, and one line of the log says why. It runs in any thread, one call of a policy after another.
+Each kind of call, its shapes and precision, has a graph of its own. Its first actions, those after a change
+of weights, and the first in each thread are compared with eager mode's. What cannot be captured, or does not
+agree, ``otherwise`` does, and one line of the log says why. It runs in any thread, one call of a policy after
+another.
 """
 
 from __future__ import annotations
@@ -86,6 +88,13 @@ class Captured:
             assert self._watch is not None
             actions = made.started(batch, self._watch)
             made.cuda.wait()
+        if threading.get_ident() not in made.agreed:
+            expected = self._function(policy, batch)
+            if not expected.isfinite().all():
+                self.by = "eager"
+                return expected  # it would prove nothing
+            _compare(actions, expected, made.tolerance)
+            made.agreed.add(threading.get_ident())
         self.by = CAPTURED
         return actions
 
@@ -94,7 +103,9 @@ class Captured:
         _check(policy, batch)
         policy.eval()
         cuda = Cuda()
-        if self._watch is None:
+        if self._watch is None:  # a twin that there is may have other weights
+            self._made.clear()
+            self._twins.clear()
             self._watch = _Watch(policy, cuda)
         arithmetic = _arithmetic(a_weight_of(policy))
         twin = self._twins.get(arithmetic)
@@ -116,11 +127,19 @@ class Captured:
             watch = _Watch(policy, made.cuda)
         if not all(twin.take_weights_of(policy) for twin in self._twins.values()):
             log.info("the policy has changed: the action chunk is captured anew")
-            self._made.clear()
-            self._twins.clear()
             return self._anew(policy, batch, kind)
         self._watch = watch
+        for each in self._made.values():
+            each.agreed.clear()
         return made
+
+
+def _compare(actions: Tensor, expected: Tensor, tolerance: float) -> None:
+    """Raise ValueError where the graph's actions are not eager mode's."""
+    scale = max(1.0, float(expected.abs().max()))
+    difference = float((actions - expected).abs().max())
+    if not difference <= tolerance * scale:
+        raise ValueError(f"its actions are {difference:.1e} off those of eager mode")
 
 
 @dataclass(frozen=True)
@@ -129,19 +148,17 @@ class _Arithmetic:
 
     autocast: torch.dtype | None
     channels_last: bool
-    attention: str
+    tolerance: float  # of the largest action, or of 1, between a graph and eager mode
 
 
 def _arithmetic(weight: Tensor) -> _Arithmetic:
-    # By H100's kernels: its convolutions read channels last in TF32 and bf16, and in full fp32 they lay
-    # images out anew around each (180 of 2,737 us of aloha); fused attention takes 196 us of 905 in TF32,
-    # which it does not use.
     device = weight.device.type
     autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     if autocast is not None or weight.dtype != torch.float32:
-        return _Arithmetic(autocast, True, "fused")
+        return _Arithmetic(autocast, True, 5e-2)
+    # An H100's convolutions read channels last in TF32. In full fp32 they lay images out anew around each.
     products, convolutions = has_tf32(weight.device)
-    return _Arithmetic(None, convolutions, "explicit" if products else "fused")
+    return _Arithmetic(None, convolutions, 1e-2 if products or convolutions else 1e-4)
 
 
 class _Made:
@@ -150,7 +167,8 @@ class _Made:
     def __init__(
         self, function: Callable[..., Tensor], twin: Twin, arithmetic: _Arithmetic, batch: Batch, cuda: Cuda
     ) -> None:
-        self.cuda = cuda
+        self.cuda, self.tolerance = cuda, arithmetic.tolerance
+        self.agreed: set[int] = set()  # threads in which its actions were compared with eager mode's
         self._names = list(batch)
         dense = torch.contiguous_format
         self._inputs = [torch.empty_like(value, memory_format=dense) for value in batch.values()]
@@ -161,12 +179,12 @@ class _Made:
         # ``frozen``: what depends on shapes alone is a constant of the graph.
         with (
             nullcontext() if arithmetic.channels_last else layout_kept(),
-            traced(frozen=True, attention=arithmetic.attention, constants=self._constants),
+            traced(frozen=True, merged_products=True, constants=self._constants),
         ):
             self._graph = cuda.record(lambda: run(twin, observed))
 
     def _take(self, batch: Batch) -> None:
-        # One by one: torch's call for all of them takes 16 us of an H100 for one image, this takes 4.
+        # One by one: torch's call for all of them takes 16 us of an H100 for one image.
         for own, name in zip(self._inputs, self._names, strict=True):
             own.copy_(batch[name], non_blocking=True)
 

@@ -39,7 +39,6 @@ from .inductor import (
     keep_device_guard,
     lacks_compiler,
     settings,
-    tries_convolutions,
 )
 from .onnx_graph import INSTALL, missing
 from .tracing import traced
@@ -117,10 +116,9 @@ class Compiled:
             if made is None or not made.holds_weights_of(policy):
                 made = self._make(policy, anew=made is not None)
             start = time.perf_counter()
-            run = made.run if kind in made.kinds else self._first(made, policy)
             # A kind that it has seen needs no freezing: what compiled without it would be slower, and right.
             with freezing() if made.weights else nullcontext(), self._flags():
-                result = run(policy, batch, *args, **kwargs)
+                result = made.run(policy, batch, *args, **kwargs)
             if not made.kinds:
                 log_ready(self._function.__name__, self._named(made), policy, "no artifact", start=start)
             made.kinds.add(kind)
@@ -134,16 +132,6 @@ class Compiled:
         run = torch.compile(copy_of(self._function), fullgraph=True, mode=mode)
         constants = self._constants and can_be_watched(policy)
         return _Made(run, Weights(policy) if constants else None, set())
-
-    def _first(self, made: _Made, policy: nn.Module) -> Callable[..., Any]:
-        """What the first call of a kind runs: no CUDA graph while cuDNN tries its algorithms.
-
-        What it tries takes memory, up to 8.5 GB in aloha's training step on an H100, and a graph's first run,
-        forward and backward, takes it from memory that the graph then holds for good.
-        """
-        if self._mode not in CUDA_GRAPHS or not tries_convolutions(_device(policy)):
-            return made.run
-        return torch.compile(copy_of(self._function), fullgraph=True)
 
     def _named(self, made: _Made) -> str:
         mode = "default" if self._constants and made.weights is None else self._mode

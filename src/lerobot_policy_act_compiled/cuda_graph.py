@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .inductor import own_workspaces
 from .weights import Weights
 
 _recording = threading.Lock()  # of the whole process: torch empties its cache around each
@@ -55,7 +56,7 @@ class Cuda:
             torch.cuda.current_stream().wait_stream(self._side)
             graph = torch.cuda.CUDAGraph()
             # Of this thread only: others may allocate meanwhile, as a camera's or another policy's.
-            with _own_workspaces(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with own_workspaces(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 result = work()
         return Recording(graph.replay, result, work)
 
@@ -86,21 +87,6 @@ class Cuda:
         """Return when all that this thread has started is done."""
         self._side.synchronize()
         torch.cuda.current_stream().synchronize()
-
-
-@contextmanager
-def _own_workspaces() -> Iterator[None]:
-    """A graph has cuBLAS's workspaces in its own memory, and torch has them no longer when it is recorded.
-
-    torch keeps one for each stream that a product ran on: that of the first graph would be every later one's,
-    and keep its memory from being given back.
-    """
-    forget = getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)
-    forget()
-    try:
-        yield
-    finally:
-        forget()
 
 
 def being_recorded() -> bool:

@@ -92,6 +92,21 @@ def keep_device_guard() -> None:
     ready.wait()
 
 
+@contextmanager
+def own_workspaces() -> Iterator[None]:
+    """A graph has cuBLAS's workspaces in its own memory, and torch has them no longer when it is recorded.
+
+    torch keeps one for each stream that a product ran on: that of the first graph would be every later one's,
+    and keep its memory from being given back.
+    """
+    forget = getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)
+    forget()
+    try:
+        yield
+    finally:
+        forget()
+
+
 def lacks_compiler(error: BaseException | None) -> bool:
     """Whether torch found no compiler on this machine, anywhere in the chain of exceptions."""
     while error is not None:
@@ -132,11 +147,6 @@ def settings(device: str) -> Mapping[str, Any]:
     """Of this thread and process that change what a compiled graph computes on a device of this type."""
     autocast = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "off"
     return {"precision": f"{_precision_of_products()}, autocast {autocast}"}
-
-
-def tries_convolutions(device: torch.device) -> bool:
-    """Whether cuDNN tries its algorithms at a convolution's first call, and takes memory for each."""
-    return device.type == "cuda" and torch.backends.cudnn.benchmark
 
 
 def has_tf32(device: torch.device) -> tuple[bool, bool]:

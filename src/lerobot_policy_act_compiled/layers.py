@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
-from . import tracing
 from .attention import attend_when_acting, is_plain
 from .dropout import attend, attention_better_here, dropout
-from .tracing import in_frozen_graph
+from .tracing import in_frozen_graph, with_merged_products
 
 STOCK_BATCH_NORM_FORWARD = FrozenBatchNorm2d.forward
 
@@ -27,9 +26,8 @@ def _attend(
 ) -> Tensor:
     if attention_better_here(attention, query):
         return attend(attention, query, key, value, padding)
-    how = tracing.attention()
-    if how and padding is None and not attention.training and is_plain(attention):
-        return attend_when_acting(attention, query, key, value, fused=how == "fused")
+    if with_merged_products() and padding is None and not attention.training and is_plain(attention):
+        return attend_when_acting(attention, query, key, value)
     # ACT never reads the attention weights; asking for them rules out fused attention and
     # costs a mean over all heads.
     return attention(query, key, value, key_padding_mask=padding, need_weights=False)[0]

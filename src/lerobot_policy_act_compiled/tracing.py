@@ -18,7 +18,7 @@ from torch import Tensor
 class _Flags(threading.local):
     frozen = False
     masks_of_16_bits = False
-    attention = ""
+    merged_products = False
     constants: list[Tensor] | None = None
 
 
@@ -30,7 +30,7 @@ def traced(
     *,
     frozen: bool | None = None,
     masks_of_16_bits: bool | None = None,
-    attention: str | None = None,
+    merged_products: bool | None = None,
     constants: list[Tensor] | None = None,
 ) -> Iterator[None]:
     """Graphs that this thread traces in the block are of this kind; None leaves a flag as it is.
@@ -38,18 +38,18 @@ def traced(
     Args:
         frozen: they hold the weights as constants.
         masks_of_16_bits: they draw 16 bits for each element of a dropout mask on a CPU.
-        attention: how they attend when they act, see ``attention``.
+        merged_products: they attend by fewer products when they act, see ``attention``.
         constants: takes tensors that they hold, for who replays them when torch has forgotten the graph.
     """
-    before = _flags.frozen, _flags.masks_of_16_bits, _flags.attention, _flags.constants
+    before = _flags.frozen, _flags.masks_of_16_bits, _flags.merged_products, _flags.constants
     _flags.frozen = before[0] if frozen is None else frozen
     _flags.masks_of_16_bits = before[1] if masks_of_16_bits is None else masks_of_16_bits
-    _flags.attention = before[2] if attention is None else attention
+    _flags.merged_products = before[2] if merged_products is None else merged_products
     _flags.constants = before[3] if constants is None else constants
     try:
         yield
     finally:
-        _flags.frozen, _flags.masks_of_16_bits, _flags.attention, _flags.constants = before
+        _flags.frozen, _flags.masks_of_16_bits, _flags.merged_products, _flags.constants = before
 
 
 def hold(constant: Tensor) -> None:
@@ -69,8 +69,8 @@ def _16_bit_masks() -> bool:
 
 
 @torch.compiler.assume_constant_result
-def _attention() -> str:
-    return _flags.attention
+def _merged_products() -> bool:
+    return _flags.merged_products
 
 
 def in_frozen_graph() -> bool:
@@ -81,6 +81,5 @@ def with_16_bit_masks() -> bool:
     return torch.compiler.is_compiling() and _16_bit_masks()
 
 
-def attention() -> str:
-    """How this graph attends: "", as the module does it; "fused" or "explicit", see ``layers``."""
-    return _attention() if torch.compiler.is_compiling() else ""
+def with_merged_products() -> bool:
+    return torch.compiler.is_compiling() and _merged_products()

@@ -10,6 +10,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -196,6 +197,65 @@ def test_a_twin_has_memory_of_its_own_and_convolutions_channels_last(tiny_policy
     assert policy.training or not policy.model.backbone.conv1.weight.is_contiguous(
         memory_format=torch.channels_last
     )
+
+
+class WrongCuda(FakeCuda):
+    wrong_from = 0  # replays
+
+    def replay(self, first: Recording, beside: Recording) -> torch.Tensor:
+        actions = super().replay(first, beside)
+        return actions + 0.1 if type(self).replays > type(self).wrong_from else actions
+
+
+@pytest.mark.parametrize("when", ["at first", "with other weights", "in another thread"])
+def test_actions_that_are_not_eager_modes_are_not_returned(
+    when: str,
+    pair: tuple[Any, Any, Batch],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stock, policy, batch = pair
+    monkeypatch.setattr(capture, "Cuda", WrongCuda)
+    monkeypatch.setattr(WrongCuda, "wrong_from", 0 if when == "at first" else 1)
+    assert_acts_as(stock, policy, batch)
+    if when == "with other weights":
+        for each in (stock, policy):
+            each.model.action_head.bias.data.add_(1.0)
+        assert_acts_as(stock, policy, batch)
+    elif when == "in another thread":
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(assert_acts_as, stock, policy, batch).result()
+    assert by(policy) == "torch"
+    assert "off those of eager mode" in caplog.text
+
+
+def test_actions_that_are_not_finite_prove_nothing(pair: tuple[Any, Any, Batch]) -> None:
+    _, policy, batch = pair
+    with torch.no_grad():
+        policy.model.action_head.bias.fill_(float("nan"))
+    assert policy.predict_action_chunk(batch).isnan().all()
+    assert by(policy) == "eager"
+    with torch.no_grad():
+        policy.model.action_head.bias.zero_()
+    assert policy.predict_action_chunk(batch).isfinite().all()
+    assert by(policy) == "captured"
+
+
+def test_after_a_failure_no_other_graph_has_old_weights(
+    pair: tuple[Any, Any, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that cannot be recorded leaves twins with the weights of before."""
+    stock, policy, batch = pair
+    for size in (1, 2):
+        assert_acts_as(stock, policy, of(batch, size))
+    for each in (stock, policy):
+        each.model.action_head.bias = torch.nn.Parameter(each.model.action_head.bias + 1.0)
+    with monkeypatch.context() as refused:
+        refused.setattr(FakeCuda, "recorded_look", RefusingCuda.record)
+        assert_acts_as(stock, policy, of(batch, 1))
+        assert by(policy) == "torch"
+    assert_acts_as(stock, policy, of(batch, 2))
+    assert by(policy) == "captured"
 
 
 class RefusingCuda(FakeCuda):
