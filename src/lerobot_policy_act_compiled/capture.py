@@ -27,7 +27,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
 from .compiling import CAPTURED, log_ready, usual
-from .cuda_graph import Cuda, Recording, being_recorded
+from .cuda_graph import Cuda, Recording, being_recorded, on
 from .inductor import copy_of, has_tf32, layout_kept, settings
 from .loss import Batch
 from .onnx_graph import one_line
@@ -61,7 +61,7 @@ class Captured:
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
         """Actions ``(B, S, action_dim)``; sets ``policy`` to eval mode."""
         kind = _kind(policy, batch)
-        with self._lock:
+        with self._lock, on(a_weight_of(policy).device):
             if kind not in self._refused and not being_recorded():
                 try:
                     return self._act(policy, batch, kind)
@@ -71,7 +71,7 @@ class Captured:
                     self._refused.add(kind)
         policy.eval()
         actions: Tensor = self._otherwise(policy, {name: usual(value) for name, value in batch.items()})
-        self.by = self._otherwise.by
+        self.by = "torch"
         return actions
 
     def _act(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> Tensor:

@@ -102,7 +102,6 @@ class Compiled:
         self._function, self._asked, self._mode, self._constants = function, asked, mode, constants
         self._lock = threading.RLock()  # two threads that come at once compile once
         self._made: _Made | None = None
-        self.by = "torch"
 
     def __call__(self, policy: nn.Module, batch: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         kind = kind_of_call(policy, batch)
@@ -206,7 +205,7 @@ class FirstCompiler:
     @property
     def by(self) -> str:
         """What runs a call like the last one."""
-        return self._compiled.by if self.no_compiler is None else "eager"
+        return getattr(self._compiled, "by", "torch") if self.no_compiler is None else "eager"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise RuntimeError where the machine has no compiler and no fallback is wanted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +87,11 @@ class Cuda:
         """Return when all that this thread has started is done."""
         self._side.synchronize()
         torch.cuda.current_stream().synchronize()
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Make it the current one in the block: of several GPUs a policy may be on any."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def being_recorded() -> bool:

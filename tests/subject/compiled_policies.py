@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.suite.compile_counters import Compilation, count_compilation
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, engine
-from lerobot_policy_act_compiled.compiling import mode_for
+from lerobot_policy_act_compiled.compiling import CAPTURED, mode_for
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 from lerobot_policy_act_compiled.onnx_graph import Session, missing
 
@@ -40,6 +40,11 @@ def count_made() -> Iterator[Compilation]:
 
 def acts_by_engine(mode: str, device: str = "cpu") -> bool:
     return mode_for(mode, device) == "onnxruntime"
+
+
+def has_a_graph_of_each_size(mode: str, device: str = "cpu") -> bool:
+    """Whether another batch size is always another graph; torch's second one takes any."""
+    return mode_for(mode, device) in ("onnxruntime", CAPTURED)
 
 
 # These differ from ``default`` by what they ask of Inductor for CUDA; their graphs are the same.
