@@ -117,7 +117,8 @@ class Result:
             names = ", ".join(t.name for t in self.open_times[:3])
             return (
                 f"Inconclusive: {len(self.open_times)} of {len(self.times)} cases undecided "
-                f"at the end of the budget ({names}{', …' if len(self.open_times) > 3 else ''})"
+                f"at the end of the budget ({names}{', …' if len(self.open_times) > 3 else ''}); "
+                "run it again, as what was compiled and counted is kept, or with more --minutes"
             )
         if self.untimed:
             return "No regression in results and counters; times were not measured"

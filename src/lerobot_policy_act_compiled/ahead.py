@@ -10,6 +10,8 @@ from typing import Any
 
 # ONNX Runtime itself does these ahead where the input is a weight, and keeps the result anyway.
 LAYOUT = {"Constant", "Identity", "Reshape", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+# Random numbers: drawn at every step, though they depend on no observation.
+DRAWN = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 
 
 def split_off(graph: Any, weights: list[Any]) -> tuple[Any | None, list[Any]]:
@@ -33,7 +35,8 @@ def split_off(graph: Any, weights: list[Any]) -> tuple[Any | None, list[Any]]:
         nested = any(
             attribute.is_ref() or "GRAPH" in attribute.type.name for attribute in node.attributes.values()
         )
-        if nested or not known.issuperset(inputs):
+        drawn = node.op_type in DRAWN
+        if nested or drawn or not known.issuperset(inputs):
             wanted.update((value, None) for value in inputs if value in computed)
             continue
         known.update(node.outputs)

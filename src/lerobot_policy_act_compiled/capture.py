@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .compiling import CAPTURED, log_ready, usual
 from .cuda_graph import Cuda, Recording, being_recorded, on
-from .inductor import copy_of, has_tf32, layout_kept, settings
+from .inductor import copy_of, has_tf32, keep_device_guard, layout_kept, settings
 from .loss import Batch
 from .onnx_graph import one_line
 from .tracing import traced
@@ -101,6 +101,7 @@ class Captured:
     def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable) -> _Made:
         start = time.perf_counter()
         _check(policy, batch)
+        keep_device_guard()
         policy.eval()
         cuda = Cuda()
         if self._watch is None:  # a twin that there is may have other weights

@@ -93,7 +93,12 @@ def test_the_verdict_is_the_first_line() -> None:
         ([SAME, FASTER], 0, "No regression: of 2 cases 1 faster, 1 same"),
         ([SAME, SLOWER], 1, "Regression: 1 of 2 cases slower, most case1 (1.10x slower)"),
         ([SLOWER, INCONCLUSIVE], 1, "Regression: 1 of 2 cases slower, most case0 (1.10x slower)"),
-        ([SAME, INCONCLUSIVE], 3, "Inconclusive: 1 of 2 cases undecided at the end of the budget (case1)"),
+        (
+            [SAME, INCONCLUSIVE],
+            3,
+            "Inconclusive: 1 of 2 cases undecided at the end of the budget (case1); run it again, as what "
+            "was compiled and counted is kept, or with more --minutes",
+        ),
         ([], 0, "No regression"),
     ],
 )

@@ -44,7 +44,7 @@ def test_every_table_is_drawn() -> None:
     places = re.compile(r"<!-- ([^:<>]+): written by nox -s \w+ -->\n(?!<!--)")
     texts_of = {document: (ROOT / document).read_text("utf-8") for document, *_ in DRAWN}
     found = {name for text in texts_of.values() for name in places.findall(text)}
-    assert found == {name for _, name, _ in DRAWN}
+    assert found - {"gpu"} == {name for _, name, _ in DRAWN}, "tests/gpu looks at that one"
     for name in ("ratios", "effects", "compat", "limits cpu AVX512", "breakdown cpu AVX512 with AMX"):
         assert name in found
 

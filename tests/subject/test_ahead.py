@@ -74,3 +74,23 @@ def test_where_nothing_is_computed_of_weights_alone_there_is_no_such_part() -> N
     node = onnx_ir.Node("", "Mul", inputs=[seen, weight])
     graph = onnx_ir.Graph([seen, weight], node.outputs, nodes=[node], opset_imports={"": 18})
     assert ahead.split_off(graph, [weight]) == (None, [])
+
+
+def test_what_is_drawn_anew_at_each_step_is_not_computed_ahead() -> None:
+    import onnx_ir
+    from onnx import helper
+
+    def tensor(name: str) -> Any:
+        return helper.make_tensor_value_info(name, 1, [2])
+
+    nodes = [
+        helper.make_node("RandomNormalLike", ["w"], ["noise"]),
+        helper.make_node("Mul", ["w", "w"], ["square"]),
+        helper.make_node("Sum", ["x", "noise", "square"], ["y"]),
+    ]
+    made = helper.make_graph(nodes, "g", [tensor("x"), tensor("w")], [tensor("y")])
+    whole = onnx_ir.serde.deserialize_model(helper.make_model(made)).graph
+    ahead_of, wanted = ahead.split_off(whole, [value for value in whole.inputs if value.name == "w"])
+    assert ahead_of is not None
+    assert [value.name for value in wanted] == ["square"]
+    assert [node.op_type for node in ahead_of] == ["Mul"]
