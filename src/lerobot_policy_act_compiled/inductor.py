@@ -28,6 +28,7 @@ def freezing() -> Iterator[None]:
     Not torch.compile's ``options``: what Dynamo captures depends on it too (torch 2.11). The setting is the
     whole process's, so no other thread compiles meanwhile: its weights would be constants unwatched.
     """
+    keep_device_guard()
     with compile_lock, config.patch(freezing=True), traced(frozen=True):
         yield
 
@@ -42,6 +43,7 @@ def layout_kept() -> Iterator[None]:
 @contextmanager
 def no_other_compiles() -> Iterator[None]:
     """No other thread compiles in the block, whose tracing changes what is the whole process's."""
+    keep_device_guard()
     with compile_lock:
         yield
 
@@ -75,9 +77,9 @@ def cuda_graphs_work_here() -> bool:
 
 @cache
 def keep_device_guard() -> None:
-    """Let a thread that compiles first end, where torch is built for CUDA and there is no GPU.
+    """Let a thread that compiles or exports first end, where torch is built for CUDA and there is no GPU.
 
-    torch then replaces CUDA's device guard by an object of the thread that compiles first, and the process
+    torch then replaces CUDA's device guard by an object of the thread that traces first, and the process
     dies at the next compile once that thread has ended (to torch 2.11; pytorch pull request 178950). Here it
     belongs to a thread that does not end.
     """

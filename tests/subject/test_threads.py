@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+from lerobot_policy_act_compiled import inductor, patch_policy
 from lerobot_policy_act_compiled.compiling import mode_for
 from lerobot_policy_act_compiled.inductor import copy_of, cuda_graphs_work_here, freezing
+from lerobot_policy_act_compiled.onnx_graph import graph_of, missing
 from lerobot_policy_act_compiled.tracing import in_frozen_graph, traced, with_16_bit_masks
 
 from .compiled_policies import as_compiled, count_made, each_mode
@@ -73,6 +76,23 @@ def test_two_policies_compile_in_two_threads(without_cameras: tuple[Any, Batch])
     with ThreadPoolExecutor(2) as pool:
         for found in pool.map(acts, (frozen, default)):
             assert (found - expected).abs().max() < 1e-5
+
+
+def test_a_thread_that_exports_first_may_end(
+    monkeypatch: pytest.MonkeyPatch, without_cameras: tuple[Any, Batch]
+) -> None:
+    """LeRobot's server acts in a pool's threads: ``auto`` exports in one, and the next compile died."""
+    kept: list[str] = []
+    monkeypatch.setattr(inductor, "keep_device_guard", lambda: kept.append("kept"))
+    stock, batch = without_cameras
+    if missing() is None:
+        graph_of(
+            patch_policy(copy.deepcopy(stock)).eval(), {k: batch[k] for k in stock.config.input_features}
+        )
+        assert kept
+    kept.clear()
+    with freezing():
+        assert kept
 
 
 def test_a_threads_flags_are_its_own() -> None:
