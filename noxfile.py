@@ -259,7 +259,7 @@ def bisect(session: nox.Session) -> None:
 # figures: the tables and the picture in the documents.
 @nox.session(default=False, tags=["measure"])
 def gpu(session: nox.Session) -> None:
-    """Test and time everything on the GPU at hand (8 minutes); -- write: put the records into the page."""
+    """Test and time everything on the GPU at hand (at most 8 minutes); -- write: draw its page."""
     _become(session, "benchmarks.gpu", "test")
 
 

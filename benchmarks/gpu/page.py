@@ -97,7 +97,8 @@ def section(records: Sequence[Record]) -> str:
         about: dict[str, Any] = steps[0]["about"]
         found.append(
             f"{device}, torch {about['torch']}, LeRobot {about['lerobot']}, Python {about['python']}, "
-            f"{about['threads']} threads; inference batch 1, training batch 8; TF32 as lerobot-train sets "
+            f"{about['threads']} threads, code {steps[0]['subject']}; inference "
+            "batch 1, training batch 8; TF32 as lerobot-train sets "
             "it, strict rows without; stock eager in fp32 by turns in one process. Busy is the sum of the "
             "GPU's own work; peak memory is beyond weights and includes the pools of CUDA graphs. "
             "*: while all steps and tests compile at once.\n\n"

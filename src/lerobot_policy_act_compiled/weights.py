@@ -96,7 +96,7 @@ class Weights:
 
 
 def a_weight_of(module: nn.Module) -> Tensor:
-    """The first parameter, in a tenth of the time that torch's generator takes.
+    """The first parameter, without torch's generator over all modules.
 
     Raises:
         ValueError: there is none.

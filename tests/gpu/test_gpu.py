@@ -121,7 +121,7 @@ def test_a_run_that_was_cut_off_keeps_what_it_had(
     assert names == [("steps", FIRST), ("failures", OTHERS[0])]
     asked.clear()
     Process.fails = ""
-    measure("--parts", "steps")
+    assert measure("--parts", "steps") == 0, "what failed has been measured since"
     assert asked == [f"ready {OTHERS[0]}", f"times {OTHERS[0]}"]
 
 
@@ -156,6 +156,7 @@ def test_the_tests_are_those_marked_gpu(tmp_path: Path) -> None:
     names = tested.files(tmp_path)
     assert names == ["tests/test_right.py", "tests/test_wrong.py"]
     with tested.running(names, tmp_path, tmp_path / "place") as results:
+        assert list(results(0.0)) == [], "no end yet: nothing is recorded, and the next run goes on"
         (_, _, right), (part, _, wrong) = results(60)
     assert part == "tests"
     assert right == {"passed": 1}
@@ -218,7 +219,15 @@ def test_the_document_holds_what_is_recorded(monkeypatch: pytest.MonkeyPatch, tm
 def test_the_newest_record_counts_and_a_failed_test_is_told(tmp_path: Path) -> None:
     file = tmp_path / "gpu.jsonl"
     for ms in (4.0, 2.0):
-        new = {**READY, **TIMES, "auto": {**SIDE, "ms": ms}, "part": "steps", "name": "a", "on": "cuda"}
+        new = {
+            **READY,
+            **TIMES,
+            "auto": {**SIDE, "ms": ms},
+            "part": "steps",
+            "name": "a",
+            "on": "cuda",
+            "subject": "c",
+        }
         append(file, new)
     append(file, {"part": "tests", "name": "t.py", "on": "cuda", "failed": "x|y"})
     newest = page.newest(read(file))
