@@ -12,6 +12,7 @@ from torch import nn
 from . import compiled_policy
 from .compiling import Asked
 from .configuration_act_compiled import check_mode
+from .kernel_files import few_files
 from .modeling_act_compiled import COMPILE_FRIENDLY, make_compile_friendly
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ def patch_lerobot(
         raise ValueError("compile_artifact and compile_fallback need a compile_mode, for example 'auto'")
     if _saved:
         return Patch(made_here=False, before=before)
+    few_files()
     for stock, friendly in COMPILE_FRIENDLY.items():
         for name in METHODS:
             if name in vars(friendly):
