@@ -42,6 +42,7 @@ EXPLAINS = {
     "eager": ("dispatched_ops", "flops", "waits", "launches_eager", "peak_memory_eager"),
     "compiled": (*OF_COMPILING, "flops", "launches_compiled", "cudagraph_skips", "peak_memory_compiled"),
     "compile": OF_COMPILING,
+    "auto": tuple(OF_AUTO),  # of tiny, as these are
 }
 MOST_PLACES = 10  # of graph breaks that a report names; report.schema.json takes 200 findings of all cases
 ACTION_TOLERANCE = 1e-5  # absolute, strict fp32
@@ -102,8 +103,12 @@ def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) 
 
 def explanations(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
     """Counters of a case that moved and can explain a change of ``variant``'s time, in words."""
-    names = {COUNTERS[name] for name in EXPLAINS[variant]}
-    return [describe(found) for found in findings if found.case == case and found.what in names]
+    names = {(COUNTERS | OF_AUTO)[name] for name in EXPLAINS[variant]}
+    return [
+        describe(found)
+        for found in findings
+        if found.what in names and (found.case == case or variant == "auto")
+    ]
 
 
 def describe(found: Finding) -> str:

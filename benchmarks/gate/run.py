@@ -36,6 +36,9 @@ from .timing import Budget, Timing, launch_until_decided, pair
 from .verdict import Plan
 from .workplace import workplace
 
+NO_ENGINE = (
+    "not timed: no engine runs it on both sides; pip install 'lerobot_policy_act_compiled[cpu]' has one"
+)
 FLOOR = {"cpu": 20e-6, "cuda": 5e-6}  # s; below it a change of a step is nobody's loss
 
 
@@ -125,14 +128,20 @@ def gate(
             known = {
                 name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
             }
-            findings = compare_exactly(workers, lambda name: start(name, AT_ONCE), cases, known, progress)
+            findings, by_engine = compare_exactly(
+                workers, lambda name: start(name, AT_ONCE), cases, known, progress
+            )
         for found in findings:
             progress(f"{'worse' if found.red else 'better'}: {found.case}: {found.what} {found.detail}")
 
         def causes(timed: StepTime) -> list[str]:
             return explanations(findings, workload_and_phase(timed.case), timed.variant)
 
-        timings = [Timing(timed, explained=bool(causes(timed))) for timed in step_times(cases)]
+        timings = [
+            Timing(timed, explained=bool(causes(timed)))
+            for timed in step_times(cases)
+            if by_engine or timed.variant != "auto"  # without one it is torch's graph, which compiled times
+        ]
         launches = 0
         if stops_here(findings):
             progress("not timed: results, graph breaks or failures come first")
@@ -152,6 +161,8 @@ def gate(
         if timing.verdict is not None
     ]
     about = {**result.about, **_about(hello, args, launches, budget, sides)}
+    if args.device == "cpu" and not by_engine:
+        about["auto"] = NO_ENGINE
     return replace(result, findings=findings, times=times, about=about, untimed=args.no_times)
 
 

@@ -29,8 +29,8 @@ AnswersOrErrors = dict[str, dict[str, Any] | AnswerError]
 
 
 def pairs_of(cases: Sequence[Case]) -> list[Case]:
-    """One case, the eager one, for each workload and phase."""
-    return list(dict.fromkeys(case.as_variant("eager") for case in cases))
+    """One case, the eager one, for each workload and phase that the default mode is timed of."""
+    return list(dict.fromkeys(case.as_variant("eager") for case in cases if case.variant != "auto"))
 
 
 def workload_and_phase(case: Case) -> str:
@@ -51,6 +51,9 @@ def groups(cases: Sequence[Case]) -> list[Group]:
 def key_of(do: str, case: Case) -> str:
     """``counts aloha-inference``: what an answer is kept under."""
     return f"{do} {workload_and_phase(case)}"
+
+
+AUTO = key_of("auto", TINY["inference"])
 
 
 def still_to_ask(wanted: Sequence[Group], answers: Answers) -> list[Group]:
@@ -99,7 +102,7 @@ def compare_exactly(
     cases: Sequence[Case],
     caches: Mapping[str, AnswerCache],
     progress: Callable[[str], None],
-) -> list[Finding]:
+) -> tuple[list[Finding], bool]:
     """Ask both sides at once, a core each, and compare; what a side has answered before is not asked again.
 
     Counts do not depend on what else runs. The sides go through the groups from opposite ends, so
@@ -110,6 +113,9 @@ def compare_exactly(
         workers: one of each side.
         another: starts one more worker of a side.
         caches: what each side has answered before.
+
+    Returns:
+        The findings, and whether an engine runs the action chunk of ``auto`` on both sides.
 
     Raises:
         MeasurementError: base's code raises, or a worker is lost.
@@ -132,7 +138,13 @@ def compare_exactly(
     for name in asked:
         caches[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
     requests = [request for group in wanted for request in group]
-    return compare_answers(requests, answers["base"], answers["head"])
+    findings = compare_answers(requests, answers["base"], answers["head"])
+    return findings, all(_by_engine(answers[name].get(AUTO)) for name in workers)
+
+
+def _by_engine(auto: dict[str, Any] | AnswerError | None) -> bool:
+    """Whether a side's answer to ``auto`` says so; a commit without the mode counts nothing."""
+    return isinstance(auto, dict) and auto["counts"].get("auto_by_torch") == 0
 
 
 def _at_once(crew: Sequence[Worker], work: Sequence[Callable[[], None]]) -> None:

@@ -108,7 +108,7 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
         return {**{name: COUNTS[name] for name in GRAPH}, **behaviour.get("graph", {})}
     if do == "auto":
         actions = {"eager": [0.5, 0.25], "auto": behaviour.get("auto_actions", [0.5, 0.25])}
-        counts = {**dict.fromkeys(OF_AUTO, 1), **behaviour.get("auto", {})}
+        counts = {**dict.fromkeys(OF_AUTO, 1), "auto_by_torch": 0, **behaviour.get("auto", {})}
         return {"counts": counts, "values": {"a write": actions}}
     variants = ("eager", "compiled")
     if do == "outputs":

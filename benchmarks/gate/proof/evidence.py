@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...markdown import table
-from ..cases import CompileTime, named
+from ..cases import named
 from ..verdict import Plan
 from .mutants import HARMLESS
 from .records import KINDS, lines, log_ratios
 from .replay import Rates, replay
+from .slowdown import can_be_slowed
 from .tables import Line, met_or_not, mutant_table, noise_table, pairing_table, runs_table
 
 BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
@@ -17,6 +18,7 @@ EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
 # What a slowdown must be caught in at least, as a share of runs.
 CAUGHT = {0.03: 0.80, 0.05: 0.95, 0.10: 1.0}
 ALARMS = 0.01
+DROPPED = ("rollout_ensemble",)  # no longer decided on; what was recorded of it stays
 LAUNCHES = 40  # of each kind: fewer say too little
 RUNS = {"same": len(HARMLESS), "slower": 5}  # real ones; each head that is base has one harmless edit
 
@@ -84,8 +86,7 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
 def complete(runs: Sequence[Line]) -> bool:
     """Whether every case has LAUNCHES of each kind, and there are as many real runs as RUNS asks for."""
     found = [log_ratios(kind) for kind in KINDS]
-    # Nothing is injected into compiling.
-    steps = [case for case in found[0] if not isinstance(case, CompileTime)]
+    steps = [case for case in found[0] if can_be_slowed(case)]
     launched = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
     ran = all(sum(run["kind"] == kind for run in runs) >= RUNS[kind] for kind in KINDS)
     return bool(steps) and launched and ran
@@ -125,7 +126,8 @@ def used_up(minutes: str) -> bool:
 
 def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]) -> str:
     """False alarms and power over the recorded A/A launches: in the default time, and with all launches."""
-    plan, recorded = Plan(), log_ratios("same")
+    plan = Plan()
+    recorded = {case: found for case, found in log_ratios("same").items() if case.case.phase not in DROPPED}
     parts = [
         f"{replays:,} gate runs replayed over the A/A launches, drawn by launch. A run is red when any "
         "case is called slower; a change that slows one case alone is caught as the single cases are."

@@ -14,7 +14,7 @@ from rich.console import Console
 from ...records import described, today
 from ...repository import ROOT, MeasurementError
 from ...suite.workloads import Case
-from ..cases import CompileTime, StepTime, choose, step_times
+from ..cases import StepTime, choose, step_times
 from ..channel import STEP_TIMEOUT, StartWorker, starter
 from ..decision import launch_ratio
 from ..pairing import pairing_of
@@ -22,7 +22,7 @@ from ..sides import check_out, resolve
 from ..timing import Budget, measure_launch, pair
 from ..workplace import workplace
 from .records import KINDS, append, log_ratios
-from .slowdown import key, slowed
+from .slowdown import can_be_slowed, key, slowed
 
 SLOWDOWN = 0.05
 FIRST = 0.20  # slower, about, to begin the calibration with
@@ -78,7 +78,8 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
         unloaded = slowed(base, place / "unloaded", {})
         sides = {"base": base, "head": unloaded}
         start = starter(sides, root)
-        units = calibrate(start, cases, rng)
+        to_slow = [case for case in cases if can_be_slowed(StepTime(case))]
+        units = calibrate(start, to_slow, rng) if "slower" in _missing(launches, cases) else {}
         with pair(start, rng) as (_, hello):
             about = described({**hello["base"]["environment"], "cores": os.cpu_count()})
         heads = {"same": base, "slower": slowed(base, place / "slowed", units)}
@@ -107,14 +108,14 @@ def record(launches: int, minutes: float, device: str, console: Console, root: P
 
 
 def _missing(launches: int, cases: Sequence[Case]) -> dict[str, list[StepTime]]:
-    """What is timed and has fewer launches of a kind than asked for; no work is injected into compiling."""
+    """What is timed and has fewer launches of a kind than asked for."""
     found = {}
     for kind in KINDS:
         have = log_ratios(kind)
         todo = [
             case
             for case in step_times(cases)
-            if len(have.get(case, ())) < launches and not (kind == "slower" and isinstance(case, CompileTime))
+            if len(have.get(case, ())) < launches and (kind == "same" or can_be_slowed(case))
         ]
         if todo:
             found[kind] = todo

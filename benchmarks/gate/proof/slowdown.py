@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...repository import PACKAGE
 from ...suite.workloads import Case
+from ..cases import StepTime
 from ..sides import Side, edited
 
 MODULE, UNITS = "_ballast.py", "_ballast.json"
@@ -91,6 +92,11 @@ def install(names):
         if isinstance(value, type) and value.__dict__.get("forward") is forward:
             value.forward = with_ballast
 '''
+
+
+def can_be_slowed(timed: StepTime) -> bool:
+    """Whether extra work reaches it: not compiling, and not ``auto``, whose engine has no such operator."""
+    return timed.variant not in ("compile", "auto")
 
 
 def key(case: Case) -> str:
