@@ -8,21 +8,23 @@ from typing import Any
 
 from ..suite.workloads import DEVICES, PHASES, WORKLOADS, Case
 
+BOTH = ("eager", "compiled")
 # What is decided on without being asked. Training and the robot's tick in the cheapest workload that has
 # every part of ACT at its real size; a tick with temporal ensembling predicts a whole chunk, so pusht's
-# inference is in it. Ten minutes is all a pull request gets: on a CPU rollouts, eager and compiled, took 26 s
-# of a launch, and no mutant of the campaign is caught by them alone. On CUDA auto's tick was never tried.
-DEFAULT: dict[str, tuple[tuple[str, str], ...]] = {
+# inference is in it, and its step is short enough to show what Python adds. Ten minutes is all a pull request
+# gets, so compiled rollouts are left out on a CPU (18 s of a launch). On CUDA auto's tick was never tried.
+DEFAULT: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     "cpu": (
-        ("aloha", "inference"),
-        ("pusht", "training"),
-        ("pusht", "tick_ensemble"),
+        ("aloha", "inference", BOTH),
+        ("pusht", "training", BOTH),
+        ("pusht", "rollout_ensemble", ("eager",)),
+        ("pusht", "tick_ensemble", ("auto",)),
     ),
     "cuda": (
-        ("aloha", "inference"),
-        ("aloha_3cam", "inference"),
-        ("aloha", "training"),
-        ("aloha", "rollout_ensemble"),
+        ("aloha", "inference", BOTH),
+        ("aloha_3cam", "inference", BOTH),
+        ("aloha", "training", BOTH),
+        ("aloha", "rollout_ensemble", BOTH),
     ),
 }
 SECONDS = {"training": 10.0, "rollout_ensemble": 6.0, "tick_ensemble": 5.0}  # in a launch, where not 4
@@ -97,11 +99,6 @@ def step_times(cases: Sequence[Case]) -> list[StepTime]:
     return [*(StepTime(case) for case in cases), *compiled[:1]]
 
 
-def variants_of(phase: str) -> tuple[str, ...]:
-    """What is timed of a phase: on a robot ``auto`` runs, and nobody's robot runs the default mode."""
-    return ("auto",) if phase.startswith("tick") else ("eager", "compiled")
-
-
 def choose(names: Sequence[str] | None, device: str) -> list[Case]:
     """Cases to decide on: the default set, or what ``--workloads`` names.
 
@@ -114,26 +111,25 @@ def choose(names: Sequence[str] | None, device: str) -> list[Case]:
     """
     if device not in DEVICES:
         raise ValueError(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
-    pairs = (
-        [pair for name in names for pair in _pairs(name, device)] if names is not None else DEFAULT[device]
-    )
-    if not pairs:
+    chosen = DEFAULT[device] if names is None else [step for name in names for step in _steps(name, device)]
+    if not chosen:
         raise ValueError(f"no case selected; name workloads such as {', '.join(WORKLOADS)}")
     cases = [
         Case(workload, phase, variant, device=device)
-        for workload, phase in pairs
-        for variant in variants_of(phase)
+        for workload, phase, variants in chosen
+        for variant in variants
     ]
     return list(dict.fromkeys(cases))
 
 
-def _pairs(name: str, device: str) -> list[tuple[str, str]]:
+def _steps(name: str, device: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Workload, phase and variants; of a tick ``auto``, which robots run."""
     workload, _, phase = name.partition("-")
-    phases = [phase] if phase else list(dict.fromkeys(phase for _, phase in DEFAULT[device]))
+    phases = [phase] if phase else list(dict.fromkeys(phase for _, phase, _ in DEFAULT[device]))
     if workload not in WORKLOADS:
         raise ValueError(
             f"unknown workload {workload!r}; choose one of {', '.join(WORKLOADS)}, or WORKLOAD-PHASE"
         )
     if phase and phase not in PHASES:
         raise ValueError(f"unknown phase {phase!r} in {name!r}; choose one of {', '.join(PHASES)}")
-    return [(workload, phase) for phase in phases]
+    return [(workload, phase, ("auto",) if phase.startswith("tick") else BOTH) for phase in phases]

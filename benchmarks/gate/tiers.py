@@ -29,8 +29,10 @@ AnswersOrErrors = dict[str, dict[str, Any] | AnswerError]
 
 
 def pairs_of(cases: Sequence[Case]) -> list[Case]:
-    """One case, the eager one, for each workload and phase that the default mode is timed of."""
-    return list(dict.fromkeys(case.as_variant("eager") for case in cases if case.variant != "auto"))
+    """One case for each workload and phase that the default mode is timed of: the compiled one, if it is."""
+    chosen = {workload_and_phase(case): case for case in cases if case.variant == "eager"}
+    chosen |= {workload_and_phase(case): case for case in cases if case.variant == "compiled"}
+    return list(chosen.values())
 
 
 def workload_and_phase(case: Case) -> str:
@@ -41,11 +43,17 @@ def workload_and_phase(case: Case) -> str:
 def groups(cases: Sequence[Case]) -> list[Group]:
     """What a side is asked, in groups that share what a worker has prepared; longest to compile first."""
     by_length = sorted(pairs_of(cases), key=lambda case: case.phase != "training")
-    asked: list[Group] = [
-        [("counts", case), *([("outputs", case)] if case.phase != "training" else [])] for case in by_length
-    ]
+    asked = [_of(case) for case in by_length]
     of_tiny: Group = [("learning", TINY["training"]), *(("graph", case) for case in TINY.values())]
     return [*asked, of_tiny, [("auto", TINY["inference"])]]
+
+
+def _of(case: Case) -> Group:
+    """What is asked of a case; nothing is compiled of one that is timed in eager mode alone."""
+    eager = case.as_variant("eager")
+    if not case.compiles:
+        return [("graph", eager)]
+    return [("counts", eager), *([("outputs", eager)] if case.phase != "training" else [])]
 
 
 def key_of(do: str, case: Case) -> str:

@@ -107,7 +107,7 @@ def seconds_of_caller(step: Step) -> float:
 
     Of ``auto``, whose engine brings threads of its own: they sleep while Python works, so their share would
     count such a stretch by half. The caller computes with them, and spins until they are done. Standard
-    deviation of a launch of pusht's tick: 0.5%, as with ``busy_seconds``; by the clock 1.5%.
+    deviation of a launch of pusht's tick over eight: 0.5%, as with ``busy_seconds``; by the clock 1.5%.
     """
     start = time.thread_time()
     step()

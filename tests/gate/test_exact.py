@@ -69,6 +69,9 @@ def test_what_explains_what() -> None:
     ]
     assert explanations(findings, CASE, "compiled") == ["Inductor kernels 90 → 99"]
     assert explanations(findings, CASE, "eager") == ["ops dispatched in eager 500 → 501"]
+    of_auto = Finding("tiny-inference", "ops dispatched in a tick of auto", 9, 11, True)
+    assert explanations([*findings, of_auto], "pusht-tick_ensemble", "auto") == [describe(of_auto)]
+    assert explanations([of_auto], "tiny-inference", "compiled") == []
 
 
 def actions(eager: list[float], compiled: list[float] | None = None, **keys: list[int]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from benchmarks.gate import channel
+from benchmarks.gate.cases import choose
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.sides import Side, check_out, resolve
+from benchmarks.gate.tiers import groups
 from benchmarks.repository import PACKAGE
 
 from .conftest import PYPROJECT, Repository, Run
@@ -55,6 +57,35 @@ def test_times_that_are_not_asked_for_are_not_vouched_for(repository: Repository
     assert "launches" not in done.report["about"]
     repository.commit(counts={"ops": 271})
     assert run_gate("--base", "main", "--no-times").code == 1
+
+
+TICK = "pusht-tick_ensemble"
+
+
+def test_auto_s_tick_is_timed_where_an_engine_runs_it_on_both_sides(
+    repository: Repository, run_gate: Gate
+) -> None:
+    repository.commit(seconds=0.12)
+    done = run_gate("--workloads", TICK)
+    assert done.code == 1
+    assert [(time["name"], time["verdict"]["kind"]) for time in done.report["times"]] == [
+        (f"{TICK}-auto-fp32-cpu", "slower")
+    ]
+    assert f"counts {TICK}" not in asked(done), "the default mode is not asked about"
+    assert "auto" not in done.report["about"]
+    repository.commit(auto={"auto_by_torch": 1})
+    repository.commit(seconds=0.2, auto={"auto_by_torch": 1})
+    done = run_gate("--base", "HEAD^", "--workloads", TICK)
+    assert (done.code, done.report["times"]) == (0, [])
+    assert "no engine runs it on both sides" in done.report["about"]["auto"]
+    assert "[cpu]" in done.markdown
+
+
+def test_nothing_is_compiled_of_a_step_that_is_timed_in_eager_mode_alone() -> None:
+    wanted = [request for group in groups(choose(None, "cpu")) for request in group]
+    asked_of = {do for do, case in wanted if case.phase == "rollout_ensemble"}
+    assert asked_of == {"graph"}
+    assert {case.phase for do, case in wanted if do == "counts"} == {"inference", "training"}
 
 
 ANOTHER_TORCH = PYPROJECT.replace('"torch"', '"torch>=2"')
