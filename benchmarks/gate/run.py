@@ -36,9 +36,7 @@ from .timing import Budget, Timing, launch_until_decided, pair
 from .verdict import Plan
 from .workplace import workplace
 
-NO_ENGINE = (
-    "not timed: no engine runs it on both sides; pip install 'lerobot_policy_act_compiled[cpu]' has one"
-)
+NO_ENGINE = "no engine runs it on both sides; the environments need the extra cpu, where base or head has it"
 FLOOR = {"cpu": 20e-6, "cuda": 5e-6}  # s; below it a change of a step is nobody's loss
 
 
