@@ -36,7 +36,7 @@ from .timing import Budget, Timing, launch_until_decided, pair
 from .verdict import Plan
 from .workplace import workplace
 
-NO_ENGINE = "no engine runs it on both sides; the environments need the extra cpu, where base or head has it"
+NO_ENGINE = "that needs an engine on both sides; install the extra cpu, or choose a base that has auto"
 FLOOR = {"cpu": 20e-6, "cuda": 5e-6}  # s; below it a change of a step is nobody's loss
 
 
@@ -159,7 +159,7 @@ def gate(
         if timing.verdict is not None
     ]
     about = {**result.about, **_about(hello, args, launches, budget, sides)}
-    if args.device == "cpu" and not by_engine:
+    if args.device == "cpu" and not by_engine and not args.no_times:
         about["auto"] = NO_ENGINE
     return replace(result, findings=findings, times=times, about=about, untimed=args.no_times)
 

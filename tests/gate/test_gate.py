@@ -77,8 +77,8 @@ def test_auto_s_tick_is_timed_where_an_engine_runs_it_on_both_sides(
     repository.commit(seconds=0.2, auto={"auto_by_torch": 1})
     done = run_gate("--base", "HEAD^", "--workloads", TICK)
     assert (done.code, done.report["times"]) == (0, [])
-    assert "no engine runs it on both sides" in done.report["about"]["auto"]
-    assert "**`auto` was not timed**: no engine" in done.markdown
+    assert "engine on both sides; install the extra cpu" in done.report["about"]["auto"]
+    assert "**`auto` was not timed**: that needs an engine" in done.markdown
 
 
 def test_nothing_is_compiled_of_a_step_that_is_timed_in_eager_mode_alone() -> None:
