@@ -159,7 +159,7 @@ def gate(
         if timing.verdict is not None
     ]
     about = {**result.about, **_about(hello, args, launches, budget, sides)}
-    if args.device == "cpu" and not by_engine and not args.no_times:
+    if any(case.variant == "auto" for case in cases) and not by_engine and not args.no_times:
         about["auto"] = NO_ENGINE
     return replace(result, findings=findings, times=times, about=about, untimed=args.no_times)
 
