@@ -30,9 +30,8 @@ AnswersOrErrors = dict[str, dict[str, Any] | AnswerError]
 
 def pairs_of(cases: Sequence[Case]) -> list[Case]:
     """One case for each workload and phase that the default mode is timed of: the compiled one, if it is."""
-    chosen = {workload_and_phase(case): case for case in cases if case.variant == "eager"}
-    chosen |= {workload_and_phase(case): case for case in cases if case.variant == "compiled"}
-    return list(chosen.values())
+    eager_first = sorted((case for case in cases if case.variant != "auto"), key=lambda case: case.compiles)
+    return list({workload_and_phase(case): case for case in eager_first}.values())
 
 
 def workload_and_phase(case: Case) -> str:

@@ -130,12 +130,8 @@ def ballast(units: dict[str, int] | None = None) -> dict[str, Any]:
     return {"seconds": extra.seconds_per_unit()}
 
 
-def graph(case: Case, recompiles: bool = True) -> dict[str, Any]:
-    """Counts that need no compiled code. Graph breaks come with file:line and reason.
-
-    Args:
-        recompiles: count them; of a real workload this took 11 of 60 s, and is known from ``tiny``.
-    """
+def graph(case: Case) -> dict[str, Any]:
+    """Counts that need no compiled code. Graph breaks come with file:line and reason."""
     step = prepare(case.as_variant("eager"))
     step()
     found = eager_counts(step)
@@ -143,7 +139,7 @@ def graph(case: Case, recompiles: bool = True) -> dict[str, Any]:
         from ..suite.step_counters import waits
 
         found["waits"] = waits(step)
-    return {**found, **_graph_of(step, recompiles)}
+    return {**found, **_graph_and_recompiles(step)}
 
 
 def counts(case: Case) -> dict[str, Any]:
@@ -151,7 +147,7 @@ def counts(case: Case) -> dict[str, Any]:
     from ..suite.compile_counters import count_compilation
     from ..suite.step_counters import kernel_launches, peak_memory
 
-    found = graph(case, recompiles=False)
+    found = graph(case)
     if found["graph_breaks"]:
         return found
     with count_compilation() as compilation:
@@ -172,15 +168,16 @@ def counts(case: Case) -> dict[str, Any]:
 OTHER_BATCH_SIZES = (3, 2, 5, 6)  # the first makes the batch dynamic; from then on nothing may recompile
 
 
-def _graph_of(step: Step, recompiles: bool) -> dict[str, Any]:
-    """The graph of the step's own batch, and recompiles.
+def _graph_and_recompiles(step: Step) -> dict[str, Any]:
+    """The graph of the step's own batch; recompiles over other sizes, resets, and train and eval by turns.
 
-    One compile counts ops; ``trace`` itself, 2 to 7 s on two cores, is asked only for the place and
-    reason of a graph break.
+    The first of these compiles is the trace that counts ops; ``trace`` itself, 2 to 7 s on two
+    cores, is asked only for the place and reason of a graph break.
     """
     import torch
 
     from ..suite.compile_counters import CapturingBackend, count_compilation
+    from ..suite.workloads import WORKLOADS
 
     case, backend = step.case, CapturingBackend()
     torch.compiler.reset()
@@ -193,19 +190,7 @@ def _graph_of(step: Step, recompiles: bool) -> dict[str, Any]:
             raise RuntimeError(f"{case} is {len(backend.ops)} graphs, and torch says nothing of a break")
         places = [_in_the_commit(place) for place in broken["graph_breaks"]]
         return {**broken, "graph_breaks": places, "recompiles": None}
-    found = {"graph_breaks": [], "graphs": 1, "ops": backend.ops[0]}
-    if recompiles:
-        found |= _recompiles(step, compiled)
-    torch.compiler.reset()
-    return found
-
-
-def _recompiles(step: Step, compiled: Callable[..., Any]) -> dict[str, Any]:
-    """Recompiles over other batch sizes, resets, and train and eval by turns."""
-    from ..suite.compile_counters import count_compilation
-    from ..suite.workloads import WORKLOADS
-
-    case = step.case
+    found = {"graphs": 1, "ops": backend.ops[0]}
     with count_compilation() as later:
         for size in OTHER_BATCH_SIZES:
             compiled(make_batch(WORKLOADS[case.workload], size, device=case.device))
@@ -214,8 +199,9 @@ def _recompiles(step: Step, compiled: Callable[..., Any]) -> dict[str, Any]:
             step.policy.reset()
             if mode or case.phase != "training":  # LeRobot 0.4.4 has no loss in eval mode with the VAE
                 compiled(step.batch)
+    torch.compiler.reset()
     breaks = [f"at another batch size or in another mode: {reason}" for reason in later.graph_breaks]
-    return {"graph_breaks": breaks, "recompiles": None if breaks else later.recompiles}
+    return {**found, "graph_breaks": breaks, "recompiles": None if breaks else later.recompiles}
 
 
 def _in_the_commit(place: str) -> str:

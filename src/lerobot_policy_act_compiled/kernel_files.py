@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -26,9 +26,8 @@ ENTRY = "kernel"  # what Inductor calls the function of every file
 FIRST = re.compile(r"^[ \t]*#[ \t]*(?:include\b|define PY_SSIZE_T_CLEAN\b).*$", re.MULTILINE)
 
 
-@cache
 def few_files() -> None:
-    """Compile kernels together from now on, in this process, whichever model they are of.
+    """Compile kernels together from now on, in this process, whichever model they are of; twice is once.
 
     Not of our graphs alone: ``torch.compile(policy.forward)`` is the user's own call, and backward is
     compiled when it first runs. Where torch's parts are not as they are known, or compile with one thread,
@@ -41,6 +40,9 @@ def few_files() -> None:
         alone = AsyncCompile.cpp_pybinding
     except (ImportError, AttributeError) as error:
         log.debug("kernels are compiled one by one: %s", error)
+        return
+
+    if alone.__module__ == __name__:
         return
 
     def cpp_pybinding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.gate import cores
 from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.exact import (
@@ -102,6 +104,28 @@ def test_steps_are_timed(worker: Worker) -> None:
         seconds = ask(worker, "sample", TINY, samples=3, busy=busy)["seconds"]
         assert len(seconds) == 3
         assert all(second > 0 for second in seconds)
+
+
+def test_of_auto_the_caller_s_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compute(seconds: float) -> None:
+        start = time.thread_time()
+        while time.thread_time() - start < seconds:
+            pass
+
+    def step() -> None:
+        compute(0.05)
+        beside = threading.Thread(target=compute, args=(0.4,))  # as an engine's
+        beside.start()
+        beside.join()
+
+    monkeypatch.setattr(side_worker, "ready", lambda _: step)
+    monkeypatch.setattr(cores, "pin", lambda: None)
+    of = {
+        variant: side_worker.sample(TINY.as_variant(variant), 1, busy=True)["seconds"][0]
+        for variant in ("auto", "compiled")
+    }
+    assert 0.05 <= of["auto"] < 0.1
+    assert of["compiled"] >= 0.45 / torch.get_num_threads()
 
 
 def test_busy_is_what_the_processor_does_and_not_the_clock() -> None:
@@ -303,12 +327,17 @@ def test_a_mutant_is_named(
 
 def test_injected_work_takes_its_time(tmp_path: Path) -> None:
     side = checked_out(tmp_path / "head")
-    with Worker(slowed(side, tmp_path / "slow", {key(TINY): 300}), tmp_path / "inductor") as worker:
+    head = slowed(side, tmp_path / "slow", {key(TINY): 300})
+    # The processor's time, and of one thread: threads that wait for each other beside another test's spin, and
+    # a step took 0.7 s instead of 0.03.
+    with Worker(head, tmp_path / "inductor", environment={"OMP_NUM_THREADS": "1"}) as worker:
         worker.hello()
         assert worker.ask("ballast", timeout=TIMEOUT)["seconds"] > 0
         ask(worker, "warm", TINY)
-        # The processor's time: by the clock a unit took ten times as long beside another test.
         slow = min(ask(worker, "sample", TINY, samples=5, busy=True)["seconds"])
-        worker.ask("ballast", timeout=TIMEOUT, units={key(TINY): 0})
-        fast = min(ask(worker, "sample", TINY, samples=5, busy=True)["seconds"])
-    assert slow > 1.5 * fast
+        seconds = {300: slow}
+        for units in (0, 900):
+            worker.ask("ballast", timeout=TIMEOUT, units={key(TINY): units})
+            seconds[units] = min(ask(worker, "sample", TINY, samples=5, busy=True)["seconds"])
+    assert seconds[300] > 1.5 * seconds[0]
+    assert seconds[900] - seconds[0] > 2 * (seconds[300] - seconds[0]), "three times the work"

@@ -12,7 +12,7 @@ from torch._inductor.async_compile import AsyncCompile, get_compile_threads
 from torch._inductor.codecache import CppPythonBindingsCodeCache
 
 from benchmarks.suite.compile_counters import count_compilation
-from lerobot_policy_act_compiled import kernel_files, patch_policy
+from lerobot_policy_act_compiled import ACTCompiledPolicy, kernel_files, patch_lerobot, patch_policy
 
 pytestmark = [
     pytest.mark.usefixtures("fresh_dynamo"),
@@ -44,19 +44,33 @@ def learned(policy: Any, batch: dict[str, Any], *, compiled: bool) -> tuple[list
     return [loss.detach(), *gradients], compilation.kernels
 
 
-def without_dropout(policy: Any) -> Any:
-    for module in policy.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, torch.nn.MultiheadAttention):
-            module.dropout = 0.0
-    return policy
+@pytest.mark.parametrize(
+    "make",
+    [
+        patch_policy,
+        lambda policy: ACTCompiledPolicy(policy.config),
+        lambda _: patch_lerobot().__exit__(None, None, None),
+    ],
+    ids=["patch_policy", "ACTCompiledPolicy", "patch_lerobot"],
+)
+def test_every_way_to_our_policies_asks_for_few_files(
+    make: Any, camera_free_policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torchs_own() -> None: ...
+
+    monkeypatch.setattr(AsyncCompile, "cpp_pybinding", torchs_own)
+    make(copy.deepcopy(camera_free_policy))
+    hook = AsyncCompile.cpp_pybinding
+    assert hook is not torchs_own
+    kernel_files.few_files()
+    assert AsyncCompile.cpp_pybinding is hook, "no hook of the hook"
 
 
 def test_a_training_step_s_kernels_share_a_file_for_each_compile_thread(
-    without_cameras: tuple[Any, dict[str, Any]], cache: Path
+    without_cameras: tuple[Any, dict[str, Any]], tiny_policy: Any, cache: Path
 ) -> None:
-    policy, batch = without_dropout(without_cameras[0]), without_cameras[1]
+    seen, batch = without_cameras
+    policy = tiny_policy(dropout=0.0, input_features=seen.config.input_features)
     expected, _ = learned(policy, batch, compiled=False)
     found, kernels = learned(policy, batch, compiled=True)
     assert kernels > 4 * libraries(cache)
@@ -110,5 +124,5 @@ def test_a_compiler_that_is_missing_is_said_by_torch(cache: Path, monkeypatch: p
 
 def test_a_torch_that_compiles_kernels_in_another_way_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(AsyncCompile, "cpp_pybinding")
-    kernel_files.few_files.__wrapped__()
+    kernel_files.few_files()
     assert not hasattr(AsyncCompile, "cpp_pybinding")

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from ...markdown import table
-from ..cases import named
+from ..cases import StepTime, named
 from ..verdict import Plan
 from .mutants import HARMLESS
 from .records import KINDS, lines, log_ratios
@@ -56,7 +56,12 @@ TOO_FEW = f"Not every case has {LEAST_REPLAYED} A/A launches yet, the least to d
 
 def fewest(kind: str) -> int:
     """Launches of the case that has the fewest of them."""
-    return min(map(len, log_ratios(kind).values()), default=0)
+    return min(map(len, decided_on(kind).values()), default=0)
+
+
+def decided_on(kind: str) -> dict[StepTime, list[float]]:
+    """Recorded launches of a kind, by case, without those that are ``DROPPED``."""
+    return {case: found for case, found in log_ratios(kind).items() if str(case) not in DROPPED}
 
 
 def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
@@ -88,7 +93,7 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
 
 def complete(runs: Sequence[Line]) -> bool:
     """Whether every case has LAUNCHES of each kind, and there are as many real runs as RUNS asks for."""
-    found = [log_ratios(kind) for kind in KINDS]
+    found = [decided_on(kind) for kind in KINDS]
     steps = [case for case in found[0] if can_be_slowed(case)]
     launched = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
     ran = all(sum(run["kind"] == kind for run in runs) >= RUNS[kind] for kind in KINDS)
@@ -129,8 +134,7 @@ def used_up(minutes: str) -> bool:
 
 def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]) -> str:
     """False alarms and power over the recorded A/A launches: in the default time, and with all launches."""
-    plan = Plan()
-    recorded = {case: found for case, found in log_ratios("same").items() if str(case) not in DROPPED}
+    plan, recorded = Plan(), decided_on("same")
     parts = [
         f"{replays:,} gate runs replayed over the A/A launches, drawn by launch. A run is red when any "
         "case is called slower; a change that slows one case alone is caught as the single cases are."

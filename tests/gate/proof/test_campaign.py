@@ -123,6 +123,8 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.setattr(evidence, "LAUNCHES", 12)
     monkeypatch.setattr(evidence, "RUNS", {"same": 2, "slower": 2})
+    for case in evidence.DROPPED:
+        append("launches", {"kind": "same", "case": case, "log_ratio": 0.2, "units": 0, "about": "2 cores"})
     docs = tmp_path / "docs"
     docs.mkdir()
     page = docs / "gate.md"
@@ -132,6 +134,7 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
+    assert evidence.TOO_FEW not in text, "what is no longer decided on is not replayed"
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line
     ]
