@@ -328,7 +328,7 @@ def test_a_mutant_is_named(
 def test_injected_work_takes_its_time(tmp_path: Path) -> None:
     side = checked_out(tmp_path / "head")
     head = slowed(side, tmp_path / "slow", {key(TINY): 300})
-    # The processor's time, and of one thread: threads that wait for each other beside another test's spin, and
+    # The processor's time, and of one thread: beside another test, threads that wait for each other spin, and
     # a step took 0.7 s instead of 0.03.
     with Worker(head, tmp_path / "inductor", environment={"OMP_NUM_THREADS": "1"}) as worker:
         worker.hello()
