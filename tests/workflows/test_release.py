@@ -8,7 +8,7 @@ import shlex
 import pytest
 import yaml
 
-from .github_actions import FILES, ROOT, read
+from .github_actions import FILES, ROOT, WORKFLOWS, read
 
 PUBLISHES = ("release", "publish")
 
@@ -22,14 +22,27 @@ def test_only_a_tag_publishes_and_only_after_a_review() -> None:
     assert "if" not in job, "it would run although the files were not checked"
 
 
-def test_only_the_job_that_publishes_can_prove_who_it_is() -> None:
+def test_only_the_jobs_that_publish_can_prove_who_they_are() -> None:
     proves = {
         (path.stem, name)
         for path in FILES
         for name, job in read(path)["jobs"].items()
         if job.get("permissions", {}).get("id-token", "none") != "none"
     }
-    assert proves == {PUBLISHES}
+    assert proves == {PUBLISHES, ("scorecard", "scorecard")}
+
+
+def test_scorecard_keeps_to_what_openssf_takes_results_from() -> None:
+    """Its rules: https://github.com/ossf/scorecard-action/blob/v2.4.4/README.md#workflow-restrictions."""
+    workflow = WORKFLOWS["scorecard"]
+    assert set(workflow["on"]) == {"schedule"}, "the default branch only"
+    assert not {"env", "defaults"} & set(workflow)
+    (job,) = workflow["jobs"].values()
+    assert set(job) == {"name", "runs-on", "timeout-minutes", "permissions", "steps"}
+    assert [set(step) - {"uses", "with"} for step in job["steps"]] == [set(), set(), set()]
+    used = [step["uses"].partition("@")[0] for step in job["steps"]]
+    assert used == ["actions/checkout", "ossf/scorecard-action", "actions/upload-artifact"]
+    assert job["steps"][1]["with"]["publish_results"] is True
 
 
 def test_what_is_published_is_what_was_checked() -> None:

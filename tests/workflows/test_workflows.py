@@ -67,8 +67,8 @@ def test_there_are_workflows() -> None:
 def test_a_job_is_one_nox_command_and_bears_its_name(
     path: Path, job: dict[str, Any], sessions: set[str]
 ) -> None:
-    if job["name"] == f"all {path.stem}":  # green when the others are
-        assert commands(job) == []
+    if job["name"] == f"all {path.stem}" or path.stem == "scorecard":
+        assert commands(job) == []  # the first is green when the others are; test_release.py has the other
         return
     *before, command = commands(job)
     words = shlex.split(command)
@@ -201,7 +201,7 @@ def test_no_step_that_installs_has_a_token(path: Path) -> None:
 
 @pytest.mark.parametrize("job", [pytest.param(each.values[1], id=each.id) for each in jobs()])
 def test_what_may_write_installs_locked_files_and_builds_none(job: dict[str, Any]) -> None:
-    if not may_write(job) and not knows_a_token(job):
+    if not commands(job) or (not may_write(job) and not knows_a_token(job)):
         return
     assert job["cache-mode"] == "none"
     install, command = commands(job)
