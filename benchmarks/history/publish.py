@@ -56,16 +56,34 @@ def merge_shares(directories: Sequence[Path], home: Path) -> list[str]:
     return damaged
 
 
+def failed_jobs(results: Sequence[str]) -> list[str]:
+    """A line for each ``JOB=RESULT`` that is a job which did not measure all it should have.
+
+    Its folder may be missing like that of a job which GitHub skipped, or hold results of earlier runs only.
+    """
+    ended = [each.partition("=") for each in results]
+    return [
+        f"job {job} ended with {result or 'no result'}: commits may lack results"
+        for job, _, result in ended
+        if result not in ("success", "skipped")
+    ]
+
+
 def _in_one_line(name: str, damaged: Sequence[str]) -> list[str]:
     more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
     return [f"{name}: {damaged[0]}{more}"] if damaged else []
 
 
-def publish(directories: Sequence[Path], *, push: bool, accept: bool, root: Path = ROOT) -> History:
+def publish(
+    directories: Sequence[Path], *, push: bool, accept: bool, results: Sequence[str] = (), root: Path = ROOT
+) -> History:
     """Merge, draw and look for regressions since the baseline.
 
     What is damaged is left out and named in the answer. The baseline moves on to the newest commit where all
     is whole and nothing became worse or may have, or with ``accept``.
+
+    Args:
+        results: how the jobs ended that measured, see ``failed_jobs``.
 
     Raises:
         DamagedFileError: the baseline cannot be read, and is not to be replaced by ``accept``.
@@ -74,7 +92,7 @@ def publish(directories: Sequence[Path], *, push: bool, accept: bool, root: Path
     """
     home, html = root / ".asv", root / ".asv" / "html"
     remote = git("remote", "get-url", "origin", root=root) if push else ""
-    damaged = merge_shares(directories, home)
+    damaged = failed_jobs(results) + merge_shares(directories, home)
     if push:
         with result_files.checked_out(BRANCH, remote) as place:
             damaged += _in_one_line(f"branch {BRANCH}", result_files.merge(place, home))
@@ -136,6 +154,9 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
     parser.add_argument(
         "--accept", action="store_true", help="what became worse is intended: it is the new baseline"
     )
+    parser.add_argument(
+        "--result", nargs="+", default=[], metavar="JOB=RESULT", help="how GitHub says that the jobs ended"
+    )
     args = parser.parse_args(argv)
     with sigterm_interrupts():
         return exit_code("publish", lambda: _run(args, root))
@@ -143,7 +164,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
 
 def _run(args: argparse.Namespace, root: Path) -> None:
     with alone(root):
-        history = publish(args.directory, push=args.push, accept=args.accept, root=root)
+        history = publish(args.directory, push=args.push, accept=args.accept, results=args.result, root=root)
     for line in history.damaged:
         print(f"publish: damaged: {' '.join(line.split())}", file=sys.stderr)
     if history.regressions:

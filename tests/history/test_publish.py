@@ -44,7 +44,7 @@ class Runner:
             self.write(self.artifacts / share, commit)
         self.write(directory / "before", "9" * 8)
         result_files.push_results(directory / "before", "d" * 40, BRANCH, str(self.server), "before")
-        self.found = History(NEWEST, ())
+        self.found, self.cpu = History(NEWEST, ()), "success"
         monkeypatch.setattr(asv_command, "draw", lambda *_: [])
         monkeypatch.setattr(publish, "read_history", lambda *_: self.found)
         monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
@@ -60,7 +60,8 @@ class Runner:
         (share / "versions" / "vm" / f"{commit}.json").write_text('{"torch": "2.11.0"}')
 
     def publish(self, *options: str) -> int:
-        return publish.main([str(self.artifacts), "--push", *options], root=self.root)
+        results = ("--result", f"cpu={self.cpu}", "cuda=skipped")
+        return publish.main([str(self.artifacts), "--push", *options, *results], root=self.root)
 
     def on_branch(self, name: str) -> Any:
         return json.loads(git("show", f"{BRANCH}:{name}", root=self.server))
@@ -83,6 +84,19 @@ def link(runner: Runner) -> None:
     path = runner.artifacts / SHARES[0] / "results" / "vm" / f"{COMMITS[0]}-env.json"
     path.rename(path.with_suffix(".elsewhere"))
     path.symlink_to(path.with_suffix(".elsewhere"))
+
+
+def lost(runner: Runner) -> None:
+    """The job died before its upload: nothing says that there should have been a second share."""
+    shutil.rmtree(runner.artifacts / SHARES[0])
+    runner.cpu = "failure"
+
+
+def old_results_only(runner: Runner) -> None:
+    """The share measured nothing, and sends what ``--missing`` took from the branch."""
+    shutil.rmtree(runner.artifacts / SHARES[0])
+    runner.write(runner.artifacts / SHARES[0], "9" * 8)
+    runner.cpu = "failure"
 
 
 def cut_on_branch(runner: Runner, name: str = "results/vm/99999999-env.json", text: str = '{"res') -> None:
@@ -121,6 +135,10 @@ DAMAGE: dict[str, tuple[Callable[[Runner], object], str, bool]] = {
         "history-cpu-0 holds no results",
         True,
     ),
+    "one share of two is gone": (lost, "job cpu ended with failure: commits may lack results", True),
+    "the share holds only old results": (old_results_only, "job cpu ended with failure", True),
+    "jobs that were stopped": (lambda runner: setattr(runner, "cpu", "cancelled"), "with cancelled", False),
+    "a job of no result": (lambda runner: setattr(runner, "cpu", ""), "ended with no result", False),
     "versions": (
         lambda runner: (runner.artifacts / SHARES[0] / "versions" / "vm" / f"{COMMITS[0]}.json").write_text(
             "{"
