@@ -151,12 +151,24 @@ def test_no_self_hosted_runner_takes_what_a_pull_request_starts(path: Path, job:
     if not is_self_hosted(job):
         return
     assert set(read(path)["on"]) <= {"push", "schedule", "workflow_dispatch"}
-    if any("inputs." in str(step.get("with", {}).get("ref")) for step in job["steps"]):
-        assert job["cache-mode"] == "none", "at main, a stranger's commit could fill main's caches"
     assert job["runs-on"]["group"] == "gpu", "a label can be named in any file; a group is given to files"
     assert {"self-hosted", "ephemeral"} <= set(job["runs-on"]["labels"])
     assert job["if"].startswith("github.ref == 'refs/heads/main'")
     assert not may_write(job)
+
+
+@pytest.mark.parametrize(("path", "job"), jobs())
+def test_no_other_workflow_reaches_the_caches_of_the_gate_and_the_tests(
+    path: Path, job: dict[str, Any]
+) -> None:
+    """A job at main may fill main's caches unless it says otherwise, whatever packages it installed.
+
+    OpenSSF reads scorecard.yml with a schema that does not know the key; test_release.py says what is in it.
+    """
+    if path.stem in ("gate", "tests", "scorecard"):
+        assert "cache-mode" not in job
+    else:
+        assert job["cache-mode"] == "none"
 
 
 def test_no_event_can_skip_a_required_check() -> None:
