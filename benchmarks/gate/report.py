@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plots
+from ..files import write_whole
 from ..markdown import cell, render
 from ..plots import NEUTRAL
 from .exact import COUNTERS, Finding, describe
@@ -21,6 +22,7 @@ ORDER = {SLOWER: 0, INCONCLUSIVE: 1, FASTER: 2, SAME: 3}
 # As readable as NEUTRAL.
 COLOURS = {SLOWER: "#d1454d", FASTER: "#2f8f4e", SAME: NEUTRAL, INCONCLUSIVE: "#b58407"}
 TEMPLATE = Path(__file__).parent / "templates" / "report.md.jinja"
+FILES = ("report.md", "report.svg", "report.json")
 
 
 def milliseconds(seconds: float) -> str:
@@ -134,21 +136,29 @@ def as_svg(result: Result) -> str:
 
 
 def write(result: Result, directory: Path) -> list[Path]:
-    """Write report.md, report.json and report.svg, whole and all three, or none of them.
+    """Write FILES in the place of an earlier run's: all three, or none. A killed gate leaves no report.json.
 
     Raises:
         OSError: the directory cannot be written to.
     """
-    content = {"md": markdown(result), "json": as_json(result), "svg": as_svg(result)}
-    targets = {suffix: directory / f"report.{suffix}" for suffix in content}
-    partials = {suffix: directory / f".report.{suffix}.partial" for suffix in content}
-    directory.mkdir(parents=True, exist_ok=True)
+    content = (markdown(result), as_svg(result), as_json(result))
+    paths = [directory / name for name in FILES]
+    remove(directory)
     try:
-        for suffix, text in content.items():  # a lone surrogate in a message has no UTF-8
-            partials[suffix].write_bytes(text.encode(errors="replace"))
-        for suffix, partial in partials.items():
-            partial.replace(targets[suffix])
-    finally:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
-    return list(targets.values())
+        for path, text in zip(paths, content, strict=True):
+            # A lone surrogate in a message has no UTF-8.
+            write_whole(path, text.encode(errors="replace").decode())
+    except BaseException:
+        remove(directory)
+        raise
+    return paths
+
+
+def remove(directory: Path) -> None:
+    """Take an earlier run's report away.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    for name in FILES:
+        (directory / name).unlink(missing_ok=True)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..repository import git_files
-from .sides import Source
 
 RULER = ("benchmarks", ".github", "noxfile.py", "pyproject.toml")  # the last names its packages
 NAMED, LONGEST_NAME = 3, 80  # files that a report names, and characters of each
 
 
-def changed(base: Source, root: Path) -> list[str]:
-    """Files of the ruler that are others in the working tree, which runs, than in ``base``; sorted.
+def changed(base: str, root: Path) -> list[str]:
+    """Files of the ruler that are others in the working tree, which runs, than in commit ``base``; sorted.
 
     Raises:
         MeasurementError: git failed.
     """
-    edited = git_files("diff", "-z", "--name-only", "--no-renames", base.commit, "--", *RULER, root=root)
+    edited = git_files("diff", "-z", "--name-only", "--no-renames", base, "--", *RULER, root=root)
     new = git_files("ls-files", "-z", "--others", "--exclude-standard", "--", *RULER, root=root)
     return sorted({*edited, *new})
 

@@ -28,7 +28,7 @@ from .environments import python_for
 from .exact import explanations
 from .identity import machine, versions
 from .pairing import IN_SLICES, SLICE, pairing_of
-from .report import markdown, write
+from .report import markdown, remove, write
 from .result import NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Side, accepted, check_out, distance, resolve
 from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
@@ -98,7 +98,7 @@ def gate(
     cases = choose(args.workloads, args.device)
     sources = resolve(args.base, args.head, root)
     base, head = (source.as_shown() for source in sources)
-    files = ruler.changed(sources[0], root)
+    files = ruler.changed(sources[0].commit, root)
     about = {"ruler": ruler.in_words(files)} if files else {}
     result = Result(
         base, head, distance(*sources, root), plan, accepted=accepted(*sources, root), about=about
@@ -206,10 +206,12 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Seque
 def _run(args: argparse.Namespace, root: Path, command: Sequence[str]) -> int:
     """Gate, write the report and say the headline; the exit code."""
     console = Console(stderr=True, soft_wrap=True)
+    directory = args.report or root / ".gate" / "report"
     try:
+        remove(directory)  # where this run finds no verdict, an earlier one must not look like its own
         with sigterm_interrupts():
             result = gate(args, console, root, command)
-            paths = write(result, args.report or root / ".gate" / "report")
+            paths = write(result, directory)
             say(result.headline)
             with contextlib.suppress(OSError):  # a page more; the report is there
                 _summarise(markdown(result))

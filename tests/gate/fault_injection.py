@@ -131,6 +131,14 @@ def a_directory_for_the_lock(repository: Repository, _: Patch) -> None:
     (repository.root / ".gate" / "lock").mkdir(parents=True)
 
 
+def old_report(repository: Repository, _: Patch) -> None:
+    repository.commit("head")
+    directory = repository.root / ".gate" / "report"
+    directory.mkdir(parents=True)
+    (directory / "report.md").write_text("**No regression**")
+    (directory / "report.json").write_text('{"exit_code": 0, "headline": "No regression"}')
+
+
 def locked(repository: Repository, patch: Patch) -> None:
     (repository.root / ".gate").mkdir()
     lock = FileLock(repository.root / ".gate" / "lock")

@@ -163,15 +163,23 @@ def test_the_svg_has_every_case_and_no_page_of_its_own() -> None:
 
 
 def test_a_report_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [path.name for path in write(RESULT, tmp_path)] == ["report.md", "report.json", "report.svg"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md", "report.svg"]
+    (tmp_path / "notes.txt").write_text("somebody's")
+    assert [path.name for path in write(RESULT, tmp_path)] == ["report.md", "report.svg", "report.json"]
+    assert len(list(tmp_path.iterdir())) == 4
 
-    old = (tmp_path / "report.md").read_text()
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    renamed, real = [], Path.replace
+
+    def full_at_the_second(path: Path, target: Path) -> Path:
+        renamed.append(target.name)
+        if len(renamed) == 2:
+            raise OSError("full")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", full_at_the_second)
     with pytest.raises(OSError, match="full"):
         write(replace(RESULT, distance=99), tmp_path)
-    assert (tmp_path / "report.md").read_text() == old
-    assert not list(tmp_path.glob(".*"))
+    assert renamed == ["report.md", "report.svg"]
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"], "of neither run"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ def after(sha: str, conclusion: str, event: str = "pull_request") -> Run:
     return Run("workflow_run", workflow_run(sha, conclusion=conclusion, event=event))
 
 
+UNTIMED = ("--workloads", "pusht-inference", "--no-times")
+
+
 class Machine:
     """Runs the steps of a job: artifacts as the pinned action lays them out, the session's own function."""
 
@@ -52,9 +56,8 @@ class Machine:
         assert run.job_runs(content)
         shutil.rmtree(self.artifacts, ignore_errors=True)
         self.artifacts.mkdir(parents=True)
-        workspace = self.repository.root
-        shutil.rmtree(workspace / "report", ignore_errors=True)  # each job has a fresh checkout
-        code = 0
+        workspace, code = self.repository.root, 0
+        run.temporary = tempfile.mkdtemp(dir=self.place)
         for step in content["steps"]:
             if not run.value(step.get("if", "success()")):
                 continue
@@ -65,8 +68,10 @@ class Machine:
             elif "run" in step:
                 environment = self._environment(run, content, step)
                 subprocess.run(["bash", "-ec", step["run"]], cwd=workspace, env=environment, check=True)
-            elif "upload-artifact" in step.get("uses", "") and (workspace / "report").exists():
-                shutil.copytree(workspace / "report", self.artifacts / run.text(step["with"]["name"]))
+            elif "upload-artifact" in step.get("uses", ""):
+                report = workspace / run.text(step["with"]["path"])  # an absolute path stays what it is
+                if any(report.glob("*")):
+                    shutil.copytree(report, self.artifacts / run.text(step["with"]["name"]))
         return code
 
     def comment(self, run: Run, workflow: str) -> bool:
@@ -90,7 +95,8 @@ class Machine:
     @staticmethod
     def _environment(run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, str]:
         variables = {**job.get("env", {}), **step.get("env", {})}
-        return {**os.environ, **{name: run.text(value) for name, value in variables.items()}}
+        given = {name: run.text(value) for name, value in variables.items()}
+        return {**os.environ, "RUNNER_TEMP": run.temporary, **given}
 
     def _arguments(self, run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
         """What a step's command gives to its nox session."""
@@ -140,6 +146,29 @@ def test_a_pull_request_that_cannot_be_measured(machine: Machine, github: GitHub
     assert said == "Could not measure: head failed: RuntimeError: No module named 'gone'\n"
     assert machine.comment(after(HEAD, "failure"), "comment")
     assert github.comments()[0].startswith("**Could not measure**")
+
+
+@pytest.mark.parametrize("installs", [True, False])
+def test_a_report_in_a_pull_requests_own_files_is_nobodys_verdict(
+    machine: Machine, github: GitHub, monkeypatch: pytest.MonkeyPatch, installs: bool
+) -> None:
+    repository = machine.repository
+    repository.commit()
+    for place in ("report", ".gate/report"):
+        assert (
+            gate_run.main(
+                [*UNTIMED, "--report", str(repository.root / place)], root=repository.root, command=FAKE
+            )
+            == 0
+        )
+    repository.git("add", "-Af", "report", ".gate/report")
+    repository.commit(fails={"hello": "No module named 'gone'"})
+    if not installs:  # its packages do not install, so no gate runs that could remove a report
+        monkeypatch.setattr(gate_run, "main", lambda *_, **__: 2)
+    assert machine.gate(of_pull_request("opened"), "gate", "cpu") == 2
+    assert list(machine.artifacts.iterdir()) == []
+    assert machine.comment(after(HEAD, "failure"), "comment")
+    assert github.comments()[0].startswith("**Could not measure**: the gate ended without a report")
 
 
 @pytest.mark.parametrize("action", ["labeled", "unlabeled", "edited", "closed", "assigned"])

@@ -43,6 +43,7 @@ class Run:
     Attributes:
         event: name of the event; ``payload`` is what GitHub sends with it.
         results: of the jobs that have ended, for ``needs``.
+        temporary: the runner's directory that each job finds empty.
     """
 
     event: str
@@ -53,6 +54,7 @@ class Run:
     variables: Mapping[str, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
     cancelled: bool = False
+    temporary: str = "/runner/temp"
 
     @property
     def context(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class Run:
             "inputs": self.payload.get("inputs") or {},
             "vars": self.variables,
             "needs": needs,
+            "runner": {"temp": self.temporary},
         }
 
     def value(self, expression: str) -> Any:
