@@ -3,7 +3,8 @@
 It runs in a job that may write to pull requests, on a report that a stranger's code has written.
 So nothing in the report is believed: its size and schema are checked, the headline is put together
 again, every text is escaped, and which pull request it is for comes from the event that GitHub sent,
-never from the report. Its figures can still be lies: the comment informs, the gate's job decides.
+never from the report. How the job ended comes from there too, and GitHub lists what the pull request changes
+of the ruler. The report's figures can still be lies: the comment informs, the gate's job decides.
 Each device has a comment of its own.
 """
 
@@ -16,6 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +28,30 @@ from ..files import DamagedFileError, read_bytes
 from ..github import gh
 from ..repository import MeasurementError
 from ..suite.workloads import DEVICES
+from . import ruler
 from .exact import Finding
 from .report import markdown
-from .result import CaseTime, Result
+from .result import NO_REGRESSION, REGRESSION, CaseTime, Result
 from .verdict import Plan, Verdict
 
 LARGEST = 1_000_000  # bytes; a report of the default cases has 20,000
 LONGEST = 60_000  # characters; GitHub refuses a comment of 65,536
 MARKER = "<!-- benchmarks.gate.comment {device} -->"
 CHECK = "gate-{device}"  # the status of a commit whose measurement somebody started
+MOST_FILES = 3000  # of a pull request, that GitHub lists
+# The exit code that such a job has not had; an undecided gate may end in either way.
+NEVER = {"success": REGRESSION, "failure": NO_REGRESSION}
 SCHEMA = Path(__file__).with_name("report.schema.json")
 
 
-def read_report(path: Path) -> Result:
+def read_report(path: Path, ended: str | None = None) -> Result:
     """The result that a ``report.json`` of unknown origin describes.
 
+    Args:
+        ended: how GitHub says that the gate's job did.
+
     Raises:
-        MeasurementError: it is no file, too large, no JSON, or not of the schema.
+        MeasurementError: it is no file, too large, no JSON, not of the schema, or contradicts ``ended``.
     """
     try:
         content = read_bytes(path, LARGEST)
@@ -55,7 +64,10 @@ def read_report(path: Path) -> Result:
         raise MeasurementError(f"{path.name} is not of the schema: {error.json_path}") from None
     except (ValueError, RecursionError) as error:
         raise MeasurementError(f"{path.name} is no JSON: {type(error).__name__}") from None
-    return _result(document)
+    result = _result(document)
+    if ended and result.exit_code == NEVER.get(ended):
+        raise MeasurementError(f"it contradicts the check, which is a {ended}")
+    return result
 
 
 def _no_constant(name: str) -> None:
@@ -93,12 +105,23 @@ def _verdict(fields: Mapping[str, Any]) -> Verdict:
     return Verdict(**filled)
 
 
-def comment_text(directory: Path, device: str, run_url: str) -> str:
-    """What the comment says of ``directory/gate-DEVICE/report.json``."""
+def comment_text(
+    directory: Path, device: str, run_url: str, *, ended: str | None = None, changed: str | None = None
+) -> str:
+    """What the comment says of ``directory/gate-DEVICE/report.json``.
+
+    Args:
+        ended: see ``read_report``.
+        changed: what GitHub says of the ruler, empty where it is base's; None: what the report says of it.
+    """
     path = directory / f"gate-{device}" / "report.json"
     try:
         if os.path.lexists(path):
-            text = markdown(read_report(path)).strip()
+            result = read_report(path, ended)
+            if changed is not None:
+                about = {name: said for name, said in result.about.items() if name != "ruler"}
+                result = replace(result, about={**about, **({"ruler": changed} if changed else {})})
+            text = markdown(result).strip()
         else:
             text = "**Could not measure**: the gate ended without a report."
     except MeasurementError as error:
@@ -130,6 +153,17 @@ def pull_requests(commit: str, repository: str) -> list[int]:
     """
     pages = gh("--paginate", "--slurp", f"repos/{repository}/pulls?state=open&per_page=100")
     return [int(pull["number"]) for page in pages for pull in page if pull["head"]["sha"] == commit]
+
+
+def ruler_of(number: int, repository: str) -> str:
+    """What differs from base in the ruler that a pull request brings; empty where nothing does."""
+    pages = gh("--paginate", "--slurp", f"repos/{repository}/pulls/{number}/files?per_page=100")
+    files = [file for page in pages for file in page]
+    if len(files) >= MOST_FILES:
+        return f"may differ from base: GitHub lists only {MOST_FILES} of the files that are changed"
+    names = {file.get(name) or "" for file in files for name in ("filename", "previous_filename")}
+    found = sorted(name for name in names if name.partition("/")[0] in ruler.RULER)
+    return ruler.in_words(found) if found else ""
 
 
 def publish(text: str, device: str, number: int, repository: str) -> str:
@@ -175,8 +209,11 @@ def _published(directory: Path, device: str, status: str | None) -> str:
         if status:
             body = {"state": status, "context": CHECK.format(device=device), "target_url": run_url}
             gh("--method", "POST", f"repos/{repository}/statuses/{commit}", body=body)
-        text = comment_text(directory, device, run_url)
-        written = [publish(text, device, number, repository) for number in pull_requests(commit, repository)]
+        ended, written = status or event["workflow_run"]["conclusion"], []
+        for number in pull_requests(commit, repository):
+            changed = ruler_of(number, repository)
+            text = comment_text(directory, device, run_url, ended=ended, changed=changed)
+            written.append(publish(text, device, number, repository))
         return "\n".join(written) or "comment: no open pull request has this commit as its head any more"
     except KeyError as error:
         raise MeasurementError(f"the event, or what GitHub answered, has no {error}") from None

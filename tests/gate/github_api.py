@@ -53,6 +53,8 @@ def answer(found, pages=False):
 
 if method == "GET" and path == "repos/o/r/pulls":
     answer(state["pulls"], pages=True)
+if method == "GET" and re.fullmatch("repos/o/r/pulls/[0-9]+/files", path):
+    answer(state["files"], pages=True)
 if method == "POST" and (found := re.fullmatch("repos/o/r/statuses/([0-9a-f]{{40}})", path)):
     writes("statuses")
     state["statuses"][found[1]] = body["state"]
@@ -87,7 +89,7 @@ def comment(number: int, body: str | None, login: str | None = BOT, on: int = 7)
 
 
 def workflow_run(
-    sha: str = HEAD, *, conclusion: str = "success", event: str = "pull_request"
+    sha: str = HEAD, *, conclusion: str = "failure", event: str = "pull_request"
 ) -> dict[str, Any]:
     """The event of a run of gate.yml that has ended, for a pull request of a fork: it lists none."""
     run = {
@@ -131,6 +133,7 @@ class GitHub:
         beginning = {
             "calls": [],
             "pulls": [pull(7, HEAD), pull(8, "c" * 40)],
+            "files": [{"filename": "README.md", "status": "modified"}],
             "comments": [],
             "statuses": {},
             "permissions": {"pull-requests": "write"},

@@ -157,6 +157,63 @@ def test_the_first_report_is_a_new_comment(artifacts: Path, github: GitHub) -> N
     assert github.comments(on=8) == [], "the event says whose commit it is, not the report"
 
 
+@pytest.mark.parametrize("conclusion", ["success", "failure"])
+def test_a_report_that_contradicts_the_check_is_no_verdict(
+    artifacts: Path, github: GitHub, conclusion: str
+) -> None:
+    """A job that ended with 2 may have left a report, and no check is green beside a regression."""
+    if conclusion == "failure":
+        forge(artifacts, lambda d: d.update(findings=[], times=[]))
+    github.happens(workflow_run(conclusion=conclusion))
+    assert main([str(artifacts)]) == 0
+    said = f"report for cpu was not accepted (it contradicts the check, which is a {conclusion})"
+    assert github.comments()[0].startswith(f"**Could not measure**: the {said}")
+
+
+@pytest.mark.parametrize("conclusion", ["success", "failure"])
+def test_an_undecided_gate_is_green_or_red_as_the_maintainer_chose(
+    artifacts: Path, github: GitHub, conclusion: str
+) -> None:
+    forge(
+        artifacts,
+        lambda d: d.update(
+            findings=[], times=[t for t in d["times"] if t["verdict"]["kind"] == "inconclusive"]
+        ),
+    )
+    github.happens(workflow_run(conclusion=conclusion))
+    assert main([str(artifacts)]) == 0
+    assert github.comments()[0].startswith("**Inconclusive")
+
+
+def file_of(name: str, was: str | None = None) -> dict[str, str]:
+    """As GitHub lists it among the files of a pull request."""
+    moved = {"previous_filename": was, "status": "renamed"} if was else {"status": "modified"}
+    return {"filename": name, **moved}
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["README.md", "src/benchmarks/x.py", "benchmarks.md"], ""),
+        (["README.md", "noxfile.py", "benchmarks/`x`.py"], "it differs from base in 2 files: benchmarks/"),
+        ([("src/moved.py", ".github/was.yml")], "it differs from base in 1 file: .github/was.yml."),
+        ([f"src/{n}.py" for n in range(3000)], "it may differ from base: GitHub lists only 3000 of"),
+    ],
+)
+def test_the_comment_asks_github_whose_ruler_it_was(
+    artifacts: Path, github: GitHub, files: list[Any], said: str
+) -> None:
+    """A pull request that changes the gate can leave the line about that out, or put another in."""
+    for of_the_report in ({"ruler": "is as it always was"}, {}):
+        forge(artifacts, lambda d: d.update(about=of_the_report))  # noqa: B023
+        github.holds(files=[file_of(*([each] if isinstance(each, str) else each)) for each in files])
+        assert main([str(artifacts)]) == 0
+        text = github.comments()[0]
+        assert text.startswith("**Regression")
+        assert "as it always was" not in text
+        assert ("**The ruler is not base's**: " + said in text) is bool(said)
+
+
 def test_a_later_report_replaces_it(artifacts: Path, github: GitHub) -> None:
     github.holds(comments=[github_api.comment(5, comment_text(artifacts, "cpu", "of an earlier run"))])
     assert main([str(artifacts)]) == 0
@@ -237,7 +294,7 @@ def test_a_comment_that_cannot_be_shown_is_exit_code_2(artifacts: Path) -> None:
 
 def test_it_needs_no_numpy_and_no_torch(artifacts: Path) -> None:
     """Fewer packages stand beside a token that may write; .github/locked/comment.txt has the others."""
-    absent = ("numpy", "scipy", "matplotlib", "torch", "rich", "lerobot")
+    absent = ("packaging", "numpy", "scipy", "matplotlib", "torch", "rich", "lerobot")
     code = f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
     code += f"from benchmarks.gate.comment import main; main([{str(artifacts)!r}, '--print'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
