@@ -101,7 +101,7 @@ def read_if_whole(path: Path) -> dict[str, Any]:
         return {}
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file and the folders above it; whoever is stopped half-way leaves the file as it was.
 
     In place of a link comes a file: what the link leads to is left alone.
@@ -110,8 +110,8 @@ def write_whole(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         beside.unlink(missing_ok=True)
-        with beside.open("x", encoding="utf-8") as file:  # "x" follows no link
-            file.write(text)
+        with beside.open("xb") as file:  # "x" follows no link
+            file.write(content.encode() if isinstance(content, str) else content)
         beside.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

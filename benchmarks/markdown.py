@@ -11,6 +11,8 @@ from typing import Any
 
 import jinja2
 
+from .files import write_whole
+
 ZERO_WIDTH_SPACE = "\u200b"
 
 
@@ -64,7 +66,7 @@ def write_between_markers(text: str, path: Path, begin: str, end: str) -> None:
         ValueError: the markers are not there.
     """
     before, _, after = _split(path, begin, end)
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    write_whole(path, f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _split(path: Path, begin: str, end: str) -> tuple[str, str, str]:

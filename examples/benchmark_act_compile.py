@@ -16,6 +16,7 @@ compiled once more.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/ is n
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.files import write_whole
 from benchmarks.markdown import table
 from benchmarks.pages.compare import (
     VariantTimes,
@@ -190,7 +192,9 @@ def draw(found: Sequence[VariantTimes], title: str, hz: float | None, directory:
         axes.set_title(title, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         for suffix in ("svg", "png"):
-            figure.savefig(directory / f"latency.{suffix}", transparent=True, dpi=150)
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=suffix, transparent=True, dpi=150)
+            write_whole(directory / f"latency.{suffix}", drawn.getvalue())
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
@@ -222,14 +226,13 @@ def run(args: argparse.Namespace, console: Console) -> None:
         shown.add_row(name, *(line[at] for line in lines))
     Console().print(shown)
     if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "result.md").write_text(markdown(title, about, heading, lines), encoding="utf-8")
+        write_whole(args.output / "result.md", markdown(title, about, heading, lines))
         document: dict[str, Any] = {
             "title": title,
             "about": here | ({"flags": [AS_LEROBOT_TRAIN, STRICT]} if has_tf32(args.device) else {}),
             "variants": [asdict(variant) for variant in found],
         }
-        (args.output / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_whole(args.output / "result.json", json.dumps(document, indent=1) + "\n")
         draw(found, title, args.hz, args.output)
         console.print(f"written to {args.output}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from benchmarks.files import (
     read_object,
     write_whole,
 )
+from benchmarks.repository import ROOT
 
 LIMIT = 1000  # bytes
 
@@ -103,7 +105,24 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(KeyboardInterrupt):
             write_whole(path, "new")
     assert path.read_text() == "old"
+    write_whole(path, b"\x89PNG\r\n")
+    assert path.read_bytes() == b"\x89PNG\r\n"
     assert list(path.parent.iterdir()) == [path], "nothing is left beside it"
+
+
+# What they write lies in a directory of the run alone, which is gone when it is stopped.
+IN_PASSING = ("benchmarks/edits.py", "gate/sides.py", "gate/proof/slowdown.py", "history/measure.py")
+
+
+def test_what_stays_is_written_whole() -> None:
+    places = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    half = [
+        path
+        for path in places
+        if re.search(r"\.(write_(text|bytes)|savefig)\((?!drawn,)", path.read_text("utf-8"))
+    ]
+    assert [path for path in half if not path.as_posix().endswith(IN_PASSING)] == []
+    assert len(half) == len(IN_PASSING)
 
 
 def test_what_a_link_leads_to_is_left_alone(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def write(result: Result, directory: Path) -> list[Path]:
     try:
         for path, text in zip(paths, content, strict=True):
             # A lone surrogate in a message has no UTF-8.
-            write_whole(path, text.encode(errors="replace").decode())
+            write_whole(path, text.encode(errors="replace"))
     except BaseException:
         remove(directory)
         raise

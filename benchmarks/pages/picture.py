@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import plots
+from ..files import write_whole
 from ..plots import NEUTRAL, OURS
 from ..records import Record
 from .limits import rows
@@ -42,7 +43,7 @@ def draw(ratios: Sequence[Record], limits: Sequence[Record], into: Path) -> None
             axes.invert_yaxis()
             axes.spines[["top", "right"]].set_visible(False)
         figure.supxlabel(f"a CPU with {about['cpu']}, {about['threads']} threads", fontsize=8)
-        into.write_text(plots.as_svg(figure), encoding="utf-8")
+        write_whole(into, plots.as_svg(figure))
 
 
 BESIDE: Any = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
