@@ -10,6 +10,7 @@ change made ACT slower.
 The others follow in groups, each with a tag: ``test`` (more tests), ``measure`` (more measurements),
 ``figures`` (the tables and the picture in the documents) and ``jobs`` (what GitHub's workflows run beside
 these). ``nox -l -t figures`` marks one group. Times are for two CPU cores, without installing packages.
+Only ``gate``, ``bisect`` and ``gpu`` keep their exit codes; of any other command's nox makes 0 or 1.
 """
 
 from __future__ import annotations
@@ -93,15 +94,16 @@ def _page(session: nox.Session, *name: str) -> None:
 
 
 def _become(session: nox.Session, module: str, group: str = "gate") -> None:
-    """Become ``python -m MODULE``: session.run turns every exit code into 1, which is a regression."""
+    """Become ``python -m MODULE``: session.run and nox turn every failure into 1, which is a regression."""
     try:
         _install(session, group)
-    except nox.command.CommandFailed:
+        sys.stdout.flush()
+        command = [f"{session.bin}/python", "-m", module, *session.posargs]
+        environment = {**os.environ, **session.env}  # None: take the variable out
+        os.execve(command[0], command, {k: v for k, v in environment.items() if v is not None})  # noqa: S606
+    except Exception as error:  # nox ends with 1 for it
+        print(f"{module}: could not start: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.stdout.flush()
-    command = [f"{session.bin}/python", "-m", module, *session.posargs]
-    environment = {**os.environ, **session.env}  # None: take the variable out
-    os.execve(command[0], command, {k: v for k, v in environment.items() if v is not None})  # noqa: S606
 
 
 # Start here. Each group has its tag, and nox lists sessions in the order of this file.

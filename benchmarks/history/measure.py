@@ -2,8 +2,8 @@
 
 Many commits are spread over machines by ``--shard K/N``; ``nox -s publish`` puts the shares together.
 
-Exit codes: 0 measured and published, 2 could not (an unknown commit, none with the subject, a
-benchmark that failed), or published without a file that is damaged.
+Exit codes (through nox 0 or 1): 0 measured and published, 2 could not (an unknown commit, none with
+the subject, a benchmark that failed), or published without a file that is damaged.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Each DIRECTORY is what one shard measured (``results`` and ``versions``), or holds several of them.
 With ``--push`` the results go to branch benchmark-results and the pages to gh-pages of ``origin``; on
-GitHub, a regression opens an issue or brings the open one up to date. Exit codes: 0 published,
-2 could not, or not all: a share that is missing or damaged is named, the others are published, no issue is
-closed and the baseline stays where it is.
+GitHub, a regression opens an issue or brings the open one up to date. Exit codes (through nox 0 or 1):
+0 published, 2 could not, or not all: a share that is missing or damaged and a job that failed are named, the
+others are published, no issue is closed and the baseline stays where it is.
 """
 
 from __future__ import annotations

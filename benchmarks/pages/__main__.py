@@ -2,7 +2,7 @@
 
 ``nox -s ratios``, ``limits``, ``peers``, ``breakdown`` and ``effects`` measure, record, and draw.
 
-Exit codes: 0 done, 2 could not; a target that is not met is said in the table.
+Exit codes (through nox 0 or 1): 0 done, 2 could not; a target that is not met is said in the table.
 """
 
 from __future__ import annotations

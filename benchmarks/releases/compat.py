@@ -1,7 +1,8 @@
 """Is all well with the LeRobot and torch that are installed: ``nox -s compat``, once for each environment.
 
 Runs every test of the policy and of the counters, and records what came out of it: that environment's
-row of docs/compatibility.md. Exit codes: 0 all passed, 1 a test failed, 2 could not tell.
+row of docs/compatibility.md. Exit codes (through nox 0 or 1): 0 all passed, 1 a test failed, 2 could not
+tell.
 """
 
 from __future__ import annotations

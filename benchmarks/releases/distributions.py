@@ -1,7 +1,7 @@
 """Are the sdist and the wheel what a release should be: ``nox -s package -- [--tag TAG]``.
 
 They hold the package, its licence and its description, nothing of the ruler and nothing else; their version
-is the tag's. Exit codes: 0 yes, 1 no, 2 there is no sdist and wheel to look at.
+is the tag's. Exit codes (through nox 0 or 1): 0 yes, 1 no, 2 there is no sdist and wheel to look at.
 """
 
 from __future__ import annotations

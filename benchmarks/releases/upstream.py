@@ -3,8 +3,8 @@
 Three checks, weekly, of the newest releases or of LeRobot's main: our tests pass; LeRobot's own tests of
 ACT that pass without the patch pass with it; the ratios to stock meet their targets. The results are in
 upstream.json, which ``upstream_issue`` makes an issue of, and the records of all ratios are in ratios.jsonl,
-which ``nox -s ratios -- --from`` takes. Exit codes: 0 all is well, 1 something broke or a ratio misses its
-target, 2 could not tell.
+which ``nox -s ratios -- --from`` takes. Exit codes (through nox 0 or 1): 0 all is well, 1 something
+broke or a ratio misses its target, 2 could not tell.
 """
 
 from __future__ import annotations

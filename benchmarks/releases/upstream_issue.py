@@ -2,7 +2,7 @@
 
 It runs in a job that may write issues, apart from the one that runs LeRobot's newest code: that one's
 reports are read as data, and every text in them is escaped. DIRECTORY holds them as NAME/upstream.json.
-Exit codes: 0 the issue says it or all is well, 2 could not.
+Exit codes (through nox 0 or 1): 0 the issue says it or all is well, 2 could not.
 """
 
 from __future__ import annotations

@@ -105,15 +105,37 @@ def test_a_history_that_is_stopped_has_time_to_stop_asv(noxfile: Any) -> None:
     assert options["terminate_timeout"] > 2 * PATIENCE
 
 
-def test_a_gate_that_does_not_install_has_not_found_a_regression(noxfile: Any) -> None:
+@pytest.mark.parametrize(
+    ("fails", "error"),
+    [
+        ("install", nox.command.CommandFailed("no network")),
+        ("install", ValueError("pyproject.toml has no group 'gate'")),
+        ("execve", FileNotFoundError("no such file: /env/bin/python")),
+        ("flush", BrokenPipeError("nobody reads")),
+    ],
+)
+def test_a_gate_that_does_not_start_has_not_found_a_regression(
+    noxfile: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fails: str,
+    error: Exception,
+) -> None:
     """nox itself would exit with 1."""
 
-    def install(*_: Any, **__: Any) -> None:
-        raise nox.command.CommandFailed("no network")
+    def step(name: str) -> Any:
+        def fail(*_: Any, **__: Any) -> None:
+            if name == fails:
+                raise error
 
+        return fail
+
+    monkeypatch.setattr(os, "execve", step("execve"))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(flush=step("flush")))
     with pytest.raises(SystemExit) as caught:
-        noxfile.gate.func(SimpleNamespace(install=install))
+        noxfile.gate.func(SimpleNamespace(install=step("install"), bin="/env/bin", env={}, posargs=[]))
     assert caught.value.code == 2
+    assert capsys.readouterr().err == f"benchmarks.gate: could not start: {error}\n"
 
 
 @pytest.mark.parametrize(
