@@ -58,7 +58,11 @@ def read_json(path: Path, largest: int = LARGEST) -> Any:
     Raises:
         DamagedFileError: there is no such file, or it is no JSON, or deeper than DEEPEST.
     """
-    content = read_bytes(path, largest)
+    return json_of(path, read_bytes(path, largest))
+
+
+def json_of(path: Path, content: bytes) -> Any:
+    """The JSON that a file, or a line of it, holds; raises as ``read_json``."""
     if not content.strip(b"\0 \t\r\n"):  # a machine that lost its power leaves zeros
         raise DamagedFileError(path, "is empty")
     try:

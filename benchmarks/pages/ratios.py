@@ -11,8 +11,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from .. import records as files
+from ..markdown import cell
 from ..records import Record
 from ..repository import ROOT
 from ..suite.workloads import Case
@@ -142,18 +144,25 @@ def made_before(file: Path) -> list[Record]:
     """The records in ``file``.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it holds no such records, or some of another subject than the working tree's.
+        MeasurementError: it cannot be read, see ``records.read_of_others``.
+        ValueError: it holds no such records, or some of another subject than the working tree's, or a text
+            that Markdown would take for more.
     """
-    file.stat()
-    here = subject(ROOT)
+    here, found = subject(ROOT), files.read_of_others(file)
     try:
-        found = files.read(file)
-        if lines(found) and all(record["about"]["subject"] == here for record in found):
+        of_here = lines(found) and all(record["about"]["subject"] == here for record in found)
+        if of_here and all(_is_plain({**record, "case": ""}) for record in found):  # `lines` looks cases up
             return found
     except (KeyError, TypeError, AttributeError, ValueError):
         pass
     raise ValueError(f"{file} holds no ratios of the subject as of {here}; measure them again")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether each text in it stays what it is in a Markdown table."""
+    if isinstance(value, (dict, list)):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, str) or cell(value) == value
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

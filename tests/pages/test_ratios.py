@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import benchmarks.pages.__main__ as pages
+from benchmarks.files import LARGEST
 from benchmarks.markdown import between_markers, markers, write_between_markers
 from benchmarks.pages import ratios, records
 from benchmarks.pages.rows import Row, peak_memory, speed_up
@@ -200,9 +202,42 @@ def test_records_that_upstream_made_are_taken_if_they_are_of_this_subject(
         write(wrong)
         assert pages.main(["ratios", "--from", str(made)]) == 2
         assert "holds no ratios of the subject as of abc; measure them again" in capsys.readouterr().err
-    made.write_text("| a table |\n")
-    assert pages.main(["ratios", "--from", str(made)]) == 2
     assert pages.main(["ratios", "--from", str(tmp_path / "none.jsonl")]) == 2
+    assert readme.read_text() == page
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda _: "| a table |\n", "is cut short, or no JSON"),
+        (lambda _: "[" * 100_000 + "]" * 100_000 + "\n", "is nested deeper than 32"),
+        (lambda found: found + " " * LARGEST, f"is larger than {LARGEST} bytes"),
+        (lambda found: found.replace('"AVX512"', '"[AVX512](https://example.org)"'), "holds no ratios"),
+        (
+            lambda found: re.sub('("row": "kernels".*"stock": )', r'\1"<img>", "x": ', found),
+            "holds no ratios",
+        ),
+        (None, "is a link"),
+    ],
+)
+def test_records_of_another_job_are_read_within_limits_and_hold_no_markdown(
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: Callable[[str], str] | None,
+    said: str,
+) -> None:
+    """They are an artifact of the job that runs LeRobot's newest code."""
+    made, readme = tmp_path / "made.jsonl", root / "README.md"
+    page, found = readme.read_text(), records.path_of("ratios").read_text()
+    if content:
+        made.write_text(content(found))
+        assert made.read_text() != found
+    else:
+        made.symlink_to(records.path_of("ratios"))
+    assert pages.main(["ratios", "--from", str(made)]) == 2
+    assert said in capsys.readouterr().err
     assert readme.read_text() == page
 
 
