@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def cell(text: str) -> str:
     """Text that stays what it is in a Markdown table: commit messages and errors are anybody's."""
-    text = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf"))
+    text = "".join(c for c in " ".join(text.split()) if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
     text = re.sub(r"([\\|`*_\[\]~])", r"\\\1", html.escape(text, quote=False))
     text = text.replace("$", "<span>$</span>")  # no formula begins here, GitHub's guide on formulas says
     # GitHub finds mentions, references and addresses in what is rendered, where no backslash is left.

@@ -19,6 +19,7 @@ from benchmarks.suite.fresh_process import TRUST_THE_PROCESSOR
 from benchmarks.suite.workloads import WORKLOADS, make_batch, make_config
 from lerobot_policy_act_compiled import capture, compiling, patch_lerobot, patch_policy, save_artifact
 
+from .github_api import GitHub
 from .subject.fake_cuda import FakeCuda
 from .subject.holding_constants import holding_constants
 
@@ -172,3 +173,8 @@ def without_cameras(camera_free_policy: Any, tiny_batch: Make) -> tuple[Any, dic
     batch = tiny_batch(4)
     batch["observation.environment_state"] = batch["observation.state"].flip(0)
     return copy.deepcopy(camera_free_policy), batch
+
+
+@pytest.fixture
+def github(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> GitHub:
+    return GitHub(tmp_path_factory.mktemp("github"), monkeypatch)

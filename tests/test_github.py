@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import github
+from benchmarks.github import LEFT_OUT, close_issue, open_or_update_issue
+from benchmarks.github import gh as ask
 from benchmarks.repository import MeasurementError
 
-from .github_issues import GitHubIssues
+from .github_api import GitHub
 
 PULL_REQUEST: dict[str, Any] = {"number": 4, "pull_request": {"url": "https://github.com/o/r/pull/4"}}
 A_PERSONS: dict[str, Any] = {"number": 5, "user": {"login": "somebody"}}
@@ -21,36 +22,36 @@ OTHERS = [PULL_REQUEST, A_PERSONS, ANOTHER_BOTS, A_GHOSTS]
 
 
 @pytest.mark.parametrize("other", OTHERS, ids=lambda issue: str(issue["number"]))
-def test_what_others_opened_is_neither_edited_nor_closed(
-    monkeypatch: pytest.MonkeyPatch, other: dict[str, Any]
-) -> None:
-    gh = GitHubIssues(monkeypatch, [other])
-    assert github.close_issue("o/r", "upstream", "all is well") is None
-    assert gh.sent == []
-    assert github.open_or_update_issue("o/r", "upstream", "title", "body").startswith("issue opened")
-    assert [(method, where) for method, where, _ in gh.sent] == [("POST", "repos/o/r/issues")]
+def test_what_others_opened_is_neither_edited_nor_closed(github: GitHub, other: dict[str, Any]) -> None:
+    github.with_issues(other)
+    assert close_issue("o/r", "upstream", "all is well") is None
+    assert github.sent == []
+    assert open_or_update_issue("o/r", "upstream", "title", "body").startswith("issue opened")
+    assert [(method, where) for method, where, _ in github.sent] == [("POST", "repos/o/r/issues")]
 
 
-def test_the_own_issue_is_found_among_those_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    gh = GitHubIssues(monkeypatch, [*OTHERS, {"number": 3}, {"number": 2}])
-    github.open_or_update_issue("o/r", "upstream", "title", "body")
-    assert gh.sent[0][:2] == ("PATCH", "repos/o/r/issues/3")
-    assert github.close_issue("o/r", "upstream", "well") == "issue 3 closed: well"
+def test_the_own_issue_is_found_among_those_of_others(github: GitHub) -> None:
+    github.with_issues(*OTHERS, {"number": 3}, {"number": 2})
+    open_or_update_issue("o/r", "upstream", "title", "body")
+    assert github.sent[0][:2] == ("PATCH", "repos/o/r/issues/3")
+    assert close_issue("o/r", "upstream", "well") == "issue 3 closed: well"
     # Thirty issues of others would fill GitHub's first page otherwise.
-    assert {"creator=github-actions[bot]", "labels=upstream", "state=open", "per_page=100"} <= set(gh.asked)
+    assert {"creator=github-actions[bot]", "labels=upstream", "state=open", "per_page=100"} <= set(
+        github.calls[0]["arguments"]
+    )
 
 
-def test_a_long_text_is_cut_after_a_whole_line_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    gh = GitHubIssues(monkeypatch, [])
+def test_a_long_text_is_cut_after_a_whole_line_and_says_so(github: GitHub) -> None:
+    github.with_issues()
     line = "- " + "\u20ac" * 60 + "\n"
-    github.open_or_update_issue("o/r", "upstream", "title", line * 5000)
-    ((_, _, sent),) = gh.sent
-    kept, said, rest = sent["body"].partition(github.LEFT_OUT)
-    assert (said, rest) == (github.LEFT_OUT, "")
+    open_or_update_issue("o/r", "upstream", "title", line * 5000)
+    ((_, _, sent),) = github.sent
+    kept, said, rest = sent["body"].partition(LEFT_OUT)
+    assert (said, rest) == (LEFT_OUT, "")
     assert set(kept.split("\n")) == {line[:-1]}
     assert len(sent["body"]) > 65_000
-    github.open_or_update_issue("o/r", "upstream", "title", "x" * 65_536)
-    assert gh.sent[-1][2]["body"] == "x" * 65_536, "this fits"
+    open_or_update_issue("o/r", "upstream", "title", "x" * 65_536)
+    assert github.sent[-1][2]["body"] == "x" * 65_536, "this fits"
 
 
 @pytest.mark.parametrize(
@@ -64,4 +65,4 @@ def test_what_gh_answers_may_be_an_error(
     (tmp_path / "gh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(MeasurementError, match=f"gh api repos/o/r: {message}"):
-        github.gh("repos/o/r")
+        ask("repos/o/r")

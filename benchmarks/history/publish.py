@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..command import exit_code
+from ..command import exit_code, say
 from ..files import DamagedFileError, write_whole
 from ..github import close_issue, open_or_update_issue
 from ..one_run import alone, sigterm_interrupts
@@ -167,15 +167,15 @@ def _run(args: argparse.Namespace, root: Path) -> None:
         history = publish(args.directory, push=args.push, accept=args.accept, results=args.result, root=root)
     for line in history.damaged:
         print(f"publish: damaged: {' '.join(line.split())}", file=sys.stderr)
-    if history.regressions:
-        write_whole(root / ".asv" / "issue.md", issue_text(history))
-        print(f"{issue_title(history)}: see .asv/issue.md")
-    if history.unconfirmed:
-        print(f"timed worse at the newest measured commit only: {history.unconfirmed}; the next commit tells")
     repository = os.environ.get("GITHUB_REPOSITORY")
     if args.push and repository:
-        print(update_issue(history, repository, accepted=args.accept))
-    print(f"published up to {history.newest[:8]}: .asv/html/index.html")
+        say(update_issue(history, repository, accepted=args.accept))
+    if history.regressions:
+        write_whole(root / ".asv" / "issue.md", issue_text(history))
+        say(f"{issue_title(history)}: see .asv/issue.md")
+    if history.unconfirmed:
+        say(f"timed worse at the newest measured commit only: {history.unconfirmed}; the next commit tells")
+    say(f"published up to {history.newest[:8]}: .asv/html/index.html")
     if history.damaged:
         raise MeasurementError(
             f"published without what is damaged ({len(history.damaged)} lines above), the baseline unmoved; "

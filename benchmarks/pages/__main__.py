@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from ..command import exit_code
+from ..command import exit_code, say
 from ..markdown import markers, write_between_markers
 from ..one_run import sigterm_interrupts
 from ..repository import ROOT
@@ -58,7 +58,7 @@ def measure(args: argparse.Namespace) -> None:
     """
     page, only_prints = MEASURED[args.page], getattr(args, "print", False)
     try:
-        print(*page.tables(page.measure(args)).values(), sep="\n\n")
+        say("\n\n".join(page.tables(page.measure(args)).values()))
     finally:
         if not only_prints:
             draw_tables()

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from ..command import exit_code
+from ..command import exit_code, say
 from ..markdown import markers, write_between_markers
 from ..pages.compatibility import DOCUMENT, NAME, cells, tables
 from ..pages.records import keep, read
@@ -51,7 +51,7 @@ def asked(name: str, options: Sequence[str]) -> int:
     """Run the tests and keep what they say, unless pytest has options: then it may be a part of them."""
     started = time.monotonic()
     record = record_of(name, run_tests(paths(), ROOT, *options), time.monotonic() - started)
-    print(", ".join(cells(record)))
+    say(", ".join(cells(record)))
     if not options:
         keep(NAME, [record])
         write_between_markers(tables(read(NAME))[NAME], ROOT / DOCUMENT, *markers(NAME))

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command import exit_code
+from ..command import exit_code, say
 from ..repository import PACKAGE, MeasurementError
 
 NAME = Path(PACKAGE).name
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(directory: Path, tag: str | None) -> int:
     sdist, wheel = find(directory)
     found = problems(sdist, wheel, tag)
-    print("\n".join(found) or f"{sdist.name} and {wheel.name} are whole")
+    say("\n".join(found) or f"{sdist.name} and {wheel.name} are whole")
     return int(bool(found))
 
 

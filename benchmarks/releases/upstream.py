@@ -23,7 +23,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from .. import records
-from ..command import exit_code, reason
+from ..command import exit_code, reason, say
 from ..files import read_bytes, write_whole
 from ..one_run import sigterm_interrupts, stop
 from ..pages import ratios
@@ -200,7 +200,7 @@ def _run(args: argparse.Namespace) -> int:
     # Written after each check: a job that GitHub stops at its time limit leaves what it had found.
     for report in run_checks(args.source, args.launches, args.report):
         write_whole(args.report / NAME, json.dumps(report, indent=1))
-    print(upstream_issue.body([report]))
+    say(upstream_issue.body([report]))
     if "error" in report:
         raise MeasurementError(report["error"])
     return int(any(finding["wrong"] for finding in report["findings"]))

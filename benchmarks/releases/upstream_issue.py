@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..command import exit_code
+from ..command import exit_code, say
 from ..files import DamagedFileError, read_object
 from ..github import close_issue, open_or_update_issue
 from ..markdown import render
@@ -56,7 +56,7 @@ def title(reports: Sequence[Report]) -> str:
         said += ["not everything could be checked"] if "error" in report else []
         if said:
             parts.append(f"LeRobot {report['lerobot']} with torch {report['torch']}: {', '.join(said)}")
-    return " ".join("; ".join(parts).split())[:200]
+    return " ".join("; ".join(parts).split())[:200].encode(errors="replace").decode()
 
 
 def body(reports: Sequence[Report]) -> str:
@@ -83,14 +83,12 @@ def _run(directory: Path, expected: Sequence[str], result: str) -> None:
     if result != "success" and all(map(is_well, reports)):  # of an earlier attempt: the newest left none
         why = f"the jobs ended with {result}, and their reports say that all is well"
         reports.append({"lerobot": "?", "torch": "?", "findings": [], "error": why})
-    print(body(reports))
-    repository = os.environ.get("GITHUB_REPOSITORY")
-    if not repository:
-        return
-    if all(map(is_well, reports)):
-        print(close_issue(repository, LABEL, "all is well again") or "all is well")
-    else:
-        print(open_or_update_issue(repository, LABEL, title(reports), body(reports)))
+    repository, done = os.environ.get("GITHUB_REPOSITORY"), "no issue: this is no job of GitHub's"
+    if repository and all(map(is_well, reports)):
+        done = close_issue(repository, LABEL, "all is well again") or "all is well"
+    elif repository:
+        done = open_or_update_issue(repository, LABEL, title(reports), body(reports))
+    say(f"{body(reports)}\n{done}")  # last: an output that takes nothing keeps no issue back
 
 
 if __name__ == "__main__":

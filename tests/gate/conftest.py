@@ -15,8 +15,6 @@ import pytest
 from benchmarks.gate import run as gate_run
 from benchmarks.repository import PACKAGE
 
-from .github_api import GitHub
-
 FAKE = (str(Path(__file__).with_name("fake_worker.py")),)
 RULER = Path(__file__).resolve().parents[2]
 PYPROJECT = '[project]\nname = "subject"\nversion = "1"\ndependencies = ["torch"]\n'
@@ -106,8 +104,3 @@ def run_gate(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Call
         return Run(code, found, markdown, captured.out + captured.err)
 
     return run
-
-
-@pytest.fixture
-def github(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> GitHub:
-    return GitHub(tmp_path_factory.mktemp("github"), monkeypatch)

@@ -19,9 +19,9 @@ from benchmarks.gate.comment import comment_text, main, read_report
 from benchmarks.gate.report import as_json, markdown
 from benchmarks.repository import ROOT, MeasurementError
 
-from . import github_api
-from .github_api import HEAD, GitHub, pull, workflow_run
-from .github_api import RUN_URL as URL
+from .. import github_api
+from ..github_api import HEAD, GitHub, pull, workflow_run
+from ..github_api import RUN_URL as URL
 from .test_report import RESULT
 
 Change = Callable[[dict[str, Any]], Any]

@@ -16,10 +16,10 @@ import pytest
 from benchmarks.gate import comment
 from benchmarks.gate import run as gate_run
 
+from .. import github_api
+from ..github_api import HEAD, REPOSITORY, GitHub, pull, workflow_run
 from ..workflows.github_actions import WORKFLOWS, Run
-from . import github_api
 from .conftest import FAKE, Repository
-from .github_api import HEAD, REPOSITORY, GitHub, pull, workflow_run
 
 
 def of_pull_request(action: str, sha: str = HEAD, **more: Any) -> Run:

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import github
 from benchmarks.history import asv_command, publish, result_files
 from benchmarks.history.regressions import History, Regression
 from benchmarks.history.result_files import BASELINE, BRANCH
 from benchmarks.repository import git
 
-from ..github_issues import GitHubIssues
+from ..github_api import GitHub
 
 COLUMNS = ["result", "params", "version", "started_at"]
 SHARES = ("history-cpu-0", "history-cpu-1")
@@ -33,7 +32,7 @@ def result(commit: str, **fields: Any) -> dict[str, Any]:
 class Runner:
     """The publishing job: what the shards left, a server with an earlier baseline, an open issue."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch, github: GitHub) -> None:
         self.server, self.root = directory / "server.git", directory / "project"
         self.artifacts = directory / "shards"
         git("init", "-q", "--bare", str(self.server), root=directory)
@@ -48,7 +47,7 @@ class Runner:
         monkeypatch.setattr(asv_command, "draw", lambda *_: [])
         monkeypatch.setattr(publish, "read_history", lambda *_: self.found)
         monkeypatch.setenv("GITHUB_REPOSITORY", "o/r")
-        self.github = GitHubIssues(monkeypatch, [{"number": 3}])
+        self.github = github.with_issues({"number": 3}, label=publish.LABEL)
 
     def write(self, share: Path, commit: str) -> None:
         place = share / "results" / "vm"
@@ -72,8 +71,8 @@ class Runner:
 
 
 @pytest.fixture
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
-    return Runner(tmp_path, monkeypatch)
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, github: GitHub) -> Runner:
+    return Runner(tmp_path, monkeypatch, github)
 
 
 def of_first_share(text: str, name: str = f"results/vm/{COMMITS[0]}-env.json") -> Callable[[Runner], object]:
@@ -264,7 +263,6 @@ def test_asvs_pages_link_to_commits(
 
 
 def test_the_issues_of_a_job_are_the_bots(runner: Runner) -> None:
-    runner.github.opened[0]["user"] = {"login": "somebody"}
+    runner.github.with_issues({"number": 3, "user": {"login": "somebody"}}, label=publish.LABEL)
     assert runner.publish() == 0
     assert runner.github.sent == []
-    assert f"creator={github.AUTHOR}" in runner.github.asked

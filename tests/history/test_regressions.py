@@ -12,7 +12,7 @@ from benchmarks.history import asv_command, publish
 from benchmarks.history.regressions import History, Regression, issue_text, issue_title, read_history
 from benchmarks.repository import git
 
-from ..github_issues import GitHubIssues
+from ..github_api import GitHub
 
 GRAPH = "graphs/arch-x86_64/branch-HEAD/cpu-any/machine-{}/num_cpu-2/inference.Inference.time_x.json"
 NAME = "inference.Inference.time_x('aloha')"
@@ -112,11 +112,9 @@ def test_a_count_needs_no_second_commit(
     assert published.read().unconfirmed == (not exact)
 
 
-def test_what_may_be_worse_leaves_the_issue_as_it_is(
-    published: Published, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_may_be_worse_leaves_the_issue_as_it_is(published: Published, github: GitHub) -> None:
     published.write([None, 3, 1.0, 1.2])
-    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+    gh = github.with_issues({"number": 3}, label=publish.LABEL)
     said = publish.update_issue(published.read(), "o/r", accepted=False)
     assert said.startswith("the issue stays as it is")
     assert gh.sent == []
@@ -182,10 +180,10 @@ def test_nothing_published_is_no_clean_history(published: Published) -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_one_issue_is_opened_and_then_brought_up_to_date(
-    published: Published, monkeypatch: pytest.MonkeyPatch, is_open: bool
+    published: Published, github: GitHub, is_open: bool
 ) -> None:
     published.write([None, 2, 1.0, 1.2])
-    gh = GitHubIssues(monkeypatch, [{"number": 3}] if is_open else [])
+    gh = github.with_issues(*[{"number": 3}] * is_open, label=publish.LABEL)
     done = publish.update_issue(published.read(), "o/r", accepted=False)
     ((method, where, body),) = gh.sent
     expected = ("PATCH", "repos/o/r/issues/3") if is_open else ("POST", "repos/o/r/issues")
@@ -196,14 +194,12 @@ def test_one_issue_is_opened_and_then_brought_up_to_date(
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-def test_a_clean_run_or_a_word_closes_it(
-    published: Published, monkeypatch: pytest.MonkeyPatch, accepted: bool
-) -> None:
+def test_a_clean_run_or_a_word_closes_it(published: Published, github: GitHub, accepted: bool) -> None:
     published.write(*([[None, 2, 1.0, 1.2]] if accepted else []))
-    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+    gh = github.with_issues({"number": 3}, label=publish.LABEL)
     publish.update_issue(published.read(), "o/r", accepted=accepted)
     assert [method for method, _, _ in gh.sent] == ["POST", "PATCH"]
     assert gh.sent[-1][2] == {"state": "closed"}
-    nothing = GitHubIssues(monkeypatch, [])
+    nothing = github.with_issues()
     publish.update_issue(published.read(), "o/r", accepted=accepted)
     assert nothing.sent == []

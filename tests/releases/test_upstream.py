@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +17,9 @@ import pytest
 from benchmarks.pages import ratios
 from benchmarks.records import read
 from benchmarks.releases import upstream, upstream_issue
-from benchmarks.repository import MeasurementError, git
+from benchmarks.repository import ROOT, MeasurementError, git
 
-from ..github_issues import GitHubIssues
+from ..github_api import GitHub
 from ..workflows.github_actions import WORKFLOWS, Run
 
 TESTS = """
@@ -220,10 +221,8 @@ def write(directory: Path, name: str, **fields: Any) -> None:
 BROKEN = [{"what": "tests of this repository", "asked": 800, "wrong": ["tests::test_<b> @you"]}]
 
 
-def test_what_broke_is_told_and_a_strangers_text_is_text(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    gh = GitHubIssues(monkeypatch, [])
+def test_what_broke_is_told_and_a_strangers_text_is_text(github: GitHub, tmp_path: Path) -> None:
+    gh = github.with_issues()
     write(tmp_path, "upstream-release")
     write(tmp_path, "upstream-main", findings=BROKEN)
     assert upstream_issue.main([str(tmp_path)]) == 0
@@ -235,10 +234,8 @@ def test_what_broke_is_told_and_a_strangers_text_is_text(
     assert "@you" not in body["body"]
 
 
-def test_a_report_that_is_missing_or_broken_is_not_well(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+def test_a_report_that_is_missing_or_broken_is_not_well(github: GitHub, tmp_path: Path) -> None:
+    gh = github.with_issues({"number": 3})
     write(tmp_path, "upstream-main", findings=[{"what": "x"}])
     assert upstream_issue.main([str(tmp_path), "--expect", "upstream-release", "upstream-main"]) == 0
     ((method, where, body),) = gh.sent
@@ -248,8 +245,8 @@ def test_a_report_that_is_missing_or_broken_is_not_well(
 
 
 @pytest.mark.parametrize("damage", ["a link", "deep", "large"])
-def test_a_report_is_read_within_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str) -> None:
-    gh = GitHubIssues(monkeypatch, [])
+def test_a_report_is_read_within_limits(github: GitHub, tmp_path: Path, damage: str) -> None:
+    gh = github.with_issues()
     write(tmp_path, "upstream-release", findings=[{**BROKEN[0], "wrong": []}])
     path = tmp_path / "upstream-release" / upstream_issue.NAME
     if damage == "a link":
@@ -263,8 +260,29 @@ def test_a_report_is_read_within_limits(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "upstream-release left no report that can be read" in gh.sent[0][2]["body"]
 
 
-def test_all_well_closes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+@pytest.mark.parametrize("output", ["PYTHONIOENCODING=ascii", ">&-", "PYTHONIOENCODING=utf-8", ">/dev/full"])
+def test_an_issue_needs_no_output_that_takes_it(tmp_path: Path, github: GitHub, output: str) -> None:
+    """A test's name may be of any letters, and of half a pair of them."""
+    write(
+        tmp_path,
+        "upstream-main",
+        findings=[{**BROKEN[0], "wrong": ["tests::test_\u20ac_\ud800_end"]}],
+        torch="\ud800",
+    )
+    command = [sys.executable, "-m", "benchmarks.releases.upstream_issue", str(tmp_path)]
+    line = f'{output} "$@"' if "=" in output else f'exec "$@" {output}'
+    github.with_issues()
+    done = subprocess.run(
+        ["bash", "-c", line, "", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == (2 if "full" in output else 0), done.stderr
+    (issue,) = github["issues"]
+    assert issue["title"] == "LeRobot 0.7.0 with torch ?: 1 of 800 tests of this repository"
+    assert "\u20ac\\_\\_end" in issue["body"]
+
+
+def test_all_well_closes_it(github: GitHub, tmp_path: Path) -> None:
+    gh = github.with_issues({"number": 3})
     write(tmp_path, "upstream-release", findings=[{**BROKEN[0], "wrong": []}])
     assert upstream_issue.main([str(tmp_path)]) == 0
     assert gh.sent[-1][2] == {"state": "closed"}
@@ -285,7 +303,7 @@ def test_no_report_at_all_is_no_good_news(tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_reports_are_found_where_github_puts_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: list[str], missing: list[str]
+    github: GitHub, tmp_path: Path, left: list[str], missing: list[str]
 ) -> None:
     """The steps of upstream.yml's last job, with both artifacts, one and none."""
     artifacts = tmp_path / "artifacts"
@@ -300,14 +318,14 @@ def test_reports_are_found_where_github_puts_them(
     last = job["steps"][-1]
     command = last["run"].replace('"$RESULT"', run.text(last["env"]["RESULT"]))
     directory, *options = command.partition(" -- ")[2].split()
-    gh = GitHubIssues(monkeypatch, [])
+    gh = github.with_issues()
     assert upstream_issue.main([str(tmp_path / directory), *options]) == 0
     told = "".join(body["body"] for _, _, body in gh.sent)
     assert [name for name in (*left, *missing) if f"{name} left no report" in told] == missing
 
 
-def test_reports_of_an_earlier_attempt_close_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    gh = GitHubIssues(monkeypatch, [{"number": 3}])
+def test_reports_of_an_earlier_attempt_close_nothing(github: GitHub, tmp_path: Path) -> None:
+    gh = github.with_issues({"number": 3})
     write(tmp_path, "upstream-main")
     assert upstream_issue.main([str(tmp_path), "--result", "failure"]) == 0
     ((method, _, body),) = gh.sent

@@ -1,4 +1,4 @@
-"""A ``gh`` that keeps pull requests, comments and statuses, and refuses what GitHub refuses."""
+"""A ``gh`` that keeps pull requests, issues, comments and statuses, and refuses what GitHub refuses."""
 
 from __future__ import annotations
 
@@ -59,6 +59,27 @@ if method == "POST" and (found := re.fullmatch("repos/o/r/statuses/([0-9a-f]{{40
     writes("statuses")
     state["statuses"][found[1]] = body["state"]
     answer({{}})
+if method == "GET" and path == "repos/o/r/issues":
+    given = dict(word.split("=", 1) for at, word in enumerate(arguments) if arguments[at - 1] == "-f")
+    labels, creator = given.get("labels", ""), given.get("creator")
+    answer([
+        issue for issue in state["issues"]
+        if issue["state"] == given.get("state", "open") and (not labels or labels in issue["labels"])
+        and creator in (None, (issue["user"] or {{}}).get("login"))
+    ][:int(given.get("per_page", 30))])
+if found := re.fullmatch("repos/o/r/issues(?:/([0-9]+))?", path):
+    writes("issues")
+    if found[1]:
+        (issue,) = [each for each in state["issues"] if each["number"] == int(found[1])]
+    else:
+        number = 1 + max([each["number"] for each in state["issues"]], default=0)
+        issue = {{"number": number, "state": "open", "user": {{"login": "{bot}"}}}}
+        state["issues"].insert(0, issue)
+    for name, most in {{"title": 256, "body": 65536}}.items():
+        if len(body.get(name, "")) > most:
+            refuse(f"Validation Failed: {{name}} is too long (maximum is {{most}} characters) (HTTP 422)")
+    issue.update(body)
+    answer({{"html_url": f"https://github.com/o/r/issues/{{issue['number']}}"}})
 if found := re.fullmatch("repos/o/r/issues/([0-9]+)/comments", path):
     if method == "GET":
         answer([each for each in state["comments"] if each["pull"] == int(found[1])], pages=True)
@@ -135,10 +156,17 @@ class GitHub:
             "pulls": [pull(7, HEAD), pull(8, "c" * 40)],
             "files": [{"filename": "README.md", "status": "modified"}],
             "comments": [],
+            "issues": [],
             "statuses": {},
             "permissions": {"pull-requests": "write"},
         }
         self.state.write_text(json.dumps({**beginning, **state}))
+
+    def with_issues(self, *issues: dict[str, Any], label: str = "upstream") -> GitHub:
+        """These are open, pull requests among them; each is the bot's unless it says whose it is."""
+        bots = {"user": {"login": BOT}, "state": "open", "labels": [label]}
+        self.holds(issues=[bots | issue for issue in issues], permissions={"issues": "write"})
+        return self
 
     def change(self, **state: Any) -> None:
         self.state.write_text(json.dumps({**json.loads(self.state.read_text()), **state}))
@@ -149,6 +177,12 @@ class GitHub:
     @property
     def calls(self) -> list[dict[str, Any]]:
         return list(self["calls"])
+
+    @property
+    def sent(self) -> list[tuple[str, str, Any]]:
+        """What is to be changed: method, path, content."""
+        calls = [(each["arguments"], each["body"]) for each in self.calls if each["body"] is not None]
+        return [(words[words.index("--method") + 1], words[-1], body) for words, body in calls]
 
     def comments(self, on: int = 7) -> list[str]:
         """Bodies of the comments on a pull request."""
