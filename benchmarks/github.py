@@ -24,7 +24,7 @@ def gh(*args: str, body: Mapping[str, Any] | None = None) -> Any:
     command, sent = ["gh", "api", *args], None
     if body is not None:
         command, sent = [*command, "--input", "-"], json.dumps(body)
-    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=sent, capture_output=True, errors="replace", check=False)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
         raise MeasurementError(f"gh api {args[-1]}: {said}")

@@ -45,7 +45,7 @@ def _uv(side: Side, *args: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        errors="replace",
         start_new_session=True,  # Ctrl-C reaches it once, through `stop`
     ) as process:
         try:

@@ -64,7 +64,7 @@ def _start(mutant: Mutant, device: str, root: Path, place: Path) -> subprocess.P
         cwd=_edited(mutant, root, place),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        errors="replace",
         env={**os.environ, "PYTHONPATH": ""},
     )
 

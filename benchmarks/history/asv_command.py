@@ -40,7 +40,7 @@ def lines(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        errors="replace",
         start_new_session=True,
     ) as process:
         assert process.stdout is not None

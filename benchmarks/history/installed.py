@@ -21,7 +21,7 @@ def packages(python: Path) -> dict[str, str]:
     """
     command = [sys.executable, "-m", "uv", "pip", "list", "--format", "json", "--python", str(python)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, errors="replace", check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise MeasurementError(f"uv pip list of {python} failed: {error}") from None
     return {package["name"]: package["version"] for package in json.loads(done.stdout)}

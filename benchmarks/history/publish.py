@@ -24,7 +24,7 @@ from ..one_run import alone, sigterm_interrupts
 from ..repository import ROOT, MeasurementError, git
 from . import asv_command, overview, result_files
 from .regressions import History, issue_text, issue_title, read_history
-from .result_files import BASELINE, BRANCH, RESULTS
+from .result_files import BASELINE, BRANCH, RESULTS, VERSIONS
 
 PAGES = "gh-pages"
 LABEL = "performance-history"
@@ -35,14 +35,20 @@ def shares(directory: Path) -> tuple[list[Path], list[str]]:
 
     A job that died before its upload leaves no folder at all: where there is nothing, every one has died.
     """
-    if (directory / RESULTS).is_dir():  # GitHub puts a single artifact into the directory itself
+    if _holds_results(directory):  # GitHub puts a single artifact into the directory itself
         return [directory], []
     if not directory.is_dir():
         return [], [f"{directory} is missing: no shard left results"]
     folders = sorted(path for path in directory.iterdir() if path.is_dir() and not path.is_symlink())
-    found = [path for path in folders if (path / RESULTS).is_dir()]
+    found = list(filter(_holds_results, folders))
     empty = [f"{path.name} holds no results" for path in folders if path not in found]
     return found, empty or ([] if found else [f"{directory} holds no results of any shard"])
+
+
+def _holds_results(share: Path) -> bool:
+    """Whether ``share`` has them; a link would lead out of it."""
+    linked = any((share / name).is_symlink() for name in (RESULTS, VERSIONS))
+    return (share / RESULTS).is_dir() and not linked
 
 
 def merge_shares(directories: Sequence[Path], home: Path) -> list[str]:

@@ -28,7 +28,7 @@ from ..files import read_bytes, write_whole
 from ..one_run import sigterm_interrupts, stop
 from ..pages import ratios
 from ..pages.asking import at_least
-from ..repository import ROOT, MeasurementError, git
+from ..repository import ROOT, MeasurementError, git, git_files
 from . import upstream_issue
 
 REPOSITORY = "https://github.com/huggingface/lerobot"
@@ -121,7 +121,8 @@ def check_lerobots_tests(source: Path) -> Check:
     Raises:
         MeasurementError: there are no such tests, or none passes without the patch.
     """
-    files = git("grep", "-lE", ACT, "--", *(f"{folder}/*.py" for folder in FOLDERS), root=source).splitlines()
+    places = (f"{folder}/*.py" for folder in FOLDERS)
+    files = git_files("grep", "-z", "-lE", ACT, "--", *places, root=source)
     options = ("-o", "addopts=", "-p", "no:randomly")
     stock = run_tests(files, source, *options, environment=OFFLINE)
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))

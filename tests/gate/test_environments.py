@@ -66,6 +66,13 @@ def test_it_holds_what_a_worker_imports() -> None:
     assert {"benchmarks", "packaging"} <= {*done.stdout.split()} <= {"benchmarks", *needed}
 
 
+def test_why_it_does_not_install_may_be_of_any_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "uv.py").write_text("import sys; sys.stderr.buffer.write(b'caf\\xe9'); sys.exit(1)")
+    monkeypatch.setenv("PYTHONPATH", str(root))
+    with pytest.raises(MeasurementError, match=r"^head: its dependencies do not install: caf\ufffd$"):
+        python_for(SIDE, root, print)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_an_installation_that_takes_too_long_ends_with_all_it_started(
     root: Path, monkeypatch: pytest.MonkeyPatch

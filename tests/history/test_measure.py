@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.history import asv_command, measure
+from benchmarks.history import asv_command, installed, measure
 from benchmarks.history.measure import PERCENT, SUBJECT, commits_to_measure, share_of, told_apart
 from benchmarks.repository import MeasurementError, git
 
@@ -151,6 +151,16 @@ def test_a_failing_asv_is_an_error_with_its_last_words(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(MeasurementError, match=r"asv run ended with exit code 2: .*time_x   failed"):
         asv_command.run("run", root=tmp_path)
+
+
+def test_what_is_no_text_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark's error may hold a file name, and uv's list a version, of any bytes."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    said = "import sys; sys.stdout.buffer.write({!r})"
+    (tmp_path / "asv.py").write_text(said.format(b"caf\xe9"))
+    assert asv_command.run("run", root=tmp_path) == ["caf\ufffd"]
+    (tmp_path / "uv.py").write_text(said.format(b'[{"name": "x", "version": "\xe9"}]'))
+    assert installed.packages(Path("python")) == {"x": "\ufffd"}
 
 
 def test_the_suite_is_well_formed_for_asv(tmp_path: Path) -> None:

@@ -98,6 +98,11 @@ def old_results_only(runner: Runner) -> None:
     runner.cpu = "failure"
 
 
+def linked_folder(runner: Runner) -> None:
+    (runner.artifacts / SHARES[0] / "results").rename(runner.root / "elsewhere")
+    (runner.artifacts / SHARES[0] / "results").symlink_to(runner.root / "elsewhere")
+
+
 def cut_on_branch(runner: Runner, name: str = "results/vm/99999999-env.json", text: str = '{"res') -> None:
     with result_files.checked_out(BRANCH, str(runner.server)) as place:
         (place / name).write_text(text)
@@ -128,6 +133,7 @@ DAMAGE: dict[str, tuple[Callable[[Runner], object], str, bool]] = {
     "a row of words": (of_first_share(rows([[1.0], [], "1", "now"])), f"{OF_FIRST} is no file", True),
     "parameters": (of_first_share(rows([[1.0], [1], "1", 1])), f"{OF_FIRST} is no file", True),
     "a link": (link, f"{OF_FIRST} is a link", True),
+    "a linked folder": (linked_folder, "history-cpu-0 holds no results", True),
     "no share": (lambda runner: shutil.rmtree(runner.artifacts), "shards is missing: no shard", True),
     "a share of nothing": (
         lambda runner: shutil.rmtree(runner.artifacts / SHARES[0] / "results"),

@@ -69,6 +69,22 @@ def test_nothing_that_passes_is_nothing_to_compare_with(
         upstream.check_lerobots_tests(lerobot)
 
 
+def test_a_file_of_any_name_is_asked(lerobot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git puts such a name into quotes, and pytest knows no file of that name."""
+    (lerobot / "tests" / "policies" / "test_\u00e9 \u00e8.py").write_text(TESTS)
+    git("add", "-A", root=lerobot)
+    asked: list[str] = []
+
+    def run_tests(paths: list[str], *_: Any, **__: Any) -> dict[str, str]:
+        asked.extend(paths)
+        return {"test_act": "passed"}
+
+    monkeypatch.setattr(upstream, "run_tests", run_tests)
+    assert upstream.check_lerobots_tests(lerobot).wrong == ()
+    assert len(asked) == 4
+    assert all((lerobot / path).exists() for path in asked)
+
+
 def test_the_tests_are_those_of_the_release_that_is_installed(
     lerobot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
