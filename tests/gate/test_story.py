@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +55,20 @@ class Machine:
         shutil.rmtree(self.artifacts, ignore_errors=True)
         self.artifacts.mkdir(parents=True)
         workspace, code = self.repository.root, 0
-        run.temporary = tempfile.mkdtemp(dir=self.place)
+        run.of_the_job["runner"] = {"temp": tempfile.mkdtemp(dir=self.place)}
         for step in content["steps"]:
             if not run.value(step.get("if", "success()")):
                 continue
             if "run" in step and "nox" in step["run"]:
-                arguments = [*self._arguments(run, content, step), "--workloads", "pusht-inference"]
+                arguments = [
+                    *run.arguments(WORKFLOWS[workflow], content, step),
+                    "--workloads",
+                    "pusht-inference",
+                ]
                 arguments = ["cpu" if each == "cuda" else each for each in arguments]  # no GPU here
                 code = gate_run.main(arguments, root=workspace, command=FAKE)
             elif "run" in step:
-                environment = self._environment(run, content, step)
+                environment = run.environment(WORKFLOWS[workflow], content, step)
                 subprocess.run(["bash", "-ec", step["run"]], cwd=workspace, env=environment, check=True)
             elif "upload-artifact" in step.get("uses", ""):
                 report = workspace / run.text(step["with"]["path"])  # an absolute path stays what it is
@@ -88,23 +90,9 @@ class Machine:
             if "download-artifact" in step.get("uses", ""):
                 assert run.download(step, self.artifacts, workspace) or step["continue-on-error"]
             elif "run" in step and "--install-only" not in step["run"]:
-                directory, *options = self._arguments(run, content, step)
+                directory, *options = run.arguments(WORKFLOWS[workflow], content, step)
                 assert comment.main([str(workspace / directory), *options]) == 0
         return True
-
-    @staticmethod
-    def _environment(run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> dict[str, str]:
-        variables = {**job.get("env", {}), **step.get("env", {})}
-        given = {name: run.text(value) for name, value in variables.items()}
-        return {**os.environ, "RUNNER_TEMP": run.temporary, **given}
-
-    def _arguments(self, run: Run, job: Mapping[str, Any], step: Mapping[str, Any]) -> list[str]:
-        """What a step's command gives to its nox session."""
-        environment = self._environment(run, job, step)
-        script = re.sub(r"^(uvx|\.locked/bin/nox) ", r"printf '%s\\0' ", step["run"])
-        said = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, check=True)
-        words = said.stdout.decode().split("\0")[:-1]
-        return words[words.index("--") + 1 :]
 
 
 @pytest.fixture

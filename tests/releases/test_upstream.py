@@ -331,10 +331,9 @@ def test_reports_are_found_where_github_puts_them(
     for step in job["steps"]:
         if "download-artifact" in step.get("uses", ""):
             assert run.download(step, artifacts, tmp_path) or step["continue-on-error"]
-    last = job["steps"][-1]
-    command = last["run"].replace('"$RESULT"', run.text(last["env"]["RESULT"]))
-    directory, *options = command.partition(" -- ")[2].split()
+    directory, *options = run.arguments(WORKFLOWS["upstream"], job, job["steps"][-1])
     gh = github.with_issues()
+    gh.change(permissions=job["permissions"])
     assert upstream_issue.main([str(tmp_path / directory), *options]) == 0
     told = "".join(body["body"] for _, _, body in gh.sent)
     assert [name for name in (*left, *missing) if f"{name} left no report" in told] == missing

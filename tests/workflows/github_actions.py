@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +45,7 @@ class Run:
     Attributes:
         event: name of the event; ``payload`` is what GitHub sends with it.
         results: of the jobs that have ended, for ``needs``.
-        temporary: the runner's directory that each job finds empty.
+        of_the_job: the contexts that each job has its own of: ``runner``, ``matrix``, ``strategy``.
     """
 
     event: str
@@ -54,7 +56,7 @@ class Run:
     variables: Mapping[str, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
     cancelled: bool = False
-    temporary: str = "/runner/temp"
+    of_the_job: dict[str, Any] = field(default_factory=dict)
 
     @property
     def context(self) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class Run:
             "inputs": self.payload.get("inputs") or {},
             "vars": self.variables,
             "needs": needs,
-            "runner": {"temp": self.temporary},
+            **self.of_the_job,
         }
 
     def value(self, expression: str) -> Any:
@@ -128,6 +130,19 @@ class Run:
     def group(self, workflow: str) -> str:
         """The concurrency group of a run; GitHub cancels within one only."""
         return self.text(WORKFLOWS[workflow]["concurrency"]["group"])
+
+    def environment(self, *levels: Mapping[str, Any]) -> dict[str, str]:
+        """Variables of a step; ``levels`` are the workflow, the job and the step."""
+        given = {name: self.text(value) for each in levels for name, value in each.get("env", {}).items()}
+        return {**os.environ, "RUNNER_TEMP": self.of_the_job.get("runner", {}).get("temp", ""), **given}
+
+    def arguments(self, *levels: Mapping[str, Any]) -> list[str]:
+        """What the step's command gives to its nox session, as the shell makes it."""
+        script = re.sub(r"^(uvx|\.locked/bin/nox) ", r"printf '%s\\0' ", levels[-1]["run"])
+        environment = self.environment(*levels)
+        said = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, check=True)
+        words = said.stdout.decode().split("\0")[:-1]
+        return words[words.index("--") + 1 :]
 
     def download(self, step: Mapping[str, Any], artifacts: Path, workspace: Path) -> bool:
         """What a step with download-artifact does; False where the step fails.
