@@ -60,12 +60,9 @@ class Machine:
             if not run.value(step.get("if", "success()")):
                 continue
             if "run" in step and "nox" in step["run"]:
-                arguments = [
-                    *run.arguments(WORKFLOWS[workflow], content, step),
-                    "--workloads",
-                    "pusht-inference",
-                ]
-                arguments = ["cpu" if each == "cuda" else each for each in arguments]  # no GPU here
+                given = run.arguments(WORKFLOWS[workflow], content, step)
+                arguments = ["cpu" if each == "cuda" else each for each in given]  # no GPU here
+                arguments += ["--workloads", "pusht-inference"]
                 code = gate_run.main(arguments, root=workspace, command=FAKE)
             elif "run" in step:
                 environment = run.environment(WORKFLOWS[workflow], content, step)
@@ -143,12 +140,8 @@ def test_a_report_in_a_pull_requests_own_files_is_nobodys_verdict(
     repository = machine.repository
     repository.commit()
     for place in ("report", ".gate/report"):
-        assert (
-            gate_run.main(
-                [*UNTIMED, "--report", str(repository.root / place)], root=repository.root, command=FAKE
-            )
-            == 0
-        )
+        arguments = [*UNTIMED, "--report", str(repository.root / place)]
+        assert gate_run.main(arguments, root=repository.root, command=FAKE) == 0
     repository.git("add", "-Af", "report", ".gate/report")
     repository.commit(fails={"hello": "No module named 'gone'"})
     if not installs:  # its packages do not install, so no gate runs that could remove a report
