@@ -26,6 +26,7 @@ from .inductor import compile_ahead, lacks_compiler, load_ahead, settings
 from .kept_graphs import configuration_of_the_chunk
 from .loss import Batch
 from .onnx_graph import Chunk
+from .refused import needs_guards
 from .weights import Weights, a_weight_of
 
 log = logging.getLogger(__name__)
@@ -101,13 +102,15 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
         batch_size: of the observations that the artifact will take, and no other.
 
     Raises:
-        ValueError: ``batch_size`` is no positive number, or the policy is on CUDA.
+        ValueError: ``batch_size`` is no positive number, or the policy is on CUDA or needs torch's guards.
         RuntimeError: the machine has no compiler.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     if a_weight_of(policy).device.type == "cuda":
         raise ValueError(f"save_artifact: {NOT_ON_CUDA}")
+    if (why := needs_guards(policy)) is not None:
+        raise ValueError(f"save_artifact: {why}")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     policy.eval()
@@ -151,7 +154,7 @@ def load_artifact(policy: Policy, directory: str | Path) -> Policy:
 
     Raises:
         ValueError: there is no artifact in ``directory``, or it is of another torch, device,
-            configuration or other weights; the message names what differs.
+            configuration or other weights, or the policy needs torch's guards; the message says which.
     """
     policy.predict_action_chunk = _Loaded(policy, Path(directory))
     return policy
@@ -226,6 +229,8 @@ class _Loaded:
         self._open()
 
     def _open(self) -> None:
+        if (why := needs_guards(self._policy)) is not None:
+            raise ValueError(f"the artifact in {self._directory} is not loaded: {why}")
         weights = Weights(self._policy)
         self._run, self._shapes = opened(self._policy, self._directory)
         self._weights = weights

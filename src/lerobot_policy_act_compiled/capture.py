@@ -31,9 +31,10 @@ from .cuda_graph import Cuda, Recording, being_recorded, on
 from .inductor import copy_of, has_tf32, keep_device_guard, layout_kept, settings
 from .loss import Batch
 from .onnx_graph import one_line
+from .refused import needs_guards
 from .tracing import traced
 from .twin import Twin
-from .weights import Weights, a_weight_of, can_be_watched
+from .weights import Weights, a_weight_of
 
 log = logging.getLogger(__name__)
 
@@ -234,10 +235,8 @@ def _named(asked: str) -> str:
 def _check(policy: ACTPolicy, batch: Batch) -> None:
     """Raise ValueError where no graph can stand for ``policy`` on ``batch``."""
     device = a_weight_of(policy).device
-    if not can_be_watched(policy):
-        raise ValueError("the weights are no plain tensors")
-    if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
-        raise ValueError("a module has hooks, which no graph would call")
+    if (why := needs_guards(policy)) is not None:
+        raise ValueError(why)
     values = [batch.get(name) for name in policy.config.input_features]
     if any(not isinstance(value, Tensor) or value.device != device for value in values):
         raise ValueError(f"an observation is missing, or is not on {device}")

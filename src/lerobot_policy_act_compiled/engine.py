@@ -23,8 +23,9 @@ from .compiling import FirstCompiler, kind_of_call, log_ready
 from .kept_graphs import KeptGraphs, architecture, is_known
 from .loss import Batch
 from .onnx_graph import INSTALL, Graph, Session, graph_of, missing, one_line
+from .refused import needs_guards
 from .warm_start import WarmStart
-from .weights import Weights, can_be_watched, tensors_of
+from .weights import Weights, tensors_of
 
 log = logging.getLogger(__name__)
 
@@ -165,11 +166,9 @@ def _check(policy: ACTPolicy, batch: Batch) -> None:
     """Raise _RefusedError where the engine cannot stand for ``policy`` on ``batch``."""
     if torch.is_autocast_enabled("cpu"):
         raise _RefusedError("autocast is on, and it computes in fp32")
-    if not can_be_watched(policy):
-        raise _RefusedError("the weights are no plain tensors")
+    if (why := needs_guards(policy)) is not None:
+        raise _RefusedError(why)
     names = policy.config.input_features
     values = [*(batch.get(name) for name in names), *(w for w in tensors_of(policy) if w.is_floating_point())]
     if any(not isinstance(v, Tensor) or v.dtype != torch.float32 or v.device.type != "cpu" for v in values):
         raise _RefusedError("an observation or a weight is missing, or is not fp32 on the CPU")
-    if any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules()):
-        raise _RefusedError("a module has hooks, which no graph would call")

@@ -1,4 +1,7 @@
-"""What of a policy no graph can hold, told in one line where Dynamo would write a page."""
+"""What of a policy no graph can hold, told in one line where Dynamo would write a page.
+
+And what only a graph with torch's guards can hold: one without them would not see that it has changed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import sys
 from typing import Any
 
 from torch import nn
+
+from .weights import can_be_watched
 
 FSDP = (
     "compile_model=True needs a policy that FSDP shards as a whole, and here FSDP wraps {name}, whose hooks "
@@ -29,6 +34,23 @@ def refuse(policy: nn.Module) -> None:
             raise ValueError(FSDP.format(name=name))
         if isinstance(module, rewritten):
             raise ValueError(LORA.format(name=name))
+
+
+def needs_guards(policy: nn.Module) -> str | None:
+    """Why a graph without torch's guards cannot stand for ``policy``; None: it can.
+
+    It would see changes of weights (``weights``), and no other: peft puts another adapter in force, or none,
+    by attributes of its modules.
+    """
+    if not can_be_watched(policy):
+        return "the weights are no plain tensors, or were made in inference mode"
+    adapters = _classes("peft.tuners.tuners_utils", "BaseTunerLayer")
+    for module in policy.modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            return "a module has hooks, which no graph would call"
+        if isinstance(module, adapters):
+            return "peft can switch its adapters at any time; merge_and_unload() makes them plain weights"
+    return None
 
 
 def _classes(module: str, *names: str) -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ from .artifact import being_made, opened, save_artifact
 from .compiling import FirstCompiler, log_ready
 from .inductor import lacks_compiler, settings
 from .loss import Batch
+from .refused import needs_guards
 from .weights import Weights, a_weight_of
 
 log = logging.getLogger(__name__)
@@ -33,14 +34,15 @@ class WarmStart:
     Args:
         directory: holds one artifact; one of other weights, or another machine's, is replaced.
         otherwise: the function compiled in this process. It is called for observations that are not as the
-            configuration says or whose number differs from the first call's, under another autocast,
-            and as soon as the weights have changed.
+            configuration says or whose number differs from the first call's, under another autocast, as soon
+            as the weights have changed, and for a policy that needs torch's guards.
     """
 
     def __init__(self, directory: str, otherwise: FirstCompiler) -> None:
         self._directory, self._otherwise = Path(directory), otherwise
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
+        self._refused = False
         self.by = "eager"  # what runs a call like the last one
 
     def __call__(self, policy: ACTPolicy, batch: Batch) -> Tensor:
@@ -55,6 +57,7 @@ class WarmStart:
         with self._lock:  # two threads that come at once open one
             if (
                 self._opened is None
+                and not self._refused
                 and not self._otherwise.no_compiler
                 and _as_configured(policy, observations)
             ):
@@ -69,6 +72,10 @@ class WarmStart:
         return actions
 
     def _open(self, policy: ACTPolicy, observations: Batch, kind: Any) -> _Opened | None:
+        if (why := needs_guards(policy)) is not None:
+            log.info("no artifact is used: %s", why)
+            self._refused = True
+            return None
         start = time.perf_counter()
         weights = Weights(policy)
         (first, *_) = observations.values()

@@ -2,21 +2,21 @@
 
 What counts as a change, whoever made it:
 
-- another tensor, or another memory under it: identity, by weak reference; the memory is held while it is
-  watched, so that its address cannot come back for other weights;
+- other memory, or the same in another shape or order; the memory is held while it is watched, so that its
+  address cannot come back for other weights;
 - a write that torch counts (``Tensor._version``): under no_grad, by an optimizer, ``load_state_dict``;
 - a step of any ``torch.optim.Optimizer``, by torch's own hook: a fused step is not counted (torch 2.11);
-- other values: of up to WHOLE elements all, of a larger tensor SAMPLES spread over it. So writing through
-  ``.data``, NumPy or a pointer is seen, unless it leaves most of a large tensor as it was.
+- other values: of up to WHOLE elements all, of a larger tensor SAMPLES, evenly spread. So writing through
+  ``.data``, NumPy or a pointer is seen, unless it leaves these samples of a large tensor as they were.
 
 A check takes 1.0 ms (0.8 to 1.5) between steps for aloha's 234 tensors (two cores with AVX2).
 """
 
 from __future__ import annotations
 
+import threading
 import weakref
 from functools import cache
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 WHOLE = 1024  # elements: every bias, norm and statistic of ACT
 SAMPLES = 32  # of a larger tensor
 
+PLAIN = (Tensor, nn.Parameter, nn.Buffer)
+
 _watched: weakref.WeakSet[Weights] = weakref.WeakSet()
+_watching = threading.Lock()  # one thread may begin to watch while another trains
 
 
 class Weights:
@@ -36,13 +39,12 @@ class Weights:
     def __init__(self, module: nn.Module) -> None:
         _watch_optimizers()
         tensors = tensors_of(module)
-        self._refs = [weakref.ref(tensor) for tensor in tensors]
-        self._counted = [not tensor.is_inference() for tensor in tensors]  # it never changes
-        self._marks = self._marks_of(tensors)
-        self._ids = frozenset(map(id, tensors))
+        self._places, self._counts = _places(tensors), _counts(tensors)
+        self._addresses = frozenset(address for address, _, _ in self._places)
         self._samples = _Samples(tensors)
         self._written = False
-        _watched.add(self)
+        with _watching:
+            _watched.add(self)
 
     def are_those_of(self, module: nn.Module) -> bool:
         """Whether ``module`` has exactly these still; once not, never again."""
@@ -58,8 +60,8 @@ class Weights:
             return False
         tensors = tensors_of(module)
         same = (
-            self._are_the_tensors(tensors)
-            and self._marks_of(tensors) == self._marks
+            _counts(tensors) == self._counts
+            and _places(tensors) == self._places
             and self._samples.unchanged_on_host()
         )
         self._written = not same
@@ -77,24 +79,24 @@ class Weights:
     def renew(self, module: nn.Module) -> bool:
         """Take the weights as they are now; False, and nothing is taken, where they lie elsewhere."""
         tensors = tensors_of(module)
-        marks = self._marks_of(tensors) if self._are_the_tensors(tensors) else None
-        if marks is None or marks[0] != self._marks[0]:
+        if _places(tensors) != self._places:
             return False
-        self._written, self._marks = False, marks
+        self._written, self._counts = False, _counts(tensors)
         self._samples.renew()
         return True
 
-    def _are_the_tensors(self, tensors: list[Tensor]) -> bool:
-        return len(tensors) == len(self._refs) and all(
-            ref() is tensor for ref, tensor in zip(self._refs, tensors, strict=True)
-        )
+    def optimizer_stepped(self, addresses: set[int]) -> None:
+        self._written = self._written or not self._addresses.isdisjoint(addresses)
 
-    def _marks_of(self, tensors: list[Tensor]) -> tuple[list[int], list[int]]:
-        """Where each lies, and torch's counts of writes; what was made in inference mode has none."""
-        return list(map(Tensor.data_ptr, tensors)), [t._version for t in compress(tensors, self._counted)]
 
-    def optimizer_stepped(self, stepped: set[int]) -> None:
-        self._written = self._written or not self._ids.isdisjoint(stepped)
+def _places(tensors: list[Tensor]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+    """Where each lies, and how: its address, sizes and strides."""
+    return [(t.data_ptr(), t.size(), t.stride()) for t in tensors]
+
+
+def _counts(tensors: list[Tensor]) -> list[int]:
+    """torch's counts of writes."""
+    return [t._version for t in tensors]
 
 
 def a_weight_of(module: nn.Module) -> Tensor:
@@ -114,8 +116,15 @@ def a_weight_of(module: nn.Module) -> Tensor:
 
 
 def can_be_watched(module: nn.Module) -> bool:
-    """Whether they are plain tensors: of a subclass, as FSDP's shards, the values may lie elsewhere."""
-    return all(type(tensor) in (Tensor, nn.Parameter, nn.Buffer) for tensor in tensors_of(module))
+    """Whether every change can be seen.
+
+    The tensors must be plain: of a subclass, as FSDP's shards, the values may lie elsewhere. They must be
+    dense to be sampled, and not be made in inference mode, as torch counts no writes to those.
+    """
+    return all(
+        type(tensor) in PLAIN and not tensor.is_inference() and _in_order_of_memory(tensor).is_contiguous()
+        for tensor in tensors_of(module)
+    )
 
 
 def tensors_of(module: nn.Module) -> list[Tensor]:
@@ -165,17 +174,15 @@ class _Samples:
 
 
 def _spread(tensor: Tensor) -> Tensor:
-    """A one-dimensional view of up to WHOLE, or about SAMPLES, of the tensor's elements."""
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    dense = tensor.permute(order)
-    if not dense.is_contiguous():  # a part of something larger, or expanded: along its longest dimension
-        while tensor.dim() > 1:
-            tensor = tensor.select(min(range(tensor.dim()), key=tensor.size), 0)
-        return tensor[:: max(1, len(tensor) // SAMPLES)]
-    flat = dense.reshape(-1)
+    """A one-dimensional view of up to WHOLE, or about SAMPLES, of the elements of a dense tensor."""
+    flat = _in_order_of_memory(tensor).view(-1)
     if len(flat) <= WHOLE:
         return flat
     return flat[:: len(flat) // SAMPLES | 1]  # odd: not the same column of every row
+
+
+def _in_order_of_memory(tensor: Tensor) -> Tensor:
+    return tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
 
 
 def _bits(view: Tensor) -> Tensor:
@@ -192,8 +199,11 @@ def _watch_optimizers() -> None:
 
 
 def _tell(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-    if not _watched:
+    with _watching:
+        watched = list(_watched)
+    if not watched:
         return
-    stepped = {id(p) for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
-    for weights in list(_watched):
+    parameters = (p for group in optimizer.param_groups for p in group["params"] if p.grad is not None)
+    stepped = {p.data_ptr() for p in parameters if type(p) in PLAIN}
+    for weights in watched:
         weights.optimizer_stepped(stepped)
