@@ -42,6 +42,12 @@ def acts_by_engine(mode: str, device: str = "cpu") -> bool:
     return mode_for(mode, device) == "onnxruntime"
 
 
+def runs_by(mode: str, device: str = "cpu") -> str:
+    """What ``compiled_by`` says of the action chunk."""
+    here = mode_for(mode, device)
+    return here if here in ("onnxruntime", CAPTURED) else "torch"
+
+
 def has_a_graph_of_each_size(mode: str, device: str = "cpu") -> bool:
     """Whether another batch size is always another graph; torch's second one takes any."""
     return mode_for(mode, device) in ("onnxruntime", CAPTURED)

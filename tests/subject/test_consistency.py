@@ -17,7 +17,7 @@ import torch
 from benchmarks.suite.precision import strict_fp32
 from lerobot_policy_act_compiled import patch_policy
 
-from .compiled_policies import as_compiled, each_mode
+from .compiled_policies import as_compiled, each_mode, runs_by
 
 pytestmark = [pytest.mark.consistency, pytest.mark.usefixtures("fresh_dynamo")]
 
@@ -141,6 +141,33 @@ def test_every_mode_acts_and_trains_as_stock(
             assert_same_training(policy, stock, batch)
         expected = stock.predict_action_chunk(batch)
         assert (policy.predict_action_chunk(batch) - expected).abs().max() < 1e-9
+
+
+@each_mode
+@pytest.mark.usefixtures("with_constants")
+def test_every_mode_itself_acts_between_steps(mode: str, without_cameras: tuple[Any, Batch]) -> None:
+    """In fp32 and without hooks: what an engine or a CUDA graph does not take would be torch's to do."""
+    stock, batch = without_cameras
+    stock = without_dropout(stock)
+    policies = policy, _ = as_compiled(stock, mode), stock
+    optimizers = [torch.optim.SGD(each.parameters(), lr=1e-2) for each in policies]
+    kept = []
+    for seed, size in enumerate((4, 4, 3)):
+        part = {name: value[:size] for name, value in batch.items()}
+        losses = []
+        for each, optimizer in zip(policies, optimizers, strict=True):
+            losses.append(loss_of(each, part, seed))
+            losses[-1].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+        for observed in (batch, batch, part):  # with other weights an engine's first actions are eager mode's
+            actions, expected = (each.predict_action_chunk(observed) for each in policies)
+            assert (actions - expected).abs().max() < 1e-5
+            kept.append((actions, actions.clone()))
+        assert policy.compiled_by() == {"predict_action_chunk": runs_by(mode), "forward": "torch"}
+    assert all(torch.equal(actions, as_they_were) for actions, as_they_were in kept)
+    assert (kept[0][0] - kept[3][0]).abs().max() > 1e-4, "a step is seen in actions"
 
 
 @each_mode

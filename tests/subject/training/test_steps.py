@@ -7,6 +7,7 @@ too. Graphs are run by torch's own kernels, their weights constants where Induct
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,62 +16,73 @@ import torch
 
 from .conftest import Batch, Make, assert_same_weights, both, make_batches, optimizer_of, step
 
-accelerate = pytest.importorskip("accelerate", reason="LeRobot trains by accelerate, and it is not installed")
-lerobot_train = pytest.importorskip(
-    "lerobot.scripts.lerobot_train", reason="LeRobot's training needs lerobot[training]", exc_type=ImportError
-)
-
 pytestmark = [pytest.mark.consistency, pytest.mark.usefixtures("with_constants")]
 
 MODES = ("default", "frozen", "auto")
 
 
+class LeRobotsTraining:
+    """LeRobot's own update by accelerate, which keeps one state a process, and refuses another precision."""
+
+    def __init__(self) -> None:
+        self.accelerate = pytest.importorskip("accelerate", reason="LeRobot trains by it: not installed")
+        self.script = pytest.importorskip(
+            "lerobot.scripts.lerobot_train",
+            reason="LeRobot's training needs lerobot[training]",
+            exc_type=ImportError,
+        )
+        self.metrics = importlib.import_module("lerobot.utils.logging_utils")
+
+    def forget(self) -> None:
+        self.accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+
+    def train(self, policy: Any, batches: list[Batch], precision: str) -> list[tuple[float, float]]:
+        """Losses and norms of gradients of ``update_policy``; the norms are clipped."""
+        self.forget()
+        accelerator = self.accelerate.Accelerator(
+            step_scheduler_with_optimizer=False, mixed_precision=precision, cpu=True
+        )
+        prepared, optimizer = accelerator.prepare(policy, optimizer_of(policy))
+        names = ("loss", "grad_norm", "lr", "update_s")
+        meters = {name: self.metrics.AverageMeter(name, ":.3f") for name in names}
+        tracker = self.metrics.MetricsTracker(4, 100, 10, meters, accelerator=accelerator)
+        seen = []
+        for seed, batch in enumerate(batches):
+            torch.manual_seed(seed)
+            self.script.update_policy(tracker, prepared, batch, optimizer, 1.0, accelerator=accelerator)
+            seen.append((meters["loss"].val, meters["grad_norm"].val))
+        assert all(norm > 1.0 for _, norm in seen), "clipped"
+        return seen
+
+
 @pytest.fixture
-def _fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps one state a process, and refuses another precision."""
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+def lerobot() -> Iterator[LeRobotsTraining]:
+    training = LeRobotsTraining()
+    training.forget()
+    yield training
+    training.forget()
 
 
-def trained_by_lerobot(policy: Any, batches: list[Batch], precision: str) -> list[tuple[float, float]]:
-    """Losses and norms of gradients of LeRobot's own ``update_policy``; the norms are clipped."""
-    from lerobot.utils.logging_utils import AverageMeter, MetricsTracker
-
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator = accelerate.Accelerator(
-        step_scheduler_with_optimizer=False, mixed_precision=precision, cpu=True
-    )
-    prepared, optimizer = accelerator.prepare(policy, optimizer_of(policy))
-    meters = {name: AverageMeter(name, ":.3f") for name in ("loss", "grad_norm", "lr", "update_s")}
-    tracker = MetricsTracker(4, 100, 10, meters, accelerator=accelerator)
-    seen = []
-    for seed, batch in enumerate(batches):
-        torch.manual_seed(seed)
-        lerobot_train.update_policy(tracker, prepared, batch, optimizer, 1.0, accelerator=accelerator)
-        seen.append((meters["loss"].val, meters["grad_norm"].val))
-    assert all(norm > 1.0 for _, norm in seen), "clipped"
-    return seen
-
-
-@pytest.mark.usefixtures("_fresh_accelerator")
 @pytest.mark.parametrize("mode", ["default", "auto"])
-def test_lerobots_update_is_stocks(mode: str, quiet_policy: Any, tiny_batch: Make) -> None:
+def test_lerobots_update_is_stocks(
+    mode: str, lerobot: LeRobotsTraining, quiet_policy: Any, tiny_batch: Make
+) -> None:
     stock, ours = both(quiet_policy, mode)
     batches = make_batches(tiny_batch, 4, 4, 3)
-    theirs, seen = (trained_by_lerobot(policy, batches, "no") for policy in (stock, ours))
+    theirs, seen = (lerobot.train(policy, batches, "no") for policy in (stock, ours))
     assert seen == [pytest.approx(values, rel=1e-9) for values in theirs]
     assert_same_weights(ours, stock)
 
 
-@pytest.mark.usefixtures("_fresh_accelerator")
 @pytest.mark.parametrize("mode", ["default", "auto"])
-def test_lerobots_update_in_bf16_is_as_near_as_stocks(mode: str, quiet_policy: Any, tiny_batch: Make) -> None:
+def test_lerobots_update_in_bf16_is_as_near_as_stocks(
+    mode: str, lerobot: LeRobotsTraining, quiet_policy: Any, tiny_batch: Make
+) -> None:
     stock, ours = both(copy.deepcopy(quiet_policy).float(), mode)
     exact, start = copy.deepcopy(stock), copy.deepcopy(stock)
     batches = make_batches(tiny_batch, 4, 4, dtype=torch.float32)
-    precise = trained_by_lerobot(exact, batches, "no")
-    theirs, seen = (trained_by_lerobot(policy, batches, "bf16") for policy in (stock, ours))
+    precise = lerobot.train(exact, batches, "no")
+    theirs, seen = (lerobot.train(policy, batches, "bf16") for policy in (stock, ours))
     for (loss, norm), (their_loss, their_norm), (true_loss, _) in zip(seen, theirs, precise, strict=True):
         assert loss != pytest.approx(true_loss, rel=1e-6), "autocast reaches the graph"
         assert (loss, norm) == pytest.approx((their_loss, their_norm), rel=0.02)
