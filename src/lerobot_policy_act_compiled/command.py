@@ -32,7 +32,8 @@ from .patch import patch_lerobot
 # LeRobot's commands that act with one observation at a time, by their modules. Training compiles its own
 # step, and an evaluation acts with as many observations as it has environments.
 ACTING = ("lerobot_rollout", "lerobot_record", "policy_server")
-TICKING = ("lerobot_rollout", "lerobot_record")  # by ``select_action``; a server predicts chunks
+# By ``select_action``, and under autocast where ``use_amp`` asks for it; a server predicts chunks without it.
+TICKING = ("lerobot_rollout", "lerobot_record")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if module in TICKING:
         prepare_less()
     if options.warm_up and module in ACTING:
-        _warm_up_when_placed()
+        _warm_up_when_placed(autocasts=module in TICKING)
     run()
 
 
@@ -147,8 +148,12 @@ def _let_the_server_take(policy_type: str) -> None:
         known.append(policy_type)
 
 
-def _warm_up_when_placed() -> None:
-    """Warm a loaded policy up when LeRobot puts it onto its device, which it does before all else."""
+def _warm_up_when_placed(*, autocasts: bool) -> None:
+    """Warm a loaded policy up when LeRobot puts it onto its device, which it does before all else.
+
+    Args:
+        autocasts: whether the command heeds ``use_amp`` when it acts.
+    """
     load, place = ACTPolicy.from_pretrained, ACTPolicy.to
 
     @wraps(load)
@@ -161,7 +166,12 @@ def _warm_up_when_placed() -> None:
     def to(self: Any, *args: Any, **kwargs: Any) -> Any:
         place(self, *args, **kwargs)
         if vars(self).pop("_warm_up_due", False):
-            self.warm_up()
+            use_amp = self.config.use_amp
+            self.config.use_amp = use_amp and autocasts
+            try:
+                self.warm_up()
+            finally:
+                self.config.use_amp = use_amp
         return self
 
     ACTPolicy.from_pretrained, ACTPolicy.to = classmethod(from_pretrained), to

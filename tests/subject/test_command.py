@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 
 from lerobot_policy_act_compiled import command
@@ -94,6 +95,22 @@ def test_these_are_warmed_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     asked.clear()
     command.main(["--no-warm-up", "it"])
     assert "_warm_up_when_placed" not in asked
+
+
+@pytest.mark.parametrize("autocasts", [True, False], ids=["rollout", "server"])
+def test_warming_up_is_under_autocast_where_the_command_acts_so(
+    autocasts: bool, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for name in ("from_pretrained", "to"):
+        monkeypatch.setattr(ACTPolicy, name, getattr(ACTPolicy, name))
+    monkeypatch.setattr(ACTPolicy, "warm_up", lambda self: seen.append(self.config.use_amp), raising=False)
+    command._warm_up_when_placed(autocasts=autocasts)
+    config = PreTrainedConfig.from_pretrained(checkpoint)
+    config.use_amp = True
+    policy = ACTPolicy.from_pretrained(checkpoint, config=config).to("cpu")
+    assert seen == [autocasts]
+    assert policy.config.use_amp is True
 
 
 def test_a_module_runs_with_its_arguments(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

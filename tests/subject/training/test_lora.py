@@ -70,7 +70,7 @@ def pair(stock: Any, mode: str, targets: str) -> tuple[Any, Any]:
     return theirs, ours
 
 
-def assert_same_actions(policies: Any, batch: Batch, unlike: Any = None, within: float = 1e-9) -> Any:
+def assert_same_actions(policies: Any, batch: Batch, unlike: Any = None, *, within: float = 1e-9) -> Any:
     """Stock's actions, which are ours; they differ from ``unlike``."""
     expected, actions = (policy.predict_action_chunk(batch) for policy in policies)
     assert (actions - expected).abs().max() < within
