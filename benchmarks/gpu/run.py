@@ -1,8 +1,8 @@
 """Tests, times and the gate on one GPU in at most 8 minutes: ``python -m benchmarks.gpu``, or ``nox -s gpu``.
 
-It needs the project's dependencies and pytest, and neither network, nox nor uv. Everything compiles side by
-side, then each step is timed alone. What is done is recorded after each part, so the same command goes on
-with a run that was cut off. ``write`` puts the records into TORCH_COMPILE_ACT.md.
+It needs the project's dependencies, and pytest with pytest-timeout; no network, nox or uv. Everything
+compiles side by side, then each step is timed alone. What is done is recorded after each part, so the same
+command goes on with a run that was cut off. ``write`` puts the records into TORCH_COMPILE_ACT.md.
 """
 
 from __future__ import annotations

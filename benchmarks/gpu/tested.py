@@ -16,6 +16,7 @@ PART = "tests"
 MARK = re.compile(r"pytest\.mark\.gpu\b")
 LONGEST = 4000  # characters of what a failed file said
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|error)")
+SECONDS = re.compile(r" in ([\d.]+)s")
 Results = Callable[[float], Iterator[tuple[str, str, dict[str, Any]]]]  # of seconds: part, name, figures
 
 
@@ -61,6 +62,9 @@ def running(names: Sequence[str], root: Path, place: Path) -> Iterator[Results]:
 def _result(log: str, code: int) -> dict[str, Any]:
     lines = [line for line in log.splitlines() if line.strip()] or ["it said nothing"]
     found: dict[str, Any] = {kind: int(count) for count, kind in COUNTED.findall(lines[-1])}
+    took = SECONDS.search(lines[-1])
+    if took:
+        found["seconds"] = float(took[1])
     if code != 0:
         said = [line for line in lines if line.startswith(("FAILED", "ERROR", "E  ", "INFO"))]
         found["failed"] = "; ".join(said or lines[-1:])[:LONGEST]

@@ -159,6 +159,7 @@ def test_the_tests_are_those_marked_gpu(tmp_path: Path) -> None:
         assert list(results(0.0)) == [], "no end yet: nothing is recorded, and the next run goes on"
         (_, _, right), (part, _, wrong) = results(60)
     assert part == "tests"
+    assert right.pop("seconds") < 60, "of the four minutes that all may take together"
     assert right == {"passed": 1}
     assert "FAILED tests/test_wrong.py::test_it" in wrong["failed"]
     assert "assert 1 == 2" in wrong["failed"], "why, and not only which"
