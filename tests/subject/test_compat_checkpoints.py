@@ -7,9 +7,11 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import draccus
 import pytest
 import torch
 from lerobot.configs.parser import get_cli_overrides
@@ -169,6 +171,22 @@ def test_no_artifact_comes_from_a_checkpoint(
     assert "compile_artifact=/tmp/theirs of a configuration file is ignored" in said
     assert "\n" not in said
     assert ACTCompiledPolicy.from_pretrained(naming_an_artifact).config.compile_artifact is None
+
+
+@dataclass
+class Training:
+    """As LeRobot's TrainPipelineConfig, which not every installation can import."""
+
+    policy: PreTrainedConfig
+
+
+def test_no_artifact_comes_from_a_trainings_configuration(naming_an_artifact: Path) -> None:
+    """``lerobot-train --config_path=theirs/train_config.json``: the policy is a part of that file."""
+    policy = json.loads((naming_an_artifact / "config.json").read_text())
+    file = naming_an_artifact / "train_config.json"
+    file.write_text(json.dumps({"policy": policy}))
+    config = draccus.parse(Training, config_path=file, args=[]).policy
+    assert (config.compile_model, config.compile_artifact) == (True, None)
 
 
 def test_the_command_line_names_an_artifact(
