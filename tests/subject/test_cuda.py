@@ -1,6 +1,7 @@
-"""What a user of CUDA runs, in mode auto: steps, accumulated gradients, evaluations, threads, an artifact.
+"""What a user of CUDA runs, most of it in mode auto: steps, gradients, evaluations, threads, an artifact.
 
-``python -m pytest -m gpu``: no network, no nox; small policies, compiled once for this file where possible.
+``python -m benchmarks.gpu --parts tests`` runs it without network and nox. Policies are small, and compiled
+once for this file where possible.
 Products and convolutions are in full fp32, so that actions may be held against stock's within 1e-5.
 """
 
@@ -22,7 +23,7 @@ from benchmarks.suite.step_counters import held_by_graphs
 from lerobot_policy_act_compiled import save_artifact
 from lerobot_policy_act_compiled.frozen import fixed_position_table
 
-from .compiled_policies import as_compiled
+from .compiled_policies import MODES, as_compiled
 
 pytestmark = [pytest.mark.gpu, pytest.mark.consistency]
 
@@ -202,3 +203,28 @@ def test_an_artifact_is_refused_and_the_policy_acts(
     assert "compile_artifact is left out" in caplog.text
     with pytest.raises(ValueError, match="save_artifact: torch cannot load"):
         save_artifact(policy, tmp_path)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("auto", "captured")])
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_every_other_mode_acts_and_trains_as_stock(
+    mode: str, tiny_policy: Make, without_cameras: tuple[Any, Batch]
+) -> None:
+    """Without cameras, so that ``max-autotune`` has few shapes to try kernels for."""
+    features = without_cameras[0].config.input_features
+    stock = tiny_policy(input_features=features, dropout=0.0).to("cuda")
+    policies = stock, as_compiled(stock, mode)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=1e-3) for each in policies]
+    batch = on_cuda(without_cameras[1])
+    for size in (4, 3):
+        part = {name: value[:size] for name, value in batch.items()}
+        losses = []
+        for each, optimizer in zip(policies, optimizers, strict=True):
+            torch.manual_seed(size)  # of the latent
+            losses.append(each.train().forward(part)[0])
+            losses[-1].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-4)
+        expected, actions = (each.predict_action_chunk(part) for each in policies)
+        assert (actions - expected).abs().max() < 1e-4
