@@ -27,6 +27,8 @@ COUNTS = {
     "compiled_over_eager": "ratio",
     "limit_over_eager": "ratio",
     "auto_over_stock": "ratio",
+    "compiled_over_eager_spread": "ratio",
+    "auto_over_stock_spread": "ratio",
     "kernel_launches": "unit",
     "cudagraph_skips": "unit",
 }

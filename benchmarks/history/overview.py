@@ -10,7 +10,7 @@ import html
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,11 +18,14 @@ from typing import Any
 from .. import plots
 from ..files import read_if_whole, write_whole
 from ..markdown import render
+from .changes import steps
 from .installed import recorded
 from .result_files import RESULTS, results_on
 
 PAGE = "overview.html"
 RATIO, LIMIT, AUTO = "track_compiled_over_eager", "track_limit_over_eager", "track_auto_over_stock"
+SPREAD = "_spread"
+NOISY = 1.25  # a spread above which a speed-up is not shown: beside other work one was 24x
 TIMES = {
     "inference": "inference.Inference.time_predict_action_chunk",
     "training": "training.Training.time_training_step",
@@ -59,6 +62,7 @@ class Point:
         limit: of the speed-up.
         eager, compiled: of a step, each in processes of its own.
         auto: stock LeRobot's time over that of ``auto``, steps in turns in one process; of inference.
+        spread, auto_spread: of the two, the upper quartile over the lower; None: not measured then.
     """
 
     commit: str
@@ -67,6 +71,8 @@ class Point:
     eager: StepTime | None
     compiled: StepTime | None
     auto: float | None = None
+    spread: float | None = None
+    auto_spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class MachineHistory:
     name: str
     about: str
     series: tuple[Series, ...]
+    newest: str = ""  # commit
 
     @property
     def is_quick(self) -> bool:
@@ -135,15 +142,15 @@ def read_machines(home: Path) -> list[MachineHistory]:
     """What asv measured below ``home``, by machine; files that are cut short are left out."""
     found = []
     for place in sorted(path for path in (home / RESULTS).glob("*") if path.is_dir()):
-        points: dict[SeriesKey, list[Point]] = {}
+        points: dict[SeriesKey, dict[str, Point]] = {}
         newest = ""
         for file in sorted(results_on(place.name, home), key=lambda file: file.get("date", 0)):
+            newest = str(file.get("commit_hash", ""))[:8]
             for key, point in _points(file):
-                points.setdefault(key, []).append(point)
-                newest = point.commit
+                points.setdefault(key, {})[newest] = point  # of two environments the later one counts
         if points:
-            series = tuple(Series(*key, tuple(each)) for key, each in sorted(points.items()))
-            found.append(MachineHistory(place.name, _about(home, place, newest), series))
+            series = tuple(Series(*key, tuple(each.values())) for key, each in sorted(points.items()))
+            found.append(MachineHistory(place.name, _about(home, place, newest), series, newest))
     return found
 
 
@@ -151,13 +158,17 @@ def _points(file: Mapping[str, Any]) -> Iterator[tuple[SeriesKey, Point]]:
     commit = str(file.get("commit_hash", ""))[:8]
     for phase, step_time in TIMES.items():
         counts = f"{phase}.{phase.capitalize()}Counts"
-        limits, autos = (dict(numbers(file, f"{counts}.{name}")) for name in (LIMIT, AUTO))
+        limits, autos, spreads, auto_spreads = (
+            dict(numbers(file, f"{counts}.{name}")) for name in (LIMIT, AUTO, RATIO + SPREAD, AUTO + SPREAD)
+        )
         times = _step_times(file, step_time)
         for (workload, device), ratio in numbers(file, f"{counts}.{RATIO}"):
-            limit, auto = (found.get((workload, device)) for found in (limits, autos))
+            case = workload, device
+            limit, auto = (found.get(case) for found in (limits, autos))
             eager, compiled = (times.get((workload, "fp32", device, each)) for each in ("eager", "compiled"))
             inverse = [1 / share if share else None for share in (limit, auto)]
-            point = Point(commit, 1 / ratio, inverse[0], eager, compiled, inverse[1])
+            ranges = spreads.get(case), auto_spreads.get(case)
+            point = Point(commit, 1 / ratio, inverse[0], eager, compiled, inverse[1], *ranges)
             yield (device, phase, workload), point
 
 
@@ -182,18 +193,32 @@ def _about(home: Path, place: Path, commit: str) -> str:
 
 
 def plot(series: Series) -> str:
-    """SVG of the speed-up over commits, in the colour of the text around it, the limit as dashes.
+    """SVG of the speed-up over commits, in the colour of the text around it, the limit as dashes."""
+    shown = [(x, point.limit) for x, point in enumerate(series.points) if point.limit]
+    return _drawn(f"speed-up of {series.name}", series, [each.speed_up for each in series.points], shown)
 
-    No line joins the dots and the axis begins at zero: otherwise noise looks like a change.
+
+def plot_auto(series: Series) -> str:
+    """The same of ``auto`` against stock LeRobot."""
+    measured = replace(series, points=tuple(point for point in series.points if point.auto))
+    ups = [point.auto for point in measured.points if point.auto]
+    return _drawn(f"auto against stock, {series.name}", measured, ups, [])
+
+
+def _drawn(title: str, series: Series, ups: list[float], limits: list[tuple[int, float]]) -> str:
+    """No line joins the dots and the axis begins at zero: otherwise noise looks like a change.
+
+    A line across stands where ``changes`` finds a step.
     """
     from matplotlib.figure import Figure
 
     with plots.style(series.name, FOREGROUND, **{"font.size": 11}):
         figure = Figure(figsize=(5, 1.9), layout="constrained")
         axes = figure.subplots()
-        at = range(len(series.points))
-        axes.scatter(at, [point.speed_up for point in series.points], color="#3b82d0", s=22, zorder=3)
-        limits = [(x, point.limit) for x, point in zip(at, series.points, strict=True) if point.limit]
+        at = range(len(ups))
+        axes.scatter(at, ups, color="#3b82d0", s=22, zorder=3)
+        for step in steps(ups):
+            axes.axvline(step - 0.5, color="#d0453b", linewidth=1)
         if limits:
             xs, heights = zip(*limits, strict=True)
             axes.scatter(xs, heights, color="#d07a1f", marker="_", s=80)
@@ -205,12 +230,14 @@ def plot(series: Series) -> str:
         axes.spines[["top", "right"]].set_visible(False)
         drawn = plots.as_svg(figure)
     drawn = drawn[drawn.index("<svg") :].replace(FOREGROUND, "currentColor")
-    label = html.escape(f"speed-up of {series.name}, commit by commit", quote=True)
+    label = html.escape(f"{title}, commit by commit", quote=True)
     return drawn.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
 def write(home: Path, directory: Path) -> Path:
     """The page, beside what ``asv publish`` wrote into ``directory``."""
     page = directory / PAGE
-    write_whole(page, render(TEMPLATE, machines=read_machines(home), plot=plot))
+    write_whole(
+        page, render(TEMPLATE, machines=read_machines(home), plot=plot, plot_auto=plot_auto, noisy=NOISY)
+    )
     return page

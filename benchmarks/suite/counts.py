@@ -6,7 +6,8 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from statistics import median
+from dataclasses import dataclass
+from statistics import median, quantiles
 from typing import Any
 
 from .asv_cases import TIMEOUT, Machine, has_mode, measured_cases, ready, this_machine, workloads_of
@@ -19,6 +20,25 @@ from .workloads import DEVICES, SUITE_VERSION, Case, Step
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
 PAIRS = 5  # of two steps, one after the other; the ratio's standard deviation is about 2%
 WARM_UP = 3  # pairs that are left out: a process's first steps of stock took 530 ms, later ones 380
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of the times of two steps.
+
+    Attributes:
+        middle: the median over pairs of steps.
+        spread: the upper quartile over the lower one.
+    """
+
+    middle: float
+    spread: float
+
+    def named(self, name: str) -> dict[str, float]:
+        return {name: self.middle, f"{name}_spread": self.spread}
+
+
+NO_RATIO = Ratio(NOT_APPLICABLE, NOT_APPLICABLE)
 
 
 def eager_counts(step: Step) -> dict[str, Any]:
@@ -57,8 +77,7 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
         found = graph_counts(eager) | eager_counts(eager)
         with count_compilation() as compilation:
             compiled = ready(machine, case)
-        pairs = [(timed(compiled), timed(eager)) for _ in range(PAIRS)]
-        seconds = median(eager_s for _, eager_s in pairs)
+        over_eager, seconds = by_turns(compiled, eager)
         return {
             **found,
             "graph_breaks": len(found["graph_breaks"]),
@@ -66,25 +85,32 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
             "launches": kernel_launches(compiled) if on_cuda else NOT_APPLICABLE,
             "cudagraph_skips": compilation.cudagraph_skips if on_cuda else NOT_APPLICABLE,
             "peak_memory_compiled": peak_memory(compiled, case.device),
-            "compiled_over_eager": median(compiled_s / eager_s for compiled_s, eager_s in pairs),
+            **over_eager.named("compiled_over_eager"),
             "limit_over_eager": found["flops"] / matrix_rate(case.device) / seconds,
-            "auto_over_stock": auto_over_stock(case) if case.phase == "inference" else NOT_APPLICABLE,
+            **(auto_over_stock(case) if case.phase == "inference" else NO_RATIO).named("auto_over_stock"),
         }
 
 
-def auto_over_stock(case: Case) -> float:
+def auto_over_stock(case: Case) -> Ratio:
     """Time of ``auto``'s step as a share of stock LeRobot's eager one, by turns in one process."""
     if not has_mode("auto"):
-        return NOT_APPLICABLE
-    steps = [warmed_up(case.as_variant(variant)) for variant in ("auto", "stock")]
-    ratios = []
+        return NO_RATIO
+    auto, stock = (warmed_up(case.as_variant(variant)) for variant in ("auto", "stock"))
+    return by_turns(auto, stock)[0]
+
+
+def by_turns(step: Step, other: Step) -> tuple[Ratio, float]:
+    """The time of ``step`` as a share of that of ``other``, and the median seconds of ``other``."""
+    pairs = []
     for turn in range(WARM_UP + PAIRS):
         seconds = {}
-        for step in turned(steps, turn):
+        for each in turned([step, other], turn):
             time.sleep(PAUSE)
-            seconds[step.case.variant] = timed(step)
-        ratios.append(seconds["auto"] / seconds["stock"])
-    return median(ratios[WARM_UP:])
+            seconds[each.case] = timed(each)
+        pairs.append((seconds[step.case], seconds[other.case]))
+    pairs = pairs[WARM_UP:]
+    low, middle, high = quantiles((one / two for one, two in pairs), n=4, method="inclusive")
+    return Ratio(middle, high / low), median(two for _, two in pairs)
 
 
 def _figure(name: str, unit: str = "unit") -> Callable[..., float]:
@@ -133,10 +159,12 @@ class Counts(ABC):
     track_peak_memory_compiled = _figure("peak_memory_compiled", "bytes")
     track_kernel_launches = _figure("launches")
     track_cudagraph_skips = _figure("cudagraph_skips")
-    # Time of a compiled step as a share of an eager one's, in one process, by turns.
+    # Time of a compiled step as a share of an eager one's, in one process, by turns; and the ratio's spread.
     track_compiled_over_eager = _figure("compiled_over_eager", "ratio")
+    track_compiled_over_eager_spread = _figure("compiled_over_eager_spread", "ratio")
     # Time of a step of ``auto`` as a share of one of stock LeRobot, likewise; inference.
     track_auto_over_stock = _figure("auto_over_stock", "ratio")
+    track_auto_over_stock_spread = _figure("auto_over_stock_spread", "ratio")
     # Time that an eager step's products take at ``torch.mm``'s rate, as a share of the step's.
     track_limit_over_eager = _figure("limit_over_eager", "ratio")
 

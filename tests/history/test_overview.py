@@ -19,6 +19,7 @@ from benchmarks.history.overview import (
     Point,
     Series,
     StepTime,
+    plot,
     read_machines,
     write,
 )
@@ -95,7 +96,8 @@ def test_the_page_says_what_there_is(home: Path) -> None:
     cells = [re.sub(r"<[^>]+>|\s+", " ", row).split() for row in rows]
     assert cells[0] == ["aloha", "inference", "1.60x", "1.25x", "1.33x", "250.0", "200.0", "22222222"]
     assert cells[1] == ["pusht", "inference", "\u2013", "2.00x", *"\u2013\u2013\u2013", "22222222"]
-    assert text.count("<svg") == 2
+    assert text.count("<svg") == 3, "one of auto"
+    assert "aloha inference: auto against stock" in text
     assert overview.FOREGROUND not in text, "drawn in the page's own colour"
     assert text == write(home, home / "html").read_text(encoding="utf-8"), "the same results, the same page"
 
@@ -159,4 +161,45 @@ def test_the_page_says_what_chance_does(home: Path) -> None:
     for day in range(1, 6):
         found = file(f"{day}" * 40, day, [0.8 if day % 2 else 1.0, NAN, NAN, NAN])
         (results / f"{day}-env.json").write_text(json.dumps(found))
-    assert "<small>± " in write(home, home / "html").read_text(encoding="utf-8")
+    assert "neighbours differ by 22.5%" in write(home, home / "html").read_text(encoding="utf-8")
+
+
+def with_spreads(home: Path, *spreads: float) -> str:
+    """The page, where the ratios of both cases have these spreads."""
+    path = home / "results" / "vm" / "22222222-env.json"
+    found = json.loads(path.read_text())
+    for name, spread in zip((RATIO, AUTO), spreads, strict=True):
+        found["results"][f"inference.InferenceCounts.{name}_spread"] = [[spread, NAN, spread, NAN], PARAMS]
+    path.write_text(json.dumps(found))
+    return write(home, home / "html").read_text(encoding="utf-8")
+
+
+def test_a_speed_up_stands_with_its_spread_and_not_at_all_where_it_is_noise(home: Path) -> None:
+    text = with_spreads(home, 1.04, 3.0)
+    assert "<strong>1.25x</strong><small>± 2%</small>" in text
+    assert "too noisy" in text
+    assert "1.60x" not in text, "what auto gains cannot be said of these samples"
+
+
+def test_what_the_newest_commit_lacks_is_said_to_be_of_another(home: Path) -> None:
+    assert "not measured since" not in write(home, home / "html").read_text(encoding="utf-8")
+    newest = file("3" * 40, 3, [0.7, NAN, None, NAN])
+    (home / "results" / "vm" / "33333333-env.json").write_text(json.dumps(newest))
+    text = write(home, home / "html").read_text(encoding="utf-8")
+    assert re.search(r"pusht inference<small>of 22222222: not measured since</small>", text)
+    assert not re.search(r"aloha inference<small>of", text)
+
+
+def test_two_environments_of_one_commit_are_one_dot(home: Path) -> None:
+    other = file(COMMITS[1], 2, [0.6, NAN, 0.5, NAN])
+    (home / "results" / "vm" / "22222222-other.json").write_text(json.dumps(other))
+    (machine,) = read_machines(home)
+    assert [point.commit for point in machine.series[0].points] == ["11111111", "22222222"]
+
+
+def test_a_step_is_drawn_where_one_is_found() -> None:
+    ups = [1.0, 1.01, 0.99, 1.0, 1.02, 1.0, 1.3, 1.31, 1.29, 1.3]
+    points = tuple(Point(str(at), up, None, None, None) for at, up in enumerate(ups))
+    step = plot(Series("cpu", "inference", "aloha", points))
+    flat = plot(Series("cpu", "inference", "aloha", points[:6]))
+    assert ("#d0453b" in step, "#d0453b" in flat) == (True, False)

@@ -103,12 +103,30 @@ def test_a_count_that_a_device_lacks_is_not_a_failure(monkeypatch: pytest.Monkey
     }
     assert tracked["track_graphs"] == 1
     assert tracked["track_auto_over_stock"] > 0
+    assert tracked["track_auto_over_stock_spread"] >= 1
+
+
+def test_a_ratio_is_of_pairs_by_turns_with_its_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (Step(Case("tiny", "inference", each), None, {}, None, None) for each in ("auto", "stock"))  # type: ignore[arg-type]
+    order: list[str] = []
+    shares = iter((9.0, 9.0, 9.0, 0.5, 0.4, 0.6, 0.5, 0.8))  # the first three are left out
+
+    def timed(step: Step) -> float:
+        order.append(step.case.variant)
+        return next(shares) * 2.0 if step is one else 2.0
+
+    monkeypatch.setattr(counts, "timed", timed)
+    monkeypatch.setattr(counts, "PAUSE", 0)
+    ratio, seconds = counts.by_turns(one, other)
+    assert order[:4] == ["auto", "stock", "stock", "auto"]
+    assert (ratio.middle, seconds) == (0.5, 2.0)
+    assert ratio.spread == pytest.approx(0.6 / 0.5)
 
 
 def test_what_a_commit_has_not_yet_is_not_measured_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asv_cases, "has_mode", lambda _: False)
     monkeypatch.setattr(counts, "has_mode", lambda _: False)
-    assert math.isnan(counts.auto_over_stock(Case("tiny", "inference", "compiled")))
+    assert math.isnan(counts.auto_over_stock(Case("tiny", "inference", "compiled")).middle)
     with pytest.raises(NotImplementedError, match="this commit has no compile_mode auto"):
         skip_unless_measured(CPU_ONLY, Case("aloha", "tick", "auto"))
 
