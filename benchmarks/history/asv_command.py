@@ -19,6 +19,8 @@ from .result_files import RESULTS
 
 # What asv says of a file that it leaves out before it goes on as if there were none, in asv/results.py.
 LEFT_OUT = ("Skipping results:", "Error loading results", "Error parsing JSON", "could not load")
+FAILED = re.compile(r"\bfailed\b|\btimed out\b", re.IGNORECASE)
+MOST_FAILED = 10  # lines of the message; asv's own stand above it
 BEFORE = re.compile(r"^(\[[^\]]*\])?[\s·]*")  # how far it is, and how deep
 
 
@@ -31,7 +33,7 @@ def lines(
         MeasurementError: asv's exit code is not 0; its last lines are the message.
     """
     command = [sys.executable, "-m", "asv", *args]
-    last = [""]
+    failed, last = [], [""]
     # A session of its own: Ctrl-C reaches asv once, through `stop`, and not in the middle of its cleaning up.
     with subprocess.Popen(
         command,
@@ -46,16 +48,17 @@ def lines(
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                last = [*last[-30:], line.rstrip()]
+                last = [*last[-2:], line.rstrip()]
+                if FAILED.search(line):
+                    failed.append(BEFORE.sub("", line.rstrip()))
                 yield line.rstrip()
         except BaseException:
             stop(process)
             raise
     if process.returncode != 0:
-        failed = [line for line in last if "failed" in line.lower()] or last[-3:]
-        raise MeasurementError(
-            f"asv {args[0]} ended with exit code {process.returncode}: {' | '.join(failed)}"
-        )
+        said = " | ".join(failed[:MOST_FAILED] or last)
+        more = f" | and {len(failed) - MOST_FAILED} more" if len(failed) > MOST_FAILED else ""
+        raise MeasurementError(f"asv {args[0]} ended with exit code {process.returncode}: {said}{more}")
 
 
 def run(*args: str, root: Path) -> list[str]:

@@ -26,8 +26,9 @@ MACHINE = re.compile(r"/machine-([^/]+)/")
 # Counts are the same on a busy machine: one value tells. Those of memory differ by an allocation.
 EXACT = re.compile(r"\.track_(?!auto_over|compiled_over|cold|warm|limit)")
 WHOLE = re.compile(r"\.track_(graph|ops|inductor|flops|dispatched|kernel|cudagraph)")
-NO_SPEED = re.compile(r"\.track_limit")  # of the machine, not of a commit
-LEAST = 1.03  # a smaller change is none, but of whole numbers
+NO_SPEED = re.compile(r"\.track_(limit|\w+_spread)")  # of the machine, not of a commit
+LEAST = 1.03  # a smaller change of a time is none
+LEAST_MEMORY = 1.005  # as in the gate
 SIDE = 2  # values on either side; one slow night is no step
 CHANCE = 1e-3  # that a step is found where there is none, in one part of one figure's history
 
@@ -48,11 +49,6 @@ class Change:
     @property
     def is_worse(self) -> bool:
         return self.after > self.before
-
-    @property
-    def factor(self) -> str:
-        """``1.20x``, or the difference where there was nothing before."""
-        return f"{self.after / self.before:.2f}x" if self.before else f"+{self.after:g}"
 
 
 @dataclass(frozen=True)
@@ -78,13 +74,11 @@ class Series:
         at = _where_it_differs(self.values) if exact else steps(self.values)
         edges = [0, *at, len(self.values)]
         levels = [median(self.values[a:b]) for a, b in itertools.pairwise(edges)]
+        least = 1.0 if WHOLE.search(self.name) else LEAST_MEMORY if exact else LEAST
         found = map(Change, at, levels, levels[1:])
-        return [each for each in found if WHOLE.search(self.name) or _counts(each)]
-
-
-def _counts(change: Change) -> bool:
-    low, high = sorted((change.before, change.after))
-    return high >= LEAST * low
+        return [
+            each for each in found if max(each.before, each.after) >= least * min(each.before, each.after)
+        ]
 
 
 def _where_it_differs(values: Sequence[float]) -> list[int]:

@@ -2,8 +2,10 @@
 
 Many commits are spread over machines by ``--shard K/N``; ``nox -s publish`` puts the shares together.
 
-Exit codes (through nox 0 or 1): 0 measured and published, 2 could not (an unknown commit, none with
-the subject, a benchmark that failed), or published without a file that is damaged.
+``--list`` measures nothing and lists what became worse and better so far, by commit.
+
+Exit codes (through nox 0 or 1): 0 measured and published, 2 could not (an unknown commit, none with the
+subject), or published without a benchmark that failed or a file that is damaged.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
-from ..command import exit_code
+from ..command import exit_code, say
 from ..one_run import alone, sigterm_interrupts
 from ..repository import PACKAGE, ROOT, MeasurementError, git
-from ..suite.asv_cases import QUICK
-from . import asv_command, installed, overview, torch_releases
+from ..suite.asv_cases import QUICK, QUICKLY
+from . import asv_command, installed, overview, regressions, torch_releases
 from .result_files import BRANCH, checked_out, damaged_files, is_measured, merge
 
 SUBJECT = f"{PACKAGE}/__init__.py"
@@ -120,6 +122,11 @@ def measure(
         progress.update(task, completed=ends_at)
 
 
+def quick_benchmarks() -> list[str]:
+    """For asv: the cases that ``--quick`` measures alone, or figures of the others would be overwritten."""
+    return [f"{phase.capitalize()}Counts.*'({'|'.join(names)})'" for phase, names in QUICKLY.items()]
+
+
 def without_skipped(lines: Iterable[str]) -> Iterator[str]:
     """What asv prints, less the cases that another machine measures: each is n/a in its table already."""
     held: list[str] = []
@@ -145,6 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--quick", action="store_true", help="counts and speed-ups of three cases, each taken once: minutes"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="what became worse and better so far, by commit; measures nothing"
     )
     parser.add_argument(
         "--repeat", action="store_true", help="also measure commits whose code is that of the one before"
@@ -180,7 +190,11 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
 
 def _run(args: argparse.Namespace, extra: Sequence[str], root: Path) -> None:
     with alone(root), tempfile.TemporaryDirectory(prefix="history-") as directory:
-        _measure_and_draw(args, extra, Path(directory), root)
+        if args.list:
+            asv_command.draw(root, Path(directory))
+            say(regressions.listed(regressions.all_steps(root / ".asv" / "html", root / ".asv", root)))
+        else:
+            _measure_and_draw(args, extra, Path(directory), root)
 
 
 def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory: Path, root: Path) -> None:
@@ -209,18 +223,38 @@ def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory:
     # A named machine may be another runner each day: asv would draw each processor and kernel as a graph.
     anonymous = ["--os", "any", "--cpu", "any", "--ram", "any"] if args.machine else []
     asv_command.run("machine", "--yes", *named, *anonymous, root=root)
-    chosen = [f"--bench={regex}" for regex in args.bench or (["Counts"] if args.quick else [])]
+    chosen = [f"--bench={regex}" for regex in args.bench or (quick_benchmarks() if args.quick else [])]
     options = [*(["--quick"] if args.quick else []), *named, *chosen, *extra]
+    failures = []  # told at the end: what was measured is drawn
     for release in args.torch:
         config = torch_releases.configuration(release, root, directory)
-        measure(commits, [*options, "--config", str(config)], console, directory, root)
+        try:
+            measure(commits, [*options, "--config", str(config)], console, directory, root)
+        except MeasurementError as error:
+            failures.append(str(error))
         torch_releases.assert_installed(release, root)
     if not args.torch:
-        measure(commits, options, console, directory, root)
-        installed.record(commits, machine, home)
-    if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
-        console.print(f"measured: {home / 'results'}; nox -s publish puts the shares together")
-        return
+        try:
+            measure(commits, options, console, directory, root)
+        except MeasurementError as error:
+            failures.append(str(error))
+    try:
+        if not args.torch:
+            installed.record(commits, machine, home)
+        if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
+            console.print(f"measured: {home / 'results'}; nox -s publish puts the shares together")
+        else:
+            _draw(console, home, directory, root)
+    except MeasurementError:
+        if not failures:  # these come of those
+            raise
+    if failures:
+        timed_out = any("timed out" in each for each in failures)
+        remedy = "; what timed out may have shared the machine: measure again when it is quiet"
+        raise MeasurementError(f"{'; '.join(failures)}{remedy if timed_out else ''}")
+
+
+def _draw(console: Console, home: Path, directory: Path, root: Path) -> None:
     left_out = asv_command.draw(root, directory)
     page = overview.write(home, home / "html")
     # As an address that a terminal opens, on one line however long it is.

@@ -85,8 +85,8 @@ def publish(
 ) -> History:
     """Merge, draw and look for regressions since the baseline.
 
-    What is damaged is left out and named in the answer. The baseline moves on to the newest commit where all
-    is whole and nothing became worse or may have, or with ``accept``.
+    What is damaged is left out and named in the answer. With ``accept`` the baseline moves on to the newest
+    commit, where all is whole. It never moves by itself: a step is found commits after it came.
 
     Args:
         results: how the jobs ended that measured, see ``failed_jobs``.
@@ -110,8 +110,10 @@ def publish(
         left_out = asv_command.draw(root, Path(directory))
     damaged = damaged or _in_one_line("asv", left_out)
     overview.write(home, html)
-    history = replace(read_history(html, home, baseline, root), damaged=tuple(damaged))
-    if not damaged and (accept or not (history.regressions or history.unconfirmed)):
+    history = read_history(html, home, baseline, root)
+    damaged += _in_one_line(f"commit {history.newest[:8]}", result_files.failed(history.newest, home))
+    history = replace(history, damaged=tuple(damaged))
+    if accept and not damaged:
         baseline = history.newest
     if baseline:
         result_files.write_baseline(home, baseline)
@@ -144,8 +146,6 @@ def update_issue(history: History, repository: str, *, accepted: bool) -> str:
         why = "accepted as the new baseline"
     elif history.regressions:
         return open_or_update_issue(repository, LABEL, issue_title(history), issue_text(history))
-    elif history.unconfirmed:
-        return "the issue stays as it is: the next commit confirms or clears what is timed worse"
     else:
         why = f"nothing is worse any more at {history.newest[:8]}"
     return close_issue(repository, LABEL, why) or "nothing became worse"
@@ -179,8 +179,6 @@ def _run(args: argparse.Namespace, root: Path) -> None:
     if history.regressions:
         write_whole(root / ".asv" / "issue.md", issue_text(history))
         say(f"{issue_title(history)}: see .asv/issue.md")
-    if history.unconfirmed:
-        say(f"timed worse at the newest measured commit only: {history.unconfirmed}; the next commit tells")
     say(f"published up to {history.newest[:8]}: .asv/html/index.html")
     if history.damaged:
         raise MeasurementError(

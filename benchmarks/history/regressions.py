@@ -1,34 +1,36 @@
-"""What became worse in the history, from which commit on, and what else changed there. No torch.
+"""What became worse or better in the history, from which commit on, and what else changed there. No torch.
 
-Steps are found by asv when it publishes (its step detection: an L1 fit of piecewise constants over
-all commits); here they are put beside commits and installed packages, for an issue.
+The steps are those of ``changes``; here they are put beside commits and installed packages, for an issue and
+for ``nox -s history -- --list``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import read_if_there, read_json, read_object
+from ..files import read_if_there
 from ..markdown import render
 from ..repository import git
-from . import torch_releases
+from . import changes
 from .installed import recorded
 
-MACHINE = re.compile(r"/machine-([^/]+)/")
-# Counts are the same on a busy machine. What is timed must be worse at a second commit too, or one night of a
-# crowded runner would be an issue of two dozen benchmarks.
-EXACT = re.compile(r"\.track_(?!auto_over|compiled_over|cold|warm|limit)")
-CONFIRMED = 2  # measured commits at or after the step
 MOST_COMMITS = 20  # listed; a range can be long where commits were not measured one by one
 MOST_REGRESSIONS = 50
+CASE = re.compile(r"(?P<owner>(?:inference|training|rollout)\.\w+)\.\w+\('(?P<workload>\w+)'")
+PHASES = {
+    "rollout.TemporalEnsembling": "rollout_ensemble",
+    "rollout.Tick": "tick",
+    "rollout.EnsembledTick": "tick_ensemble",
+}
 TEMPLATE = Path(__file__).parent / "templates" / "issue.md.jinja"
 
 
 @dataclass(frozen=True)
-class Regression:
-    """A step for the worse that still lasts.
+class Step:
+    """A change between two measured commits.
 
     Attributes:
         benchmark: with its parameters, as asv names it.
@@ -53,6 +55,20 @@ class Regression:
         """``1.20x``, or the difference where there was nothing before."""
         return f"{self.after / self.before:.2f}x" if self.before else f"+{self.after:g}"
 
+    @property
+    def gate_options(self) -> str:
+        """What makes the gate measure this case; empty where its name does not say."""
+        case = CASE.match(self.benchmark)
+        if not case:
+            return ""
+        phase = PHASES.get(case["owner"], case["owner"].partition(".")[0])
+        device = " --device cuda" if "'cuda'" in self.benchmark else ""
+        return f" --workloads {case['workload']}-{phase}{device}"
+
+    @property
+    def is_worse(self) -> bool:
+        return self.after > self.before
+
 
 @dataclass(frozen=True)
 class History:
@@ -60,79 +76,102 @@ class History:
 
     Attributes:
         newest: the last commit that is in it.
-        regressions: after the baseline.
-        unconfirmed: how many more timings are worse, but at the newest measured commit only.
-        baseline: the commit up to which it was known to be good; None: from its beginning.
+        regressions: steps for the worse that still last, after the baseline.
+        baseline: the commit up to which everything was accepted; None: nothing was.
         damaged: what could not be read and is missing here, a line for each share.
     """
 
     newest: str
-    regressions: tuple[Regression, ...]
-    unconfirmed: int = 0
+    regressions: tuple[Step, ...]
     baseline: str | None = None
     damaged: tuple[str, ...] = ()
 
 
 def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> History:
-    """Regressions that asv found and that the newest results still show.
+    """Steps for the worse after the baseline that the newest results still show.
 
     Args:
         html: what ``asv publish`` wrote.
         home: holds ``versions``.
-        baseline: the commit up to which the history is known to be good; None: from its beginning.
+        baseline: the commit up to which everything was accepted; None: nothing was.
 
     Raises:
         DamagedFileError: a page that asv always writes is missing or cut short.
         ValueError: nothing was published.
     """
+    hashes = _commits(html)
+    accepted = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
+    found = []
+    for series in changes.read(html):
+        steps = series.changes()
+        found += [
+            _step(series, change, hashes, home, root)
+            for change in steps
+            if change.is_worse and series.revisions[change.at] > accepted and _lasts(change, steps[-1].after)
+        ]
+    return History(hashes[max(hashes)], tuple(found), baseline)
+
+
+def all_steps(html: Path, home: Path, root: Path) -> list[Step]:
+    """Every step of the history, the newest commit's first, of one commit the largest first.
+
+    Raises:
+        DamagedFileError, ValueError: as ``read_history`` does.
+    """
+    hashes = _commits(html)
+    order = {commit: revision for revision, commit in hashes.items()}
+    found = [
+        _step(series, change, hashes, home, root)
+        for series in changes.read(html)
+        for change in series.changes()
+    ]
+    return sorted(found, key=lambda step: (-order[step.bad], -abs(step.after - step.before) / step.after))
+
+
+def _commits(html: Path) -> dict[int, str]:
     revisions: dict[str, str] = read_if_there(html / "index.json").get("revision_to_hash", {})
     if not revisions:
         raise ValueError(f"asv published nothing in {html}; run nox -s history first")
-    hashes = {int(revision): commit for revision, commit in revisions.items()}
-    known_good = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
-    found, unconfirmed = [], 0
-    regressions = read_object(html / "regressions.json")["regressions"]
-    for benchmark, graph, _, index, _, _, jumps in regressions:
-        machine, torch = MACHINE.search(graph), torch_releases.GRAPH.search(graph)
-        name = f"{benchmark}, torch {torch[1]}" if torch else benchmark
-        for before, after, old, new in jumps:
-            if after <= known_good:
-                continue
-            if not EXACT.search(name) and _measured_since(html / graph, index, after) < CONFIRMED:
-                unconfirmed += 1
-            else:
-                good = max(r for r in hashes if r < after) if before is None else before
-                where = machine[1] if machine else "unknown"
-                found.append(_regression(name, where, old, new, hashes[good], hashes[after], home, root))
-    return History(hashes[max(hashes)], tuple(found), unconfirmed, baseline)
+    return {int(revision): commit for revision, commit in revisions.items()}
 
 
-def _measured_since(graph: Path, index: int | None, revision: int) -> int:
-    """How many commits from ``revision`` on have a value in one of asv's graphs.
-
-    Args:
-        index: of the parameters' combination; None: the benchmark has none.
-
-    Raises:
-        DamagedFileError: the graph is missing or cut short.
-    """
-    points = read_json(graph)
-    values = [
-        value if index is None or value is None else value[index] for at, value in points if at >= revision
-    ]
-    return sum(value is not None for value in values)
+def _lasts(change: changes.Change, now: float) -> bool:
+    """Whether the figure is nearer to what it became than to what it was."""
+    return now > (change.before + change.after) / 2
 
 
-def _regression(
-    benchmark: str, machine: str, old: float, new: float, good: str, bad: str, home: Path, root: Path
-) -> Regression:
+def _step(
+    series: changes.Series, change: changes.Change, hashes: dict[int, str], home: Path, root: Path
+) -> Step:
+    good, bad = (hashes[series.revisions[at]] for at in (change.at - 1, change.at))
     listed = git("log", f"-n{MOST_COMMITS}", "--format=%h %s", f"{good}..{bad}", root=root).splitlines()
-    before, after = (recorded(commit, machine, home) for commit in (good, bad))
+    before, after = (recorded(commit, series.machine, home) for commit in (good, bad))
     packages = None
     if before and after:
         changed = sorted({package for package, _ in before.items() ^ after.items()})
         packages = {name: (before.get(name, "none"), after.get(name, "none")) for name in changed}
-    return Regression(benchmark, machine, old, new, good, bad, tuple(listed), packages)
+    return Step(series.name, series.machine, change.before, change.after, good, bad, tuple(listed), packages)
+
+
+def listed(steps: Iterable[Step]) -> str:
+    """Steps as text, by the commit that they begin at."""
+    lines: list[str] = []
+    last = None
+    for step in steps:
+        if (step.bad, step.machine) != last:
+            last = step.bad, step.machine
+            what = step.commits[0].partition(" ")[2] if step.commits else ""
+            more = f" (or {len(step.commits) - 1} before it)" if len(step.commits) > 1 else ""
+            lines += ["", f"{step.bad[:8]} {what}{more}, on {step.machine}"]
+            if step.packages:
+                changed = (f"{name} {old} to {new}" for name, (old, new) in step.packages.items())
+                lines.append(f"  packages changed too: {', '.join(changed)}")
+        word = "worse " if step.is_worse else "better"
+        lines.append(f"  {word} {step.factor:>7}  {step.before:.4g} to {step.after:.4g}  {step.benchmark}")
+    return (
+        "\n".join(lines[1:])
+        or "no step: every figure differs by chance only, or too few commits are measured"
+    )
 
 
 def issue_title(history: History) -> str:

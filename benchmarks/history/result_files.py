@@ -52,6 +52,17 @@ def is_measured(commit: str, machine: str, home: Path) -> bool:
     )
 
 
+def failed(commit: str, home: Path) -> list[str]:
+    """Benchmarks that failed at ``commit``, on any machine: what is worse there cannot be known."""
+    return [
+        f"{name} failed on {place.name}"
+        for place in sorted((home / RESULTS).glob("*/"))
+        for file in results_on(place.name, home, commit[:8])
+        for name, result in sorted(file.get("results", {}).items())
+        if not _succeeded(result)
+    ]
+
+
 def _succeeded(result: Any) -> bool:
     """asv writes null for what failed, and NaN for what a machine cannot measure."""
     values = result[0] if isinstance(result, list) and result else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,6 +88,44 @@ def test_a_commit_that_is_not_measured_again_is_named(
     assert (said in capsys.readouterr().out) != repeat
 
 
+def test_what_was_measured_is_drawn_although_a_benchmark_failed(
+    repository: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, (*_, head) = repository
+    done: list[str] = []
+
+    def lines(args: list[str], *_: object) -> Iterator[str]:
+        done.append(args[0])
+        yield from ()
+        if args[0] == "run":
+            raise MeasurementError("asv run ended with exit code 2: time_x timed out")
+
+    monkeypatch.setattr(asv_command, "lines", lines)
+    monkeypatch.setattr(installed, "record", lambda commits, *_: done.extend(commits))
+    (root / "asv.conf.json").write_text('{"benchmark_dir": "", "env_dir": ""}')
+    (root / ".asv" / "html").mkdir(parents=True)
+    assert measure.main([head], root=root) == 2
+    assert done == ["machine", "run", head, "publish"]
+    seen = capsys.readouterr()
+    assert "published: file:" in seen.out
+    assert "time_x timed out; what timed out may have shared the machine" in seen.err
+
+
+def test_quick_leaves_other_cases_figures_as_they_are() -> None:
+    """asv takes these as expressions over a benchmark's name with its parameters."""
+    names = [
+        f"{owner}.track_graphs('{workload}', 'cpu')"
+        for owner in ("inference.InferenceCounts", "training.TrainingCounts", "inference.Inference")
+        for workload in ("aloha", "aloha_3cam", "pusht", "libero")
+    ]
+    chosen = [name for name in names if any(re.search(each, name) for each in measure.quick_benchmarks())]
+    assert chosen == [
+        "inference.InferenceCounts.track_graphs('aloha', 'cpu')",
+        "inference.InferenceCounts.track_graphs('pusht', 'cpu')",
+        "training.TrainingCounts.track_graphs('pusht', 'cpu')",
+    ]
+
+
 def test_shares_are_disjoint_and_make_the_whole() -> None:
     commits = list("abcdefg")
     shares = [share_of(commits, share, 3) for share in (1, 2, 3)]
@@ -147,7 +186,11 @@ def test_a_failing_asv_is_an_error_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "asv.py"
-    fake.write_text("print('[50.00%] ··· time_x   failed'); raise SystemExit(2)")
+    fake.write_text(
+        "print('[50.00%] ··· time_x   failed')\n"
+        "for n in range(40): print('track', n, 'ok')\n"  # the last lines name no benchmark that failed
+        "raise SystemExit(2)"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(MeasurementError, match=r"asv run ended with exit code 2: .*time_x   failed"):
         asv_command.run("run", root=tmp_path)

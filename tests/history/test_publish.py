@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.history import asv_command, publish, result_files
-from benchmarks.history.regressions import History, Regression
+from benchmarks.history.regressions import History, Step
 from benchmarks.history.result_files import BASELINE, BRANCH
 from benchmarks.repository import git
 
@@ -21,7 +21,7 @@ COLUMNS = ["result", "params", "version", "started_at"]
 SHARES = ("history-cpu-0", "history-cpu-1")
 COMMITS = ("a" * 8, "b" * 8)  # of which each share measured one
 NEWEST = "c" * 40
-WORSE = Regression("x", "vm", 1, 2, "a" * 40, "b" * 40, ("b change",), None)
+WORSE = Step("x", "vm", 1, 2, "a" * 40, "b" * 40, ("b change",), None)
 
 
 def result(commit: str, **fields: Any) -> dict[str, Any]:
@@ -175,12 +175,12 @@ def test_damage_is_told_and_what_is_whole_is_published(
 
 
 @pytest.mark.parametrize("options", [(), ("--accept",)], ids=["", "accept"])
-def test_a_whole_history_moves_the_baseline_and_closes_the_issue(
+def test_a_whole_history_closes_the_issue_and_a_word_moves_the_baseline(
     runner: Runner, options: tuple[str, ...]
 ) -> None:
     assert runner.publish(*options) == 0
     assert all(map(runner.is_on_branch, COMMITS))
-    assert runner.on_branch(BASELINE) == {"commit": NEWEST}
+    assert runner.on_branch(BASELINE) == {"commit": NEWEST if options else "d" * 40}
     assert runner.github.sent[-1] == ("PATCH", "repos/o/r/issues/3", {"state": "closed"})
 
 
@@ -215,6 +215,18 @@ def test_a_baseline_that_cannot_be_read_is_not_the_beginning(
     assert runner.github.sent == []
     assert runner.publish("--accept") == 0
     assert runner.on_branch(BASELINE) == {"commit": NEWEST}
+
+
+def test_what_failed_at_the_newest_commit_is_no_clean_history(
+    runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    share = runner.artifacts / SHARES[-1] / "results" / "vm" / f"{COMMITS[-1]}-env.json"
+    failed = {"time_x": [[None], [["'aloha'"]], "1", 1], "time_y": [[1.0], [["'aloha'"]], "1", 1]}
+    share.write_text(json.dumps(result(COMMITS[-1], results=failed)))
+    runner.found = History(COMMITS[-1] + NEWEST[8:], ())
+    assert runner.publish() == 2
+    assert f"commit {COMMITS[-1]}: time_x failed on vm" in capsys.readouterr().err
+    assert runner.github.sent == [], "no issue was closed"
 
 
 def test_what_asv_leaves_out_is_damage_too(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

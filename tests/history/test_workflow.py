@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.history import asv_command, measure, publish
 from benchmarks.history.measure import SUBJECT
-from benchmarks.history.regressions import History, Regression
+from benchmarks.history.regressions import History, Step
 from benchmarks.history.result_files import BASELINE, BRANCH
 from benchmarks.repository import git
 
@@ -34,7 +34,7 @@ class Machine:
     def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch, github: GitHub) -> None:
         self.place, self.patch, self.github = place, monkeypatch, github
         self.server, self.artifacts = place / "server.git", place / "artifacts"
-        self.regressions: tuple[Regression, ...] = ()
+        self.regressions: tuple[Step, ...] = ()
         self.measured: list[str] = []
         git("init", "-q", "--bare", "-b", "main", str(self.server), root=place)
         self.commits = self.push(6)
@@ -124,7 +124,9 @@ class Machine:
         return [each for each in self.commits if f"/{each[:8]}-env.json" in listed]
 
     @property
-    def baseline(self) -> str:
+    def baseline(self) -> str | None:
+        if BASELINE not in git("ls-tree", "--name-only", BRANCH, root=self.server).split():
+            return None
         return str(json.loads(git("show", f"{BRANCH}:{BASELINE}", root=self.server))["commit"])
 
 
@@ -147,7 +149,7 @@ def test_a_push_measures_its_newest_commit_and_the_night_the_others(machine: Mac
     assert machine.workflow(pushed()) == 0
     assert machine.measured == machine.commits[-1:]
     assert machine.on_branch() == machine.commits[-1:]
-    assert machine.baseline == machine.commits[-1]
+    assert machine.baseline is None, "nothing was accepted"
     machine.commits += machine.push(2)
     assert machine.workflow(Run("schedule")) == 0
     newest = machine.commits[-5:]
@@ -160,7 +162,6 @@ def test_by_hand_a_past_is_measured_in_shares(machine: Machine) -> None:
     assert machine.workflow(by_hand(commits="6", shards='["1/2", "2/2"]')) == 0
     assert machine.measured == [*machine.commits[::2], *machine.commits[1::2]]
     assert machine.on_branch() == machine.commits
-    assert machine.baseline == machine.commits[-1]
 
 
 @pytest.mark.parametrize("accept", [False, True])
@@ -193,20 +194,22 @@ WITH_A_GPU = {"HISTORY_CUDA": "true"}
 def test_a_job_that_dies_before_its_upload_moves_no_baseline(
     machine: Machine, capsys: pytest.CaptureFixture[str], run: Run, dies: set[str], kept: list[str]
 ) -> None:
-    assert machine.workflow(pushed()) == 0
-    known_good = machine.baseline
+    assert machine.workflow(by_hand(accept=True)) == 0
+    accepted = machine.baseline
+    assert accepted == machine.commits[-1]
     machine.commits += machine.push(2)
     machine.github.with_issues({"number": 3}, label=publish.LABEL)
     assert machine.workflow(run, dies) == 2
     assert [path.name for path in machine.artifacts.iterdir()] == kept
-    assert machine.baseline == known_good
+    assert machine.baseline == accepted
     assert machine.github.sent == [], "no issue is closed"
     (died,) = (name for name, ended in run.results.items() if ended == "failure")
     assert f"publish: damaged: job {died} ended with failure" in capsys.readouterr().err
     run.results = {}
     assert machine.workflow(run) == 0, "it is run again"
     assert machine.on_branch()[-2:] == machine.commits[-2:]
-    assert machine.baseline == machine.commits[-1]
+    accepts = run.payload["inputs"]["accept"]
+    assert machine.baseline == (machine.commits[-1] if accepts else accepted)
 
 
 def test_both_machines_are_published_together(machine: Machine) -> None:
