@@ -27,7 +27,7 @@ from ..command import exit_code, say
 from ..one_run import alone, sigterm_interrupts
 from ..repository import PACKAGE, ROOT, MeasurementError, git
 from ..suite.asv_cases import QUICK, QUICKLY
-from . import asv_command, installed, overview, regressions, torch_releases
+from . import asv_command, installed, overview, regressions, site_scripts, torch_releases
 from .result_files import BRANCH, checked_out, damaged_files, is_measured, merge
 
 SUBJECT = f"{PACKAGE}/__init__.py"
@@ -257,6 +257,8 @@ def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory:
 def _draw(console: Console, home: Path, directory: Path, root: Path) -> None:
     left_out = asv_command.draw(root, directory)
     page = overview.write(home, home / "html")
+    if why := site_scripts.put_beside(home / "html", home / site_scripts.FOLDER):
+        console.print(f"note: {why}", markup=False, soft_wrap=True)
     # As an address that a terminal opens, on one line however long it is.
     console.print(f"published: {page.resolve().as_uri()}", markup=False, soft_wrap=True)
     console.print("every graph of asv's: nox -s asv -- preview")

@@ -1,7 +1,7 @@
 """One page beside asv's graphs: each machine's speed-ups now and over time, with the limit. No torch.
 
-asv's own pages load their scripts from the network and show one benchmark at a time. This one is a
-single file without scripts, readable on a phone and in the dark.
+asv's own pages show one benchmark at a time, and need scripts and a server. This one is a single file
+without scripts, readable on a phone and in the dark.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from ..files import DamagedFileError, write_whole
 from ..github import close_issue, open_or_update_issue
 from ..one_run import alone, sigterm_interrupts
 from ..repository import ROOT, MeasurementError, git
-from . import asv_command, overview, result_files
+from . import asv_command, overview, result_files, site_scripts
 from .regressions import History, issue_text, issue_title, read_history
 from .result_files import BASELINE, BRANCH, RESULTS, VERSIONS
 
@@ -110,6 +110,8 @@ def publish(
         left_out = asv_command.draw(root, Path(directory))
     damaged = damaged or _in_one_line("asv", left_out)
     overview.write(home, html)
+    if why := site_scripts.put_beside(html, home / site_scripts.FOLDER):
+        say(f"publish: note: {why}")
     history = read_history(html, home, baseline, root)
     damaged += _in_one_line(f"commit {history.newest[:8]}", result_files.failed(history.newest, home))
     history = replace(history, damaged=tuple(damaged))

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.history import overview
+from benchmarks.history import overview, site_scripts
 from benchmarks.repository import ROOT, git
 
 from ..asv_results import benchmark, machine_of, results
@@ -30,20 +30,6 @@ COUNTS = "inference.InferenceCounts"
 EAGER = (0.25,) * 8
 COMPILED = (0.20, 0.20, 0.20, 0.20, 0.16, 0.16, 0.16, 0.16)
 WORSE = (0.8, 0.8, 0.8, 0.8, 1.0, 1.0, 1.0, 1.0)  # of the second machine: a step that asv finds
-# asv's pages name these on hosts that a test must not need; npm has the same files.
-SCRIPTS = {
-    "bootstrap@3.1.1": ("dist/css/bootstrap.min.css", "dist/js/bootstrap.min.js"),
-    "flot-orderbars@1.0.0": ("js/jquery.flot.orderBars.js",),
-    "blueimp-md5@2.19.0": ("js/md5.min.js",),
-    "flot@0.8.3": (
-        "jquery.flot.js",
-        "jquery.flot.categories.js",
-        "jquery.flot.selection.js",
-        "jquery.flot.time.js",
-    ),
-    "stupid-table-plugin@1.1.3": ("stupidtable.min.js",),
-    "jquery@3.3.1": ("dist/jquery.min.js",),
-}
 
 
 BENCHMARKS = {
@@ -97,29 +83,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def with_scripts(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of ``published`` that holds the scripts which asv's pages load from elsewhere."""
-    place, packages = tmp_path_factory.mktemp("site") / "html", tmp_path_factory.mktemp("npm")
+    place = tmp_path_factory.mktemp("site") / "html"
     shutil.copytree(published, place)
-    (packages / "package.json").write_text('{"private": true}')
-    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *SCRIPTS]
-    subprocess.run(command, cwd=packages, check=True, capture_output=True)
-    local = {}
-    for package, files in SCRIPTS.items():
-        for file in files:
-            shutil.copy(packages / "node_modules" / package.partition("@")[0] / file, place)
-            local[_plain(file)] = Path(file).name
-    page = (place / "index.html").read_text(encoding="utf-8")
-    named = re.findall(r'(?:src|href)="(https://[^"]+\.(?:js|css))"', page)
-    assert {_plain(each) for each in named} == set(local), "asv's pages load something else"
-    for each in named:
-        page = page.replace(each, local[_plain(each)])
-    page = re.sub(r'integrity="[^"]*"', "", page)  # of the minified file; npm's flot is not minified
-    (place / "index.html").write_text(page, encoding="utf-8")
+    assert site_scripts.put_beside(place, place.parent / "kept") is None
+    assert not re.search(r'(?:src|href)="https://[^"]+\.(?:js|css)"', (place / "index.html").read_text())
     return place
-
-
-def _plain(address: str) -> str:
-    """A script's file name without version and ``.min``."""
-    return re.sub(r"(-[\d.]+)?(\.min)?\.(js|css)$", r".\3", address.rpartition("/")[2])
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +126,7 @@ def look(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
         options = [
             *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # no network
             f"--user-data-dir={tmp_path_factory.mktemp(f'browser{next(counter)}')}",
             *("--virtual-time-budget=8000", f"--window-size={width},1400"),
             *(["--blink-settings=preferredColorScheme=0"] if dark else []),

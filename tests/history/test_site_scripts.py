@@ -1,0 +1,83 @@
+"""asv's pages get their scripts from npm once, or go on without and say why; nox -s site asks npm itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks.history import site_scripts
+
+PAGE = """<script src="https://a.example/jquery-3.3.1.min.js" integrity="sha256-x"></script>
+<script src="asv.js"></script>"""
+NPM = """#!/bin/sh
+[ "$1 $6" = "pack jquery@3.3.1" ] && cp "{archive}" "$5/jquery-3.3.1.tgz"
+"""
+
+
+@pytest.fixture
+def html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page of asv's, and an npm that has one package."""
+    archive = tmp_path / "archive"
+    with tarfile.open(archive, "w:gz") as packed:
+        member = tarfile.TarInfo("package/dist/jquery.min.js")
+        member.size = 4
+        packed.addfile(member, io.BytesIO(b"code"))
+    sha512 = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    monkeypatch.setattr(site_scripts, "PACKAGES", {"jquery@3.3.1": (sha512, ("dist/jquery.min.js",))})
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "npm").write_text(NPM.format(archive=archive))
+    (programs / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "html").mkdir()
+    (tmp_path / "html" / "index.html").write_text(PAGE)
+    return tmp_path / "html"
+
+
+def test_scripts_lie_beside_the_page_and_are_fetched_once(
+    html: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        (html / "index.html").write_text(PAGE)
+        assert site_scripts.put_beside(html, tmp_path / "kept") is None
+        text = (html / "index.html").read_text()
+        assert text == PAGE.replace("https://a.example/jquery-3.3.1.min.js", "scripts/jquery.min.js").replace(
+            ' integrity="sha256-x"', ""
+        )
+        assert (html / "scripts" / "jquery.min.js").read_bytes() == b"code"
+        monkeypatch.setenv("PATH", "")
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("no npm", "npm is not installed"),
+        ("no network", "npm could not fetch jquery@3.3.1"),
+        ("another archive", "npm's jquery@3.3.1 has another hash"),
+        ("another page", "https://a.example/other.js is not known"),
+    ],
+)
+def test_without_them_the_page_stays_as_it_is(
+    html: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, why: str
+) -> None:
+    if broken == "no npm":
+        monkeypatch.setenv("PATH", "")
+    if broken == "no network":
+        (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexit 1\n")
+    if broken == "another archive":
+        (tmp_path / "archive").write_bytes(b"other")
+    if broken == "another page":
+        (html / "index.html").write_text(PAGE.replace("jquery-3.3.1.min", "other"))
+    before = (html / "index.html").read_text()
+    told = site_scripts.put_beside(html, tmp_path / "kept")
+    assert told is not None
+    assert told.startswith("asv's pages load their scripts from the network: ")
+    assert why in told
+    assert (html / "index.html").read_text() == before
+    assert not (html / "scripts").exists()
