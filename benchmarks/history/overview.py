@@ -19,7 +19,7 @@ from .. import plots
 from ..files import read_if_whole, write_whole
 from ..markdown import render
 from .changes import steps
-from .installed import recorded
+from .installed import GPU, PROCESSOR, recorded
 from .result_files import RESULTS, results_on
 
 PAGE = "overview.html"
@@ -187,7 +187,8 @@ def _about(home: Path, place: Path, commit: str) -> str:
     """What the machine is and had installed for ``commit``, as far as asv and we wrote it down."""
     machine = read_if_whole(place / "machine.json")
     versions = recorded(commit, place.name, home)
-    parts = [machine.get("cpu"), f"{machine['num_cpu']} cores" if machine.get("num_cpu") else None]
+    names = [versions.get(PROCESSOR) or machine.get("cpu"), versions.get(GPU)]
+    parts = [*names, f"{machine['num_cpu']} cores" if machine.get("num_cpu") else None]
     installed = [f"{name} {versions[name]}" for name in NAMED_PACKAGES if name in versions]
     return ", ".join([str(part) for part in parts if part and part != "any"] + installed)
 

@@ -15,7 +15,7 @@ from ..files import read_if_there
 from ..markdown import render
 from ..repository import git
 from . import changes
-from .installed import recorded
+from .installed import differing, recorded
 
 MOST_COMMITS = 20  # listed; a range can be long where commits were not measured one by one
 MOST_REGRESSIONS = 50
@@ -38,7 +38,8 @@ class Step:
         before, after: values, less is better.
         good, bad: the measured commits on either side of the step.
         commits: short hash and first line of each commit after ``good`` up to ``bad``, newest first.
-        packages: what was installed before and after, by name, where it differs; None: not known.
+        packages: what was installed before and after, by name, where it differs; and the machine's kernel,
+            processor, GPU and driver likewise. None: not known.
     """
 
     benchmark: str
@@ -146,10 +147,7 @@ def _step(
     good, bad = (hashes[series.revisions[at]] for at in (change.at - 1, change.at))
     listed = git("log", f"-n{MOST_COMMITS}", "--format=%h %s", f"{good}..{bad}", root=root).splitlines()
     before, after = (recorded(commit, series.machine, home) for commit in (good, bad))
-    packages = None
-    if before and after:
-        changed = sorted({package for package, _ in before.items() ^ after.items()})
-        packages = {name: (before.get(name, "none"), after.get(name, "none")) for name in changed}
+    packages = differing(before, after) if before and after else None
     return Step(series.name, series.machine, change.before, change.after, good, bad, tuple(listed), packages)
 
 
@@ -165,7 +163,7 @@ def listed(steps: Iterable[Step]) -> str:
             lines += ["", f"{step.bad[:8]} {what}{more}, on {step.machine}"]
             if step.packages:
                 changed = (f"{name} {old} to {new}" for name, (old, new) in step.packages.items())
-                lines.append(f"  packages changed too: {', '.join(changed)}")
+                lines.append(f"  changed too: {', '.join(changed)}")
         word = "worse " if step.is_worse else "better"
         lines.append(f"  {word} {step.factor:>7}  {step.before:.4g} to {step.after:.4g}  {step.benchmark}")
     return (

@@ -206,6 +206,24 @@ def test_what_is_no_text_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert installed.packages(Path("python")) == {"x": "\ufffd"}
 
 
+def test_what_is_recorded_is_of_the_environment_used_last_and_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, installed_at in (("stale", 1), ("used", 2), ("older", 0)):
+        place = tmp_path / "env" / name
+        (place / "bin").mkdir(parents=True)
+        (place / "bin" / "python").touch()
+        packages = place / "lib" / "python3.11" / "site-packages"
+        packages.mkdir(parents=True)
+        os.utime(packages, (installed_at, installed_at))
+    monkeypatch.setattr(installed, "packages", lambda python: {"torch": python.parents[1].name})
+    installed.record(["a" * 40], "vm", tmp_path)
+    found = installed.recorded("a" * 40, "vm", tmp_path)
+    assert found["torch"] == "used"
+    assert found[installed.KERNEL].startswith("Linux ")
+    assert found[installed.PROCESSOR]
+
+
 def test_the_suite_is_well_formed_for_asv(tmp_path: Path) -> None:
     """``asv check`` imports every benchmark and compares its arguments with its parameters."""
     pytest.importorskip("asv")

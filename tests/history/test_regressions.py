@@ -129,9 +129,16 @@ def test_packages_that_changed_stand_beside_the_commits(published: Published) ->
     published.installed(4, torch="2.10.0", numpy="2.3.5", gone="1")
     published.installed(5, torch="2.11.0", numpy="2.3.5", new="2")
     text = issue_text(published.read())
-    assert "Packages changed: gone 1 → none, new none → 2, torch 2.10.0 → 2.11.0." in text
+    assert "Changed besides: gone 1 → none, new none → 2, torch 2.10.0 → 2.11.0." in text
     published.installed(4, torch="2.11.0", numpy="2.3.5", new="2")
-    assert "No installed package changed." in issue_text(published.read())
+    assert "No installed package changed, and" in issue_text(published.read())
+
+
+def test_another_kernel_or_processor_stands_beside_the_commits(published: Published) -> None:
+    published.write(*SAME, *SLOWER)
+    published.installed(4, **{"the kernel": "Linux 6.1", "torch": "2.11.0"})
+    published.installed(5, **{"the kernel": "Linux 6.8", "the processor": "new to us", "torch": "2.11.0"})
+    assert "Changed besides: the kernel Linux 6.1 → Linux 6.8." in issue_text(published.read())
 
 
 def test_the_issue_says_how_much_since_when_and_what_to_do(published: Published) -> None:
@@ -182,7 +189,7 @@ def test_the_list_has_what_became_worse_and_better_by_commit(published: Publishe
         f"  better   0.86x  7 to 6  {name}",
         "",
         f"{worse} change 3 of <b>, on vm",
-        "  packages changed too: torch 2.10.0 to 2.11.0",
+        "  changed too: torch 2.10.0 to 2.11.0",
         f"  worse    1.40x  5 to 7  {name}",
     ]
     assert listed([]).startswith("no step: ")
