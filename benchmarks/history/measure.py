@@ -17,7 +17,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -244,7 +244,7 @@ def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory:
         if args.missing:  # a share of a history that others measure too: nox -s publish draws all of it
             console.print(f"measured: {home / 'results'}; nox -s publish puts the shares together")
         else:
-            _draw(console, home, directory, root)
+            _draw(console, home, directory, twins, root)
     except MeasurementError:
         if not failures:  # these come of those
             raise
@@ -254,9 +254,9 @@ def _measure_and_draw(args: argparse.Namespace, extra: Sequence[str], directory:
         raise MeasurementError(f"{'; '.join(failures)}{remedy if timed_out else ''}")
 
 
-def _draw(console: Console, home: Path, directory: Path, root: Path) -> None:
+def _draw(console: Console, home: Path, directory: Path, twins: Mapping[str, str], root: Path) -> None:
     left_out = asv_command.draw(root, directory)
-    page = overview.write(home, home / "html")
+    page = overview.write(home, home / "html", twins)
     if why := site_scripts.put_beside(home / "html", home / site_scripts.FOLDER):
         console.print(f"note: {why}", markup=False, soft_wrap=True)
     # As an address that a terminal opens, on one line however long it is.

@@ -235,10 +235,22 @@ def _drawn(title: str, series: Series, ups: list[float], limits: list[tuple[int,
     return drawn.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
-def write(home: Path, directory: Path) -> Path:
-    """The page, beside what ``asv publish`` wrote into ``directory``."""
+def write(home: Path, directory: Path, twins: Mapping[str, str] | None = None) -> Path:
+    """The page, beside what ``asv publish`` wrote into ``directory``.
+
+    Args:
+        twins: commits that were not measured, each with the one whose code it has.
+    """
     page = directory / PAGE
     write_whole(
-        page, render(TEMPLATE, machines=read_machines(home), plot=plot, plot_auto=plot_auto, noisy=NOISY)
+        page,
+        render(
+            TEMPLATE,
+            machines=read_machines(home),
+            plot=plot,
+            plot_auto=plot_auto,
+            noisy=NOISY,
+            twins=twins or {},
+        ),
     )
     return page

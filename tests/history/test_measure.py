@@ -86,6 +86,8 @@ def test_a_commit_that_is_not_measured_again_is_named(
     assert asked == [[parent, head] if repeat else [parent]]
     said = f"{head[:8]} has the code of {parent[:8]}"
     assert (said in capsys.readouterr().out) != repeat
+    page = (root / ".asv" / "html" / "overview.html").read_text()
+    assert (f"<code>{head[:8]}</code> has the code of <code>{parent[:8]}</code>" in page) != repeat
 
 
 def test_what_was_measured_is_drawn_although_a_benchmark_failed(
