@@ -23,15 +23,15 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
 from .inductor import compile_ahead, lacks_compiler, load_ahead, settings
-from .kept_graphs import configuration_of_the_chunk
-from .loss import Batch
-from .onnx_graph import Chunk
+from .kept_graphs import configuration_of_the_chunk, is_known, sources
+from .loss import Batch, are_finite, are_of_kind
+from .onnx_graph import Chunk, random_observations
 from .refused import needs_guards
 from .weights import Weights, a_weight_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 ABOUT = "about.json"
 # Torch 2.11 on an H100: its loader ends the process by a segmentation fault.
 NOT_ON_CUDA = "torch cannot load what it has compiled ahead of time for CUDA; warm_up() makes ready there"
@@ -84,7 +84,9 @@ def _about(policy: ACTPolicy, observations: dict[str, Tensor]) -> dict[str, Any]
                 "device": f"{device.type} ({kind})",
                 "instructions": _instructions(),
                 **settings(device.type),
+                "sources": sources(),
                 "configuration": configuration_of_the_chunk(policy),
+                "model": hashlib.sha256(repr(policy.model).encode()).hexdigest(),
                 "inputs": {name: list(value.shape) for name, value in observations.items()},
                 "weights": weights_hash(policy),
             },
@@ -102,14 +104,14 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
         batch_size: of the observations that the artifact will take, and no other.
 
     Raises:
-        ValueError: ``batch_size`` is no positive number, or the policy is on CUDA or needs torch's guards.
+        ValueError: ``batch_size`` is no positive number, the policy is on CUDA, or ``why_none`` says more.
         RuntimeError: the machine has no compiler.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     if a_weight_of(policy).device.type == "cuda":
         raise ValueError(f"save_artifact: {NOT_ON_CUDA}")
-    if (why := needs_guards(policy)) is not None:
+    if (why := why_none(policy)) is not None:
         raise ValueError(f"save_artifact: {why}")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -139,6 +141,15 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
     return directory
 
 
+def why_none(policy: ACTPolicy) -> str | None:
+    """Why no artifact can stand for ``policy``; None: one can."""
+    if not is_known(policy):  # its code is in no description, and may be another tomorrow
+        return (
+            "the policy or a module of it is of a class that is neither torch's, LeRobot's nor this package's"
+        )
+    return needs_guards(policy)
+
+
 def being_made(directory: Path) -> FileLock:
     """A lock for whoever finds no artifact and makes one: the others wait and load it.
 
@@ -154,7 +165,8 @@ def load_artifact(policy: Policy, directory: str | Path) -> Policy:
 
     Raises:
         ValueError: there is no artifact in ``directory``, or it is of another torch, device,
-            configuration or other weights, or the policy needs torch's guards; the message says which.
+            configuration, code or other weights, its actions differ from eager mode's, or ``why_none`` says
+            more; the message says what.
     """
     policy.predict_action_chunk = _Loaded(policy, Path(directory))
     return policy
@@ -202,7 +214,28 @@ def _opened(policy: ACTPolicy, directory: Path) -> tuple[Callable[..., Any], dic
         raise ValueError(
             f"{directory / package} is damaged: it has another SHA-256; make it anew by save_artifact"
         )
-    return load_ahead(directory / package), about["inputs"]
+    run = load_ahead(directory / package)
+    _compare(run, policy, batch_size, directory)
+    return run, about["inputs"]
+
+
+@torch.no_grad()
+def _compare(run: Callable[..., Any], policy: ACTPolicy, batch_size: int, directory: Path) -> None:
+    """Raise ValueError where the artifact's actions are not eager mode's: something undescribed differs."""
+    training = policy.training
+    policy.eval()
+    observations = {
+        name: value.to(a_weight_of(policy)) for name, value in random_observations(policy, batch_size).items()
+    }
+    expected = Chunk(policy, list(observations))(*observations.values()).float()
+    policy.train(training)
+    difference = float((run(*observations.values()).float() - expected).abs().max())
+    tolerance = 5e-2 if torch.is_autocast_enabled(expected.device.type) else 1e-4
+    if not difference <= tolerance * max(1.0, float(expected.abs().max())):
+        raise ValueError(
+            f"the artifact in {directory} acts otherwise than the policy ({difference:.1e} off): something "
+            "else of it has changed; make it anew by save_artifact"
+        )
 
 
 def _sha256(file: Path) -> str:
@@ -229,7 +262,7 @@ class _Loaded:
         self._open()
 
     def _open(self) -> None:
-        if (why := needs_guards(self._policy)) is not None:
+        if (why := why_none(self._policy)) is not None:
             raise ValueError(f"the artifact in {self._directory} is not loaded: {why}")
         weights = Weights(self._policy)
         self._run, self._shapes = opened(self._policy, self._directory)
@@ -250,10 +283,15 @@ class _Loaded:
             self._told = True
         return False
 
+    def _takes(self, batch: Batch) -> bool:
+        """Whether the artifact can run on these, or on what is right in all but the shape."""
+        values = [batch.get(name) for name in self._shapes]
+        return are_of_kind(values, a_weight_of(self._policy)) and are_finite(values)
+
     @torch.no_grad()
     def __call__(self, batch: Batch, **kwargs: Any) -> Tensor:
         self._policy.eval()
-        if not self._holds_the_policys_weights():
+        if not (self._holds_the_policys_weights() and self._takes(batch)):
             return type(self._policy).predict_action_chunk(self._policy, batch, **kwargs)  # type: ignore[no-any-return,unused-ignore]
         observations = []
         for name, shape in self._shapes.items():

@@ -40,6 +40,7 @@ from .inductor import (
     lacks_compiler,
     settings,
 )
+from .loss import are_finite
 from .onnx_graph import INSTALL, missing
 from .tracing import traced
 from .weights import Weights, a_weight_of, can_be_watched
@@ -104,6 +105,8 @@ class Compiled:
         self._made: _Made | None = None
 
     def __call__(self, policy: nn.Module, batch: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if self._constants and not are_finite(batch.values()):  # oneDNN's fused ReLU makes zeros of NaN
+            return self._function(policy, batch, *args, **kwargs)
         kind = kind_of_call(policy, batch)
         made = self._made
         if made is not None and kind in made.kinds and made.holds_weights_of(policy):

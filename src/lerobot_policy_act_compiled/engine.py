@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 
 import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
@@ -91,10 +92,13 @@ class Engine:
         before = self._made.get(kind)
         if before is not None and before.weights.are_those_of(policy):  # another thread came first
             return before.session(batch)
+        if before is None and len(self._made) >= KINDS:  # those of weights that are gone run no more
+            self._made = {each: m for each, m in self._made.items() if m.weights.are_those_of(policy)}
         if before is None and len(self._made) >= KINDS:
             raise _RefusedError(f"it runs for {KINDS} other shapes of observations or numbers of threads")
-        name, keeps = architecture(policy, batch), is_known(policy)
-        of_before = before is not None and before.architecture == name
+        name = _name(policy, batch)
+        keeps = bool(name) and is_known(policy)
+        of_before = before is not None and bool(name) and before.architecture == name
         held = before.graph if before is not None and of_before else self._kept.read(name) if keeps else None
         with ThreadPoolExecutor(1) as meanwhile:
             session = meanwhile.submit(_made, held, policy, name, threads) if held is not None else None
@@ -133,6 +137,15 @@ def _made(graph: Graph, policy: ACTPolicy, name: str, threads: int) -> _Made:
         return _Made(graph, name, Session(graph, policy, threads), weights)
     except ValueError as error:
         raise _RefusedError(one_line(error)) from error
+
+
+def _name(policy: ACTPolicy, batch: Batch) -> str:
+    """The architecture's; empty where it cannot be told, as in a program that was frozen into one file."""
+    try:
+        return architecture(policy, batch)
+    except (OSError, TypeError, PackageNotFoundError) as why:
+        log.info("the graph is not kept for the next start: %s", why)
+        return ""
 
 
 def _from_held(session: Future[_Made], batch: Batch, expected: Tensor) -> _Made | None:

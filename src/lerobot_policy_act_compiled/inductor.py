@@ -128,6 +128,8 @@ def compile_ahead(module: torch.nn.Module, arguments: tuple[Any, ...], path: Pat
 def load_ahead(path: Path) -> Callable[..., Any]:
     """What ``compile_ahead`` has written, as a function of the same tensors that returns one.
 
+    It reads all memory as that of contiguous tensors, so others are copied, as a frame that was cropped.
+
     By torch's loader itself: ``aoti_load_package`` imports the whole compiler first, 5 to 9 s for
     aloha's 0.2 s of loading. Where a release's loader takes other arguments, by that function.
 
@@ -138,11 +140,12 @@ def load_ahead(path: Path) -> Callable[..., Any]:
         try:
             loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
         except (AttributeError, TypeError):
-            return torch._inductor.aoti_load_package(str(path))  # type: ignore[no-any-return,unused-ignore]
+            package = torch._inductor.aoti_load_package(str(path))
+            return lambda *tensors: package(*(tensor.contiguous() for tensor in tensors))
     except Exception as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"torch cannot load {path} ({why}); make it anew by save_artifact") from error
-    return lambda *tensors: loader.run(list(tensors))[0]
+    return lambda *tensors: loader.run([tensor.contiguous() for tensor in tensors])[0]
 
 
 def settings(device: str) -> Mapping[str, Any]:

@@ -29,11 +29,11 @@ from .onnx_graph import Graph
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 DIRECTORY = "ACT_COMPILED_CACHE"
 KEPT = 64  # files in a directory; the least recently used go first
 SUFFIX = ".act-graph"
-PART, ABANDONED = ".part", 3600  # s, after which nobody writes it any more
+PART, ABANDONED = f"{SUFFIX}.part", 3600  # s, after which nobody writes it any more
 LARGEST = 1 << 28  # bytes of a graph once it is unpacked
 OF_KNOWN_SOURCE = ("torch", "torchvision", "lerobot", __package__)
 # What LeRobot's configuration says of training, of files and of the queue changes no action chunk.
@@ -75,7 +75,7 @@ def architecture(policy: ACTPolicy, observations: dict[str, Tensor]) -> str:
         "releases": [
             version(name) for name in ("torch", "torchvision", "lerobot", "onnx", "onnx-ir", "onnxscript")
         ],
-        "sources": _sources(),
+        "sources": sources(),
         "configuration": configuration_of_the_chunk(policy),
         "model": repr(policy.model),
         "weights": _described(policy.model.state_dict()),
@@ -90,12 +90,28 @@ def _described(tensors: dict[str, Tensor]) -> list[tuple[str, str, list[int]]]:
 
 
 @cache
-def _sources() -> str:
+def sources() -> str:
     """SHA-256 of this package and of LeRobot's ACT: a version number stays while either is worked on."""
     found = hashlib.sha256()
     for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(inspect.getfile(ACT))):
         found.update(file.read_bytes())
     return found.hexdigest()
+
+
+def _digest(graph: Graph) -> str:
+    """SHA-256 of all that the file says, its first line too."""
+    about = json.dumps([len(graph.model), graph.weights]).encode()
+    return hashlib.sha256(about + graph.model + graph.ahead).hexdigest()
+
+
+def _users_directory() -> Path | None:
+    from platformdirs import user_cache_path
+
+    try:
+        return user_cache_path("lerobot_policy_act_compiled", appauthor=False)
+    except RuntimeError as error:  # a user without a home
+        log.info("no graph is kept for the next start: %s", error)
+        return None
 
 
 class KeptGraphs:
@@ -108,14 +124,12 @@ class KeptGraphs:
 
     def __init__(self, directory: str | Path | None = None) -> None:
         directory = directory or os.environ.get(DIRECTORY)
-        if not directory:
-            from platformdirs import user_cache_path
-
-            directory = user_cache_path("lerobot_policy_act_compiled", appauthor=False)
-        self.directory = Path(directory)
+        self.directory = Path(directory) if directory else _users_directory()
 
     def read(self, name: str) -> Graph | None:
         """The graph of this name; None where there is none, or one that is damaged."""
+        if self.directory is None:
+            return None
         file = self.directory / name
         try:
             first, _, packed = file.read_bytes().partition(b"\n")
@@ -124,10 +138,10 @@ class KeptGraphs:
             files = unpack.decompress(packed, LARGEST)
             size = int(about["model"])
             graph = Graph(files[:size], tuple(map(str, about["weights"])), files[size:])
-            whole = hashlib.sha256(files).hexdigest() == about["sha256"]
+            whole = _digest(graph) == about["sha256"]
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, zlib.error) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, zlib.error) as error:
             log.info("%s cannot be read (%s); it is made anew", file, error)
             return None
         if not whole:
@@ -139,9 +153,11 @@ class KeptGraphs:
 
     def keep(self, name: str, graph: Graph) -> None:
         """Write it whole or not at all; a disk that is full is logged."""
+        if self.directory is None:
+            return
         files = graph.model + graph.ahead
         about = {
-            "sha256": hashlib.sha256(files).hexdigest(),
+            "sha256": _digest(graph),
             "model": len(graph.model),
             "weights": graph.weights,
         }
@@ -156,20 +172,19 @@ class KeptGraphs:
                 except BaseException:
                     Path(part.name).unlink(missing_ok=True)
                     raise
+            self._prune(self.directory)
         except OSError as error:
             why = error.strerror or error
             log.info("the graph is not kept for the next start: %s (%s)", self.directory, why)
-            return
-        self._prune()
 
-    def _prune(self) -> None:
+    def _prune(self, directory: Path) -> None:
         files = []
-        for file in self.directory.iterdir():
+        for file in directory.iterdir():
             with suppress(OSError):  # another process prunes, too
                 files.append((file.stat().st_mtime, file))
         graphs = sorted(each for each in files if each[1].suffix == SUFFIX)
         # Of processes that were killed while they wrote.
-        parts = [each for each in files if each[1].suffix == PART and time.time() - each[0] > ABANDONED]
+        parts = [each for each in files if each[1].name.endswith(PART) and time.time() - each[0] > ABANDONED]
         for _, file in (*graphs[:-KEPT], *parts):
             with suppress(OSError):
                 file.unlink()

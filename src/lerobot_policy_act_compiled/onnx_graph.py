@@ -8,9 +8,11 @@ same policy after a training step, needs a session and no export.
 from __future__ import annotations
 
 import copy
+import ctypes
 import logging
 import os
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,6 +177,19 @@ def _array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _never_end_sessions() -> None:
+    """In a forked process: to end one waits for threads that only the parent has, for ever."""
+    for each in list(_sessions):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(each._session))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_never_end_sessions)
+
+
 class Session:
     """``graph`` over the weights of ``policy`` as they are now.
 
@@ -207,6 +222,7 @@ class Session:
             options.add_external_initializers(list(graph.weights), self._weights)
             self._session = runtime.InferenceSession(graph.model, options, providers=providers)
             self.inputs = [each.name for each in self._session.get_inputs()]
+            _sessions.add(self)
         except Exception as error:  # its own errors share no other base
             why = " ".join(str(error).split())[:200]
             raise ValueError(f"ONNX Runtime {runtime.__version__} does not take the graph ({why})") from error

@@ -18,11 +18,10 @@ from typing import Any
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor
 
-from .artifact import being_made, opened, save_artifact
+from .artifact import being_made, opened, save_artifact, why_none
 from .compiling import FirstCompiler, log_ready
 from .inductor import lacks_compiler, settings
-from .loss import Batch
-from .refused import needs_guards
+from .loss import Batch, are_finite
 from .weights import Weights, a_weight_of
 
 log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ class WarmStart:
         directory: holds one artifact; one of other weights, or another machine's, is replaced.
         otherwise: the function compiled in this process. It is called for observations that are not as the
             configuration says or whose number differs from the first call's, under another autocast, as soon
-            as the weights have changed, and for a policy that needs torch's guards.
+            as the weights have changed, where one is not finite, and where ``why_none`` says why.
     """
 
     def __init__(self, directory: str, otherwise: FirstCompiler) -> None:
@@ -63,7 +62,12 @@ class WarmStart:
             ):
                 self._opened = self._open(policy, observations, kind)
         opened = self._opened
-        if opened is not None and opened.kind == kind and opened.weights.are_those_of(policy):
+        if (
+            opened is not None
+            and opened.kind == kind
+            and are_finite(observations.values())
+            and opened.weights.are_those_of(policy)
+        ):
             actions: Tensor = opened.run(*observations.values())
             self.by = "artifact"
             return actions
@@ -72,7 +76,7 @@ class WarmStart:
         return actions
 
     def _open(self, policy: ACTPolicy, observations: Batch, kind: Any) -> _Opened | None:
-        if (why := needs_guards(policy)) is not None:
+        if (why := why_none(policy)) is not None:
             log.info("no artifact is used: %s", why)
             self._refused = True
             return None

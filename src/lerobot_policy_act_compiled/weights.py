@@ -6,6 +6,8 @@ What counts as a change, whoever made it:
   address cannot come back for other weights;
 - a write that torch counts (``Tensor._version``): under no_grad, by an optimizer, ``load_state_dict``;
 - a step of any ``torch.optim.Optimizer``, by torch's own hook: a fused step is not counted (torch 2.11);
+- another module, or another attribute of one (a hook, an activation, an epsilon): by identity; of the policy
+  itself and of its own attributes nothing, as a robot's loop writes there at each step;
 - other values: of up to WHOLE elements all, of a larger tensor SAMPLES, evenly spread. So writing through
   ``.data``, NumPy or a pointer is seen, unless it leaves these samples of a large tensor as they were.
 
@@ -14,9 +16,11 @@ A check takes 1.0 ms (0.8 to 1.5) between steps for aloha's 234 tensors (two cor
 
 from __future__ import annotations
 
+import operator
 import threading
 import weakref
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,9 @@ SAMPLES = 32  # of a larger tensor
 
 PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 
+VALUES = (bool, int, float, str, tuple)
+OWN = len(nn.Module().__dict__)  # attributes that torch keeps in every module; its class's come after them
+
 _watched: weakref.WeakSet[Weights] = weakref.WeakSet()
 _watching = threading.Lock()  # one thread may begin to watch while another trains
 
@@ -39,7 +46,7 @@ class Weights:
     def __init__(self, module: nn.Module) -> None:
         _watch_optimizers()
         tensors = tensors_of(module)
-        self._places, self._counts = _places(tensors), _counts(tensors)
+        self._places, self._counts, self._parts = _places(tensors), _counts(tensors), _parts(module)
         self._addresses = frozenset(address for address, _, _ in self._places)
         self._samples = _Samples(tensors)
         self._written = False
@@ -62,10 +69,21 @@ class Weights:
         same = (
             _counts(tensors) == self._counts
             and _places(tensors) == self._places
+            and self.are_modules_of(module)
             and self._samples.unchanged_on_host()
         )
         self._written = not same
         return same
+
+    def are_modules_of(self, module: nn.Module) -> bool:
+        """Whether the modules below ``module`` are the same, with the same attributes."""
+        parts, before = _parts(module), self._parts
+        if len(parts) != len(before):
+            return False
+        if all(map(operator.is_, parts, before)):
+            return True
+        self._parts = parts  # torch.export leaves equal tuples in place of some
+        return all(map(_equal, parts, before))
 
     def samples_unchanged(self) -> Tensor:
         """Whether values on the device are as they were, 0-d boolean there: nobody waits for it."""
@@ -79,7 +97,7 @@ class Weights:
     def renew(self, module: nn.Module) -> bool:
         """Take the weights as they are now; False, and nothing is taken, where they lie elsewhere."""
         tensors = tensors_of(module)
-        if _places(tensors) != self._places:
+        if _places(tensors) != self._places or not self.are_modules_of(module):
             return False
         self._written, self._counts = False, _counts(tensors)
         self._samples.renew()
@@ -92,6 +110,25 @@ class Weights:
 def _places(tensors: list[Tensor]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
     """Where each lies, and how: its address, sizes and strides."""
     return [(t.data_ptr(), t.size(), t.stride()) for t in tensors]
+
+
+def _parts(module: nn.Module) -> list[Any]:
+    """Classes and attributes of the modules below ``module``, hooks one by one, and no tensors."""
+    found: list[Any] = []
+    modules = [each for each in module.__dict__["_modules"].values() if each is not None]
+    for each in modules:  # grows meanwhile
+        held = each.__dict__
+        found.append(type(each))
+        found += islice(held.values(), OWN, None)
+        if held["_forward_hooks"] or held["_forward_pre_hooks"]:
+            found += [*held["_forward_hooks"].values(), *held["_forward_pre_hooks"].values()]
+        if held["_modules"]:
+            modules += [child for child in held["_modules"].values() if child is not None]
+    return found
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one is other or (type(one) is type(other) and isinstance(one, VALUES) and one == other)
 
 
 def _counts(tensors: list[Tensor]) -> list[int]:

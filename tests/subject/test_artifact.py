@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from lerobot_policy_act_compiled import artifact, load_artifact, patch_policy, save_artifact
+from lerobot_policy_act_compiled.inductor import compile_ahead, load_ahead
 
 Make = Callable[..., Any]
 Batch = dict[str, Any]
@@ -67,6 +69,63 @@ def test_one_made_under_autocast_runs_bf16_and_is_refused_elsewhere(
         ValueError, match=r"of other precision \(highest, autocast torch\.bfloat16, here highest,"
     ):
         load_artifact(copy.deepcopy(stock), tmp_path)
+
+
+class Pointwise(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (2 * x).sin()
+
+
+def test_what_was_compiled_ahead_takes_tensors_of_any_strides(tmp_path: Path) -> None:
+    """Its code reads memory as that of contiguous ones: a frame that was cropped would be another picture."""
+    frame = torch.rand(1, 3, 8, 8)
+    compile_ahead(Pointwise(), (frame,), tmp_path / "made.pt2")
+    run, expected = load_ahead(tmp_path / "made.pt2"), Pointwise()(frame)
+    for seen in (
+        frame,
+        frame.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+        torch.nn.functional.pad(frame, (2, 2, 2, 2))[..., 2:10, 2:10],
+    ):
+        assert (run(seen) - expected).abs().max() < 1e-6
+    grey = frame[:, :1].expand(-1, 3, -1, -1)
+    assert (run(grey) - Pointwise()(grey)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("to", [torch.float64, torch.uint8, "meta"])
+def test_observations_of_another_kind_have_lerobots_own_error(
+    to: Any, saved: Path, without_cameras: tuple[Any, Batch]
+) -> None:
+    """The artifact would read their memory as what it is not: actions were NaN, or the process died."""
+    stock, batch = without_cameras
+    loaded = load_artifact(copy.deepcopy(stock), saved)
+    batch = {**batch, "observation.state": batch["observation.state"].to(to)}
+    errors = []
+    for each in (stock, loaded):
+        with pytest.raises((RuntimeError, NotImplementedError)) as error:
+            each.predict_action_chunk(batch)
+        errors.append((type(error.value), str(error.value)))
+    assert errors[0] == errors[1]
+
+
+class Bounded(torch.nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).tanh()
+
+
+def test_a_policy_with_code_of_its_own_has_no_artifact(policy: Any, saved: Path, tmp_path: Path) -> None:
+    theirs = copy.deepcopy(policy)
+    theirs.model.action_head.__class__ = Bounded
+    for call in (partial(save_artifact, theirs, tmp_path), partial(load_artifact, theirs, saved)):
+        with pytest.raises(ValueError, match="of a class that is neither torch's, LeRobot's nor this"):
+            call()
+
+
+def test_what_no_description_holds_is_found_by_the_actions(policy: Any, saved: Path) -> None:
+    other = copy.deepcopy(policy)
+    for layer in other.model.decoder.layers:
+        layer.activation = torch.sin
+    with pytest.raises(ValueError, match=r"acts otherwise than the policy \(.* off\)"):
+        load_artifact(other, saved)
 
 
 def test_another_batch_size_is_refused(policy: Any, saved: Path, without_cameras: tuple[Any, Batch]) -> None:
@@ -183,6 +242,7 @@ def test_one_that_is_replaced_while_it_is_read_is_read_again(
 
     monkeypatch.setattr(artifact, "_sha256", hash_of)
     monkeypatch.setattr(artifact, "load_ahead", lambda path: lambda: path)
+    monkeypatch.setattr(artifact, "_compare", lambda *_: None)
     run, _ = artifact.opened(policy, directory)
     assert replaced == [package]
     assert run().exists()
@@ -205,6 +265,7 @@ def compile_ahead(module, arguments, path):
 
 artifact.compile_ahead = compile_ahead
 artifact.load_ahead = lambda path: lambda *_: path.read_text()
+artifact._compare = lambda *_: None
 start = WarmStart(str(directory), FirstCompiler(None, None, fallback=True))
 Path(f"{directory}.{sys.argv[3]}").write_text("")
 while len(list(directory.parent.glob(f"{directory.name}.*"))) < 2:

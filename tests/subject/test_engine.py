@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 
-from lerobot_policy_act_compiled import compiling, engine, onnx_graph, patch_policy
+from lerobot_policy_act_compiled import compiling, engine, kept_graphs, onnx_graph, patch_policy
 from lerobot_policy_act_compiled.modeling_act_compiled import CompileFriendlyACT
 
 from .compiled_policies import acts_by_engine, as_compiled, count_made
@@ -406,6 +406,106 @@ def test_so_many_kinds_and_then_torch(
             assert difference(policy, stock, observations(batch, size)) < 1e-5
     assert said().count("onnxruntime is not used: it runs for 2 other shapes") == 2
     assert made.graphs == 4, "two sessions, and two graphs of torch's"
+
+
+def doubled(_module: Any, _inputs: Any, output: Any) -> Any:
+    return 2 * output
+
+
+def with_a_hook(model: Any) -> None:
+    model.action_head.register_forward_hook(doubled)
+
+
+def with_another_activation(model: Any) -> None:
+    model.decoder.layers[0].activation = torch.sin
+
+
+def with_another_epsilon(model: Any) -> None:
+    model.encoder.layers[0].norm1.eps = 1.0
+
+
+def with_a_method_of_its_own(model: Any) -> None:
+    model.action_head.forward = lambda x: x[..., :3]
+
+
+@pytest.mark.parametrize(
+    "change", [with_a_hook, with_another_activation, with_another_epsilon, with_a_method_of_its_own]
+)
+def test_a_change_of_the_modules_is_seen(
+    change: Callable[[Any], None], without_cameras: tuple[Any, Batch]
+) -> None:
+    """Which changes no weight. torch's guards see it, and the engine has none."""
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    for _ in range(2):
+        before = policy.predict_action_chunk(batch)
+    for each in (stock, policy):
+        change(each.model)
+    for _ in range(2):
+        assert difference(policy, stock, batch) < 1e-5
+    assert (stock.predict_action_chunk(batch) - before).abs().max() > 1e-2
+
+
+def test_a_forked_process_ends(without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a session in it whose threads only its parent has: to end that one would wait for them."""
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for _ in range(2):
+        policy.predict_action_chunk(batch)
+    held = [policy]
+
+    def ends() -> None:
+        held.clear()
+        vars(policy)["_compiled"].clear()
+        gc.collect()
+
+    process = multiprocessing.get_context("fork").Process(target=ends)
+    process.start()
+    process.join(30)
+    process.kill()
+    assert process.exitcode == 0, "it waits"
+
+
+def test_sessions_of_weights_that_are_gone_take_no_kinds_place(
+    without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    monkeypatch.setattr(engine, "KINDS", 1)
+    policy.predict_action_chunk(batch)
+    for each in (stock, policy):
+        each.half().float()
+    for _ in range(2):
+        assert difference(policy, stock, observations(batch, 3)) < 1e-5
+    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+
+
+@pytest.mark.parametrize("fails", ["sources", "the list of a directory", "a home"])
+def test_what_cannot_be_kept_is_no_reason_not_to_act(
+    fails: str,
+    without_cameras: tuple[Any, Batch],
+    cache: Path,
+    said: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise (RuntimeError if fails == "a home" else PermissionError)(f"{fails} cannot be read")
+
+    if fails == "sources":
+        monkeypatch.setattr(kept_graphs, "sources", refuse)
+    elif fails == "a home":
+        monkeypatch.delenv("ACT_COMPILED_CACHE")
+        monkeypatch.setattr("platformdirs.user_cache_path", refuse)
+    else:
+        monkeypatch.setattr(kept_graphs.KeptGraphs, "_prune", refuse)
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "auto")
+    for _ in range(2):
+        assert difference(policy, stock, batch) < 1e-5
+    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+    assert "kept for the next start" in said()
+    assert cache.exists() == (fails == "the list of a directory")
 
 
 def test_a_forked_process_makes_its_own(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,32 @@ def test_what_is_kept_is_read_and_the_least_recently_used_goes(
 
 
 def test_parts_of_killed_processes_go_and_others_files_stay(tmp_path: Path) -> None:
-    for name in ("old.part", "new.part", "about.json"):
+    theirs = {"about.json", "film.iso.part"}
+    for name in ("old.act-graph.part", "new.act-graph.part", *theirs):
         (tmp_path / name).write_text("")
-    for name in ("old.part", "about.json"):
+    for name in ("old.act-graph.part", *theirs):
         os.utime(tmp_path / name, (0, 0))
     KeptGraphs(tmp_path).keep("a" + SUFFIX, GRAPH)
-    assert {file.name for file in tmp_path.iterdir()} == {"new.part", "about.json", "a" + SUFFIX}
+    assert {file.name for file in tmp_path.iterdir()} == {"new.act-graph.part", "a" + SUFFIX, *theirs}
+
+
+@pytest.mark.parametrize("first", ['{"model": Infinity}', "[" * 100_000, '{"weights": [], "model": 1}'])
+def test_a_first_line_of_anything_is_a_damaged_file(tmp_path: Path, first: str) -> None:
+    kept = KeptGraphs(tmp_path)
+    kept.keep("a" + SUFFIX, GRAPH)
+    _, _, packed = (tmp_path / ("a" + SUFFIX)).read_bytes().partition(b"\n")
+    (tmp_path / ("a" + SUFFIX)).write_bytes(first.encode() + b"\n" + packed)
+    assert kept.read("a" + SUFFIX) is None
+
+
+def test_other_names_of_weights_are_damage(tmp_path: Path) -> None:
+    kept = KeptGraphs(tmp_path)
+    kept.keep("a" + SUFFIX, GRAPH)
+    file = tmp_path / ("a" + SUFFIX)
+    first, _, packed = file.read_bytes().partition(b"\n")
+    about = json.loads(first)
+    file.write_bytes(json.dumps({**about, "weights": [*about["weights"], "more"]}).encode() + b"\n" + packed)
+    assert kept.read("a" + SUFFIX) is None
 
 
 def test_a_graph_that_unpacks_to_more_than_any_is_not_read(
