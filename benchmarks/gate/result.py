@@ -84,11 +84,18 @@ class Result:
         return [t for t in self.times if t.verdict.kind == INCONCLUSIVE]
 
     @property
+    def not_timed(self) -> str:
+        """What was to be timed and was not, in words; "" where that is nothing."""
+        if self.same_subject or self.untimed:
+            return ""
+        return "auto was not timed" if "auto" in self.about else "" if self.times else "nothing was timed"
+
+    @property
     def exit_code(self) -> int:
-        """0 no regression, 1 regression, 3 inconclusive at the end of the budget."""
+        """0 no regression, 1 regression, 3 inconclusive at the end of the budget, or not timed."""
         if self.red_findings or self.red_times:
             return REGRESSION
-        return UNDECIDED if self.open_times else NO_REGRESSION
+        return UNDECIDED if self.open_times or self.not_timed else NO_REGRESSION
 
     @property
     def headline(self) -> str:
@@ -113,18 +120,22 @@ class Result:
                 more = f" and {len(others) - 3} more" if len(others) > 3 else ""
                 causes.append(f"worse: {names}{more}")
             return "Regression: " + "; ".join(causes)
-        if self.exit_code == UNDECIDED:
-            names = ", ".join(t.name for t in self.open_times[:3])
-            return (
-                f"Inconclusive: {len(self.open_times)} of {len(self.times)} cases undecided "
-                f"at the end of the budget ({names}{', …' if len(self.open_times) > 3 else ''}); "
-                "run it again, as what was compiled and counted is kept, or with more --minutes"
-            )
-        if self.untimed:
-            return "No regression in results and counters; times were not measured"
         kinds = [t.verdict.kind for t in self.times]
         parts = [f"{kinds.count(kind)} {kind}" for kind in (FASTER, SAME) if kinds.count(kind)]
         accepted = [t for t in self.times if t.verdict.kind == SLOWER]
         if accepted:
             parts.append(f"{len(accepted)} slower and accepted")
-        return "No regression" + (f": of {len(self.times)} cases {', '.join(parts)}" if parts else "")
+        decided = f"of {len(self.times)} cases {', '.join(parts)}" if parts else ""
+        if self.open_times:
+            names = ", ".join(t.name for t in self.open_times[:3])
+            return (
+                f"Inconclusive: {len(self.open_times)} of {len(self.times)} cases undecided "
+                f"at the end of the budget ({names}{', …' if len(self.open_times) > 3 else ''}); "
+                "run it again, as what was compiled and counted is kept, or with more --minutes"
+                f"{self.not_timed and f'; {self.not_timed}'}"
+            )
+        if self.not_timed:
+            return "; ".join(filter(None, [f"Inconclusive: {self.not_timed}", decided]))
+        if self.untimed:
+            return "No regression in results and counters; times were not measured"
+        return f"No regression: {decided}"

@@ -129,6 +129,7 @@ def gate(
             findings, by_engine = compare_exactly(
                 workers, lambda name: start(name, AT_ONCE), cases, known, progress
             )
+        by_engine = by_engine or args.device != "cpu"  # on CUDA auto needs none
         for found in findings:
             progress(f"{'worse' if found.red else 'better'}: {found.case}: {found.what} {found.detail}")
 

@@ -76,9 +76,19 @@ def test_auto_s_tick_is_timed_where_an_engine_runs_it_on_both_sides(
     repository.commit(auto={"auto_by_torch": 1})
     repository.commit(seconds=0.2, auto={"auto_by_torch": 1})
     done = run_gate("--base", "HEAD^", "--workloads", TICK)
-    assert (done.code, done.report["times"]) == (0, [])
+    assert (done.code, done.report["times"]) == (3, [])
+    assert done.markdown.startswith("**Inconclusive: auto was not timed**")
     assert "engine on both sides; install the extra cpu" in done.report["about"]["auto"]
     assert "**`auto` was not timed**: that needs an engine" in done.markdown
+    assert run_gate("--base", "HEAD^", "--workloads", TICK, "--undecided", "pass").code == 0
+    done = run_gate("--base", "HEAD^", "--workloads", TICK, "pusht-training")
+    assert done.report["headline"].startswith("Regression: 2 of 3 cases slower")
+    repository.commit(seconds=0.2, auto={"auto_by_torch": 1})
+    done = run_gate("--base", "HEAD^", "--workloads", TICK, "pusht-training")
+    assert (done.code, done.report["headline"]) == (
+        3,
+        "Inconclusive: auto was not timed; of 3 cases 3 same",
+    )
 
 
 def test_nothing_is_compiled_of_a_step_that_is_timed_in_eager_mode_alone() -> None:

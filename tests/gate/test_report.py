@@ -99,7 +99,7 @@ def test_the_verdict_is_the_first_line() -> None:
             "Inconclusive: 1 of 2 cases undecided at the end of the budget (case1); run it again, as what "
             "was compiled and counted is kept, or with more --minutes",
         ),
-        ([], 0, "No regression"),
+        ([], 3, "Inconclusive: nothing was timed"),
     ],
 )
 def test_outcomes(kinds: list[str], code: int, headline: str) -> None:
