@@ -80,6 +80,11 @@ class Bisection:
         }
         return found
 
+    @staticmethod
+    def compared(result: Result) -> set[str]:
+        """Names, as in ``worse``, that another commit may not be measured by: it has no engine, say."""
+        return {*result.compared, *(time.name for time in result.times)}
+
 
 def first_bad(asked: Bisection, commits: Sequence[str]) -> tuple[Sequence[str], str]:
     """The commits of which one is the first bad one, a single one where that is known; what is worse.
@@ -94,8 +99,12 @@ def first_bad(asked: Bisection, commits: Sequence[str]) -> tuple[Sequence[str], 
     if not (symptoms := asked.worse(result)):
         timed, result = True, asked.compare(commits[-1], timed=True)
         symptoms = asked.worse(result)
+    if not symptoms and result.not_timed:
+        why = f"{result.not_timed}; {result.about.get('auto', result.headline)}"
+        raise MeasurementError(f"{commits[-1][:10]} is not known to be worse than {asked.good[:10]}: {why}")
     if not symptoms:
         raise MeasurementError(f"nothing is worse than in {asked.good[:10]}: {result.headline}")
+    measured = asked.compared(result)
     low, high = 0, len(commits) - 1  # the first bad one is one of these and those between
     why = "; ".join(symptoms.values())
     while low < high:
@@ -107,11 +116,14 @@ def first_bad(asked: Bisection, commits: Sequence[str]) -> tuple[Sequence[str], 
         except MeasurementError as error:
             return left, f"{commits[middle][:10]} cannot be judged: {error}"
         found = asked.worse(result)
+        lost = sorted((symptoms.keys() & measured) - asked.compared(result))
         if shared := symptoms.keys() & found.keys():
             high, symptoms = middle, {name: symptoms[name] for name in shared}
             why = "; ".join(found[name] for name in symptoms)
         elif stops_here(result.findings) or any(time.name in symptoms for time in result.open_times):
             return left, f"{commits[middle][:10]} cannot be judged: {result.headline}"
+        elif lost and not result.same_subject:
+            return left, f"{commits[middle][:10]} cannot be judged: {lost[0]} was not measured there"
         else:
             low = middle + 1
     return commits[low : high + 1], why

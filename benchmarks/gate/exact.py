@@ -169,6 +169,13 @@ def compare_auto(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) ->
     return findings
 
 
+def compared_of_auto(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """Names of all that ``compare_auto`` looks at: ``ops dispatched in a tick of auto of tiny-inference``."""
+    counters = [OF_AUTO[name] for name in OF_AUTO if name in base["counts"] and name in head["counts"]]
+    writes = [f"actions of auto after {write}" for write in head["values"]]
+    return [f"{name} of {case}" for name in (*counters, *writes)]
+
+
 def _largest(expected: Sequence[float], found: Sequence[float]) -> float:
     if len(expected) != len(found):
         return math.inf

@@ -47,6 +47,7 @@ class Result:
         about: versions, processor, threads, seeds, launches, minutes; as they are to be shown.
         same_subject: both sides are the same code; nothing was run.
         untimed: times were not asked for (``--no-times``); nothing is said of them.
+        compared: of ``auto``, where a side without an engine shows less; see ``compared_of_auto``.
     """
 
     base: Mapping[str, Any]
@@ -59,6 +60,7 @@ class Result:
     about: Mapping[str, Any] = field(default_factory=dict)
     same_subject: bool = False
     untimed: bool = False
+    compared: Sequence[str] = ()
 
     def reason(self, case: str) -> str | None:
         """The reason that a trailer gives for a regression of ``case``, or of all whose names begin alike."""

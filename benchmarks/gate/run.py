@@ -126,7 +126,7 @@ def gate(
             known = {
                 name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
             }
-            findings, by_engine = compare_exactly(
+            findings, by_engine, compared = compare_exactly(
                 workers, lambda name: start(name, AT_ONCE), cases, known, progress
             )
         by_engine = by_engine or args.device != "cpu"  # on CUDA auto needs none
@@ -162,7 +162,9 @@ def gate(
     about = {**result.about, **_about(hello, args, launches, budget, sides)}
     if any(case.variant == "auto" for case in cases) and not by_engine and not args.no_times:
         about["auto"] = NO_ENGINE
-    return replace(result, findings=findings, times=times, about=about, untimed=args.no_times)
+    return replace(
+        result, findings=findings, times=times, about=about, untimed=args.no_times, compared=compared
+    )
 
 
 def _about(

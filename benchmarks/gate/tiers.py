@@ -15,7 +15,14 @@ from ..suite.fresh_process import AnswerError
 from ..suite.workloads import Case
 from .answer_cache import AnswerCache, Answers
 from .channel import Worker
-from .exact import Finding, compare_actions, compare_auto, compare_counts, compare_learning
+from .exact import (
+    Finding,
+    compare_actions,
+    compare_auto,
+    compare_counts,
+    compare_learning,
+    compared_of_auto,
+)
 
 # Both sides compute at once, with as many threads as the machine has cores, and a thread that spins
 # for another holds the core that one needs: a training step takes 16 s, alone 2 s, and so 3.5 s.
@@ -109,7 +116,7 @@ def compare_exactly(
     cases: Sequence[Case],
     caches: Mapping[str, AnswerCache],
     progress: Callable[[str], None],
-) -> tuple[list[Finding], bool]:
+) -> tuple[list[Finding], bool, list[str]]:
     """Ask both sides at once, a core each, and compare; what a side has answered before is not asked again.
 
     Counts do not depend on what else runs. The sides go through the groups from opposite ends, so
@@ -122,7 +129,8 @@ def compare_exactly(
         caches: what each side has answered before.
 
     Returns:
-        The findings, and whether an engine runs the action chunk of ``auto`` on both sides.
+        The findings; whether an engine runs the action chunk of ``auto`` on both sides; what was compared of
+        it.
 
     Raises:
         MeasurementError: base's code raises, or a worker is lost.
@@ -146,12 +154,11 @@ def compare_exactly(
         caches[name].keep({key: found for key, found in answers[name].items() if isinstance(found, dict)})
     requests = [request for group in wanted for request in group]
     findings = compare_answers(requests, answers["base"], answers["head"])
-    return findings, all(_by_engine(answers[name].get(AUTO)) for name in workers)
-
-
-def _by_engine(auto: dict[str, Any] | AnswerError | None) -> bool:
-    """Whether a side's answer to ``auto`` says so; a commit without the mode counts nothing."""
-    return isinstance(auto, dict) and auto["counts"].get("auto_by_torch") == 0
+    base, head = (answers[name].get(AUTO) for name in ("base", "head"))
+    if not (isinstance(base, dict) and isinstance(head, dict)):
+        return findings, False, []
+    by_engine = all(auto["counts"].get("auto_by_torch") == 0 for auto in (base, head))
+    return findings, by_engine, compared_of_auto(workload_and_phase(TINY["inference"]), base, head)
 
 
 def _at_once(crew: Sequence[Worker], work: Sequence[Callable[[], None]]) -> None:

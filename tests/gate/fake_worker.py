@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gate.answer_shapes import ONLY_OF_AN_ENGINE
 from benchmarks.gate.exact import OF_AUTO
 from benchmarks.gate.proof.slowdown import key
 from benchmarks.gate.sides import blob_hash
@@ -109,6 +110,8 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
     if do == "auto":
         actions = {"eager": [0.5, 0.25], "auto": behaviour.get("auto_actions", [0.5, 0.25])}
         counts = {**dict.fromkeys(OF_AUTO, 1), "auto_by_torch": 0, **behaviour.get("auto", {})}
+        if counts["auto_by_torch"]:
+            counts = {name: count for name, count in counts.items() if name not in ONLY_OF_AN_ENGINE}
         return {"counts": counts, "values": {"a write": actions}}
     variants = ("eager", "compiled")
     if do == "outputs":

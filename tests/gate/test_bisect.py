@@ -120,6 +120,33 @@ def test_what_is_slower_is_timed(repository: Repository, run_bisect: Callable[..
     assert "pusht-inference-eager-fp32-cpu: " in said
 
 
+@pytest.mark.parametrize(
+    ("case", "worse"),
+    [("tiny-inference", {"auto": {"auto_tick_ops": 2}}), ("pusht-tick_ensemble", {"seconds": 0.15})],
+)
+def test_a_commit_that_lost_the_engine_is_not_judged_by_what_it_cannot_show(
+    case: str, worse: dict[str, Any], repository: Repository, run_bisect: Callable[..., Found]
+) -> None:
+    for number in range(6):
+        lost = {"auto": {"auto_by_torch": 1}} if number in (2, 3) else {}
+        repository.commit(f"change {number}", **((worse if number >= 1 else {}) | lost))
+    code, said = run_bisect("--case", case)
+    assert code == 3
+    assert "cannot be judged: " in said
+    assert " was not measured there" in said
+    assert "t: change 1\n" in said
+
+
+def test_where_nothing_was_measured_nothing_is_said_to_be_fine(
+    repository: Repository, run_bisect: Callable[..., Found]
+) -> None:
+    repository.commit(seconds=0.15, auto={"auto_by_torch": 1})
+    code, said = run_bisect("--case", "pusht-tick_ensemble")
+    assert code == 2
+    assert "is not known to be worse" in said
+    assert "auto was not timed" in said
+
+
 @pytest.mark.parametrize("how", ["a mistake", "kill"])
 def test_a_commit_that_fails_otherwise_is_not_judged(
     how: str, repository: Repository, run_bisect: Callable[..., Found]
