@@ -13,6 +13,7 @@ from unittest.mock import patch
 from ..suite.asv_cases import has_mode
 from ..suite.steps import prepare
 from ..suite.workloads import Case, Step
+from . import pairing
 
 KEPT = "ACT_COMPILED_CACHE"  # the environment's name for the directory of kept graphs
 
@@ -24,7 +25,7 @@ def auto(case: Case) -> dict[str, Any]:
     is one.
     """
     from ..suite.compile_counters import runs_by_engine
-    from ..suite.step_counters import dispatched
+    from ..suite.step_counters import dispatched, waits
 
     if not has_mode("auto"):
         return {"counts": {}, "values": {}}
@@ -47,8 +48,11 @@ def auto(case: Case) -> dict[str, Any]:
             write(step.policy)
             made += _graphs_made(step)
             values[name] = {"eager": _eager_actions(step), "auto": step().flatten().tolist()}
-    if by_engine:  # else of another number of writes
-        counts["auto_made_written"] = made
+        if by_engine:  # else of another number of writes
+            counts["auto_made_written"] = made
+            if pairing.CAN_SLICE:  # the caller's time, which is compared, has no waits
+                waits(tick)  # with one thread, for which the engine makes a session first
+                counts["auto_waits"] = waits(tick)
     return {"counts": counts | _of_training(replace(case, phase="training")), "values": values}
 
 

@@ -167,6 +167,15 @@ MUTANTS = (
         "ops dispatched in a tick",
     ),
     Mutant(
+        "a sleep at each prediction",
+        Edit(
+            "self.by = ENGINE\n            return",
+            "self.by = ENGINE\n            time.sleep(0.02)\n            return",
+            "engine.py",
+        ),
+        "waits in a tick",
+    ),
+    Mutant(
         "a pass more over each frame",
         Edit(".div_(255).unsqueeze(0)", ".div_(255).clone().unsqueeze(0)", "frames.py"),
         "ops dispatched in a tick",
