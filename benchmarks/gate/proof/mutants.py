@@ -140,8 +140,9 @@ MUTANTS = (
     Mutant(
         "weights told apart by address alone",
         Edit(
-            "self._marks_of(tensors) == self._marks\n            and self._samples.unchanged_on_host()",
-            "self._marks_of(tensors)[0] == self._marks[0]",
+            "_counts(tensors) == self._counts\n            and _places(tensors) == self._places\n"
+            "            and self._samples.unchanged_on_host()",
+            "_places(tensors) == self._places",
             "weights.py",
         ),
         "actions of auto after",
