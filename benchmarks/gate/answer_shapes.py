@@ -96,7 +96,7 @@ SHAPES: dict[str, Check] = {
     "graph": _counts(OF_GRAPH),
     "counts": _counts(OF_COUNTS),
     "outputs": _fields(
-        values=_fields(eager=_filled(_list_of(_number)), compiled=_filled(_list_of(_number))),
+        values=lambda value: _dict_of(_filled(_list_of(_number)))(value) and "eager" in value,
         state_dict=_dict_of(_list_of(_count)),
     ),
     "learning": _fields(

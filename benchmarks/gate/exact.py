@@ -136,7 +136,7 @@ def compare_actions(case: str, base: Mapping[str, Any], head: Mapping[str, Any])
         findings.append(Finding(case, "state_dict", None, None, True, detail))
     pairs = (
         ("eager actions, head against base", base["values"]["eager"], head["values"]["eager"]),
-        ("compiled actions against eager", head["values"]["eager"], head["values"]["compiled"]),
+        ("compiled actions against eager", head["values"]["eager"], head["values"].get("compiled", ())),
     )
     for what, expected, found in pairs:
         findings += _apart(case, what, expected, found)

@@ -71,18 +71,8 @@ AUTO = key_of("auto", TINY["inference"])
 
 
 def still_to_ask(wanted: Sequence[Group], answers: Answers) -> list[Group]:
-    """Groups that ``answers`` leave open; what does not compile has no outputs to ask for."""
-
-    def is_open(group: Group) -> bool:
-        for do, case in group:
-            answer = answers.get(key_of(do, case))
-            if answer is None:
-                return True
-            if do == "counts" and answer["graph_breaks"]:
-                return False
-        return False
-
-    return [group for group in wanted if is_open(group)]
+    """Groups that ``answers`` leave open."""
+    return [group for group in wanted if any(key_of(do, case) not in answers for do, case in group)]
 
 
 def ask_all(
@@ -99,15 +89,18 @@ def ask_all(
             group = take()
         except IndexError:
             return
+        options: dict[str, bool] = {}
         for do, case in group:
             key = key_of(do, case)
             progress(f"{worker.name}: {key}")
             try:
-                answers[key] = answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case))
+                answers[key] = answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case), **options)
             except AnswerError as error:
                 answers[key], answer = error, {}
             if do == "counts" and answer.get("graph_breaks", "it failed"):
-                break  # there is no compiled step whose outputs could be compared
+                if not answer or worker.name == "head":
+                    break  # it is red already
+                options["compiled"] = False  # head may have mended it, and is compared with base's eager mode
 
 
 def compare_exactly(

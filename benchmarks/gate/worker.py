@@ -212,12 +212,13 @@ def _in_the_commit(place: str) -> str:
     return place.replace(f"{Path(subject.__file__).parents[1]}{os.sep}", "src/")
 
 
-def outputs(case: Case) -> dict[str, Any]:
-    """Actions, eager and compiled, of the case's weights and batch, and the names in its state dict."""
-    eager, compiled = (ready(case.as_variant(variant)) for variant in ("eager", "compiled"))
-    keys = {key: list(value.shape) for key, value in eager.policy.state_dict().items()}
+def outputs(case: Case, compiled: bool = True) -> dict[str, Any]:
+    """Actions, eager and ``compiled``, of the case's weights and batch, and the names in its state dict."""
+    variants = ("eager", "compiled") if compiled else ("eager",)
+    steps = {variant: ready(case.as_variant(variant)) for variant in variants}
+    keys = {key: list(value.shape) for key, value in steps["eager"].policy.state_dict().items()}
     actions = {}
-    for variant, step in (("eager", eager), ("compiled", compiled)):
+    for variant, step in steps.items():
         step.policy.reset()
         actions[variant] = step().flatten().tolist()
     return {"values": actions, "state_dict": keys}

@@ -113,7 +113,7 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
         if counts["auto_by_torch"]:
             counts = {name: count for name, count in counts.items() if name not in ONLY_OF_AN_ENGINE}
         return {"counts": counts, "values": {"a write": actions}}
-    variants = ("eager", "compiled")
+    variants = ("eager", "compiled") if request.get("compiled", True) else ("eager",)
     if do == "outputs":
         actions = {variant: behaviour.get(f"{variant}_actions", [0.5, 0.25]) for variant in variants}
         return {"values": actions, "state_dict": behaviour.get("state_dict", {"weight": [2, 2]})}

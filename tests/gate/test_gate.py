@@ -204,6 +204,28 @@ def test_a_graph_break_is_red_with_its_place_and_nothing_is_timed(
 @pytest.mark.parametrize(
     ("behaviour", "what"),
     [
+        ({"eager_actions": [9.0, 0.25]}, "eager actions, head against base"),
+        ({"compiled_actions": [9.0, 0.25]}, "compiled actions against eager"),
+        ({}, None),
+    ],
+)
+def test_a_graph_that_is_mended_still_has_to_give_the_same_results(
+    repository: Repository, run_gate: Gate, behaviour: dict[str, Any], what: str | None
+) -> None:
+    broken = {"graph_breaks": ["m.py:7"], "graphs": 2, "kernels": None, "peak_memory_compiled": None}
+    repository.commit(counts=broken)
+    repository.commit(**behaviour)
+    for _ in range(2):  # and where base's answers are kept
+        done = run_gate("--base", "HEAD^")
+        assert done.code == (1 if what else 0)
+        red = [finding["what"] for finding in done.report["findings"] if finding["red"]]
+        assert (what in red) if what else red == []
+    assert "base: results and counters are known" in done.said
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "what"),
+    [
         ({"eager_actions": [0.5, 0.2501]}, "eager actions, head against base"),
         ({"compiled_actions": [0.5, float("nan")]}, "compiled actions against eager"),
         ({"state_dict": {"_orig_mod.weight": [2, 2]}}, "state_dict"),

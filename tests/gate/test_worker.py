@@ -250,6 +250,9 @@ def test_a_cpus_step_is_compiled_once_for_all_requests(steps_see: list[tuple[str
             answered(do, compiled, **options)
     assert (compilation.graphs, compilation.recompiles) == (1, 0)
     assert {flags for _, flags in steps_see} == {"fp32"}
+    steps_see.clear()
+    assert set(answered("outputs", TINY, compiled=False)["values"]) == {"eager"}
+    assert {variant for variant, _ in steps_see} == {"eager"}
 
 
 @pytest.mark.gpu
