@@ -116,6 +116,9 @@ def gate(
         if sides["base"].same_as(sides["head"]):
             progress("the subject's code is the same on both sides: nothing can have changed")
             return replace(result, same_subject=True)
+        if unseen := ruler.unseen(sides["base"].blobs, sides["head"].blobs, cases):
+            progress(f"no case runs {unseen}")
+            result = replace(result, about={**result.about, "not run": unseen})
         sides = {name: replace(side, python=python_for(side, root, progress)) for name, side in sides.items()}
         start = starter(sides, root, command)
         with pair(start, rng, AT_ONCE) as (workers, hello):

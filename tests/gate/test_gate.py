@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import channel
+from benchmarks.gate import channel, ruler
 from benchmarks.gate.cases import choose
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.sides import Side, check_out, resolve
 from benchmarks.gate.tiers import groups
-from benchmarks.repository import PACKAGE
+from benchmarks.repository import PACKAGE, ROOT
 
 from .conftest import PYPROJECT, Repository, Run
 
@@ -339,6 +339,26 @@ def test_another_ruler_is_said(repository: Repository, run_gate: Gate) -> None:
     (repository.root / PACKAGE / "__init__.py").write_text("")
     repository.git("checkout", "-q", base, "--", PACKAGE)
     assert "ruler" in run_gate("--base", base).report["about"], "where nothing is run, too"
+
+
+def test_a_file_that_no_case_runs_is_named_first(repository: Repository, run_gate: Gate) -> None:
+    assert {file for files in ruler.UNSEEN.values() for file in files} < {
+        path.name for path in (ROOT / PACKAGE).iterdir()
+    }
+    for name in ("twin.py", "export.py", "capture.py", "layers.py"):
+        (repository.root / PACKAGE / name).write_text("1")
+    done = run_gate("--no-times")
+    assert done.code == 0
+    assert done.markdown.splitlines()[2] == (
+        "**No case runs** capture.py and twin.py: run nox -s gpu; export.py: run nox -s tests."
+    )
+    assert "no case runs capture.py" in done.said
+    repository.git("add", "-A")
+    repository.commit()
+    repository.commit()
+    assert "No case runs" not in run_gate("--base", "HEAD^", "--no-times").markdown
+    on_cuda = choose(["pusht-tick_ensemble"], "cuda")
+    assert ruler.unseen({"capture.py": "a"}, {"capture.py": "b"}, on_cuda) == ""
 
 
 def test_what_computes_at_once_does_not_spin(
