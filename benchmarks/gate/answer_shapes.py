@@ -90,6 +90,7 @@ SHAPES: dict[str, Check] = {
         environment=_environment,
         devices=_list_of(_text),
         installed=_text,
+        packages=_dict_of(_text),
     ),
     "compile": _fields(seconds=_number),
     "sample": _fields(seconds=_list_of(_number)),

@@ -1,4 +1,4 @@
-"""What a verdict does not vouch for: a ruler that is not base's, and files that no case runs. No torch."""
+"""What a verdict does not vouch for: another ruler, other packages, files that no case runs. No torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..suite.workloads import Case
 
 RULER = ("benchmarks", ".github", "noxfile.py", "pyproject.toml")  # the last names its packages
 NAMED, LONGEST_NAME = 3, 80  # files that a report names, and characters of each
+PACKAGES_NAMED = 8
 
 # Files of the subject, by what runs them instead.
 UNSEEN = {
@@ -49,3 +50,11 @@ def unseen(base: Mapping[str, str], head: Mapping[str, str], cases: Sequence[Cas
         if apart and not by_cases:
             found.append(f"{' and '.join(apart)}: run {command}")
     return "; ".join(found)
+
+
+def packages_apart(base: Mapping[str, str], head: Mapping[str, str]) -> str:
+    """``onnxruntime 1.23.2 → 1.24.0`` of each package whose versions differ; "" of none."""
+    apart = [name for name in sorted({*base, *head}) if base.get(name) != head.get(name)]
+    named = [f"{name} {base.get(name, 'none')} → {head.get(name, 'none')}" for name in apart[:PACKAGES_NAMED]]
+    more = f" and {len(apart) - PACKAGES_NAMED} more" if len(apart) > PACKAGES_NAMED else ""
+    return ", ".join(named) + more

@@ -122,6 +122,9 @@ def gate(
         sides = {name: replace(side, python=python_for(side, root, progress)) for name, side in sides.items()}
         start = starter(sides, root, command)
         with pair(start, rng, AT_ONCE) as (workers, hello):
+            if apart := ruler.packages_apart(*(hello[name]["packages"] for name in ("base", "head"))):
+                progress(f"the sides have other packages: {apart}")
+                result = replace(result, about={**result.about, "packages": apart})
             if args.device == "cuda" and not hello["head"]["devices"]:
                 raise MeasurementError(
                     "head: --device cuda was asked for and torch sees none; use --device cpu"

@@ -90,6 +90,7 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
             "environment": environment,
             "devices": [],
             "installed": "nothing",
+            "packages": {"onnxruntime": "1.23.2", **behaviour.get("packages", {})},
         }
     if do == "compile":
         drawn = behaviour.get("compile", 5.0) * math.exp(noise.gauss(0, 0.01))

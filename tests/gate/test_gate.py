@@ -341,6 +341,22 @@ def test_another_ruler_is_said(repository: Repository, run_gate: Gate) -> None:
     assert "ruler" in run_gate("--base", base).report["about"], "where nothing is run, too"
 
 
+def test_packages_that_differ_between_the_sides_are_named_first(
+    repository: Repository, run_gate: Gate
+) -> None:
+    repository.commit(counts={"ops": 271}, packages={"onnxruntime": "1.24.0", "onnx_ir": "0.1"})
+    done = run_gate("--no-times")
+    assert done.code == 1
+    assert done.markdown.splitlines()[2].startswith(
+        r"**The sides have other packages**: onnx\_ir none → 0.1, onnxruntime 1.23.2 → 1.24.0. "
+    )
+    assert done.report["about"]["head's environment"].endswith("onnxruntime 1.24.0")
+    repository.commit(packages={"onnxruntime": "1.24.0", "onnx_ir": "0.1"})
+    assert "packages" not in run_gate("--base", "HEAD^", "--no-times").report["about"]
+    few = {f"a{number}": "1" for number in range(20)}
+    assert ruler.packages_apart({}, few).endswith("a15 none → 1 and 12 more")
+
+
 def test_a_file_that_no_case_runs_is_named_first(repository: Repository, run_gate: Gate) -> None:
     assert {file for files in ruler.UNSEEN.values() for file in files} < {
         path.name for path in (ROOT / PACKAGE).iterdir()
