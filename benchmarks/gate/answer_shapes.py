@@ -16,11 +16,8 @@ from .exact import COUNTERS, OF_AUTO
 OF_GRAPH = ("graphs", "recompiles", "ops", "flops", "dispatched_ops", "peak_memory_eager")
 OF_COUNTS = (*OF_GRAPH, "kernels", "peak_memory_compiled")
 
-ONLY_OF_AN_ENGINE = (
-    "auto_tick_ops",
-    "auto_made_written",
-    "auto_waits",
-)  # the last where a thread can be asked
+# The last only where a thread can be asked how often it waits.
+ONLY_OF_AN_ENGINE = ("auto_tick_ops", "auto_made_written", "auto_sessions", "auto_waits")
 
 Check = Callable[[Any], bool]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -49,7 +50,7 @@ def auto(case: Case) -> dict[str, Any]:
             made += _graphs_made(step)
             values[name] = {"eager": _eager_actions(step), "auto": step().flatten().tolist()}
         if by_engine:  # else of another number of writes
-            counts["auto_made_written"] = made
+            counts |= {"auto_made_written": made, "auto_sessions": _sessions()}
             if pairing.CAN_SLICE:  # the caller's time, which is compared, has no waits
                 waits(tick)  # with one thread, for which the engine makes a session first
                 counts["auto_waits"] = waits(tick)
@@ -79,6 +80,12 @@ def _exports() -> Iterator[list[None]]:
 
     with patch.object(torch.onnx, "export", counted):
         yield found
+
+
+def _sessions() -> int:
+    """Sessions of the engine that are alive: those of weights that have changed are to be let go."""
+    gc.collect()
+    return sum(type(found).__name__ == "InferenceSession" for found in gc.get_objects())
 
 
 def _eager_actions(step: Step) -> list[float]:

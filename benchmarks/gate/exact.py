@@ -30,6 +30,7 @@ OF_AUTO: dict[str, str] = {
     "auto_made_known": "graphs that auto makes where the architecture is known",
     "auto_made_written": "graphs that auto makes where weights have changed",
     "auto_tick_ops": "ops dispatched in a tick of auto",
+    "auto_sessions": "sessions of auto alive after the weights have changed",
     "auto_waits": "waits in a tick of auto",
     "auto_training_ops": "ops captured in a training step of auto",
     "auto_long_masks": "dropout masks of auto of more than 16 bits",

@@ -286,6 +286,7 @@ def test_what_auto_does_by_itself(auto: dict[str, Any]) -> None:
     assert counted["auto_training_ops"] > 100
     assert counted["auto_tick_ops"] > 10
     assert counted.get("auto_waits", 0) == 0
+    assert counted["auto_sessions"] == 2, "the policy's, and the tick's"
     assert len(auto["values"]) == 4
     assert compare_auto("tiny-inference", auto, auto) == []
     actions = [each["eager"] for each in auto["values"].values()]
@@ -299,6 +300,7 @@ def test_what_auto_does_by_itself(auto: dict[str, Any]) -> None:
         "weights told apart by address alone",
         "an engine that is made at every step",
         "a sleep at each prediction",
+        "sessions that are never let go",
     ],
 )
 def test_a_mutant_of_auto_is_named(name: str, auto: dict[str, Any], tmp_path: Path) -> None:

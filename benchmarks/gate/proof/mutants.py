@@ -177,6 +177,15 @@ MUTANTS = (
         "waits in a tick",
     ),
     Mutant(
+        "sessions that are never let go",
+        Edit(
+            "self._made[kind], self.by = made, ENGINE",
+            "self._made[kind], self.by = made, ENGINE\n        self._made[kind, id(made)] = made",
+            "engine.py",
+        ),
+        "sessions of auto",
+    ),
+    Mutant(
         "a pass more over each frame",
         Edit(".div_(255).unsqueeze(0)", ".div_(255).clone().unsqueeze(0)", "frames.py"),
         "ops dispatched in a tick",
