@@ -100,6 +100,18 @@ class Result:
         return UNDECIDED if self.open_times or self.not_timed else NO_REGRESSION
 
     @property
+    def bisect(self) -> str:
+        """The command that finds the commit, where that is one of several; no uncommitted change is one."""
+        dirty = self.head["name"] != self.head["commit"][:10]
+        if self.exit_code != REGRESSION or self.distance < 2 or dirty:
+            return ""
+        slower = sorted(self.red_times, key=lambda t: -t.verdict.ratio)
+        case = slower[0].name if slower else self.red_findings[0].case
+        device = " --device cuda" if "flags" in self.about else ""  # which only CUDA has
+        between = f"{self.base['commit'][:10]}..{self.head['commit'][:10]}"
+        return f"nox -s bisect -- {between} --case {case}{device}"
+
+    @property
     def headline(self) -> str:
         """The verdict in one line."""
         if self.same_subject:

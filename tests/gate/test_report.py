@@ -73,6 +73,20 @@ def test_another_ruler_is_named_before_anything_else() -> None:
     assert sides == markdown(RESULT).splitlines()[2]
 
 
+def test_a_red_report_of_several_commits_says_how_to_find_the_one() -> None:
+    committed = replace(RESULT, head={**RESULT.head, "name": "bbbbbbbbbb"})
+    command = "`nox -s bisect -- aaaaaaaaaa..bbbbbbbbbb --case {}`"
+    assert f"Which commit it was: {command.format('aloha-inference-compiled-fp32-cpu')}." in markdown(
+        committed
+    )
+    of_counters = markdown(replace(committed, times=[]))
+    assert command.format("aloha-inference") in of_counters
+    on_cuda = replace(committed, times=[], about={"flags": ""})
+    assert "--case aloha-inference --device cuda`" in markdown(on_cuda)
+    for other in (RESULT, replace(committed, distance=1), replace(committed, findings=[], times=[])):
+        assert "nox -s bisect" not in markdown(other)
+
+
 def test_text_is_stored_as_the_schema_takes_it() -> None:
     long = Finding("a-b", "graph breaks", 0, 1, True, "line\none " + "x" * 2000)
     (found,) = json.loads(as_json(replace(RESULT, findings=[long])))["findings"]
