@@ -238,9 +238,9 @@ def test_a_red_run_is_one_with_any_case_slower() -> None:
         return evidence.power_row(Rates(0.03, 100, alarms, caught, undecided=0.2, launches=3.0))
 
     both = ["by the run met, by the least case **not met**", f"25.0% ({STEP}) to 95.0%"]
-    assert row(0.85, 0.25)[:5] == ["3%", "85.0%", "≥ 80%", *both]
-    assert row(0.75, 0.25)[3] == "**not met**"
-    assert row(0.85, 0.85)[3] == "met"
+    assert row(0.95, 0.25)[:5] == ["3%", "95.0%", "≥ 90%, a case ≥ 50%", *both]
+    assert row(0.85, 0.25)[3] == "**not met**"
+    assert row(0.95, 0.55)[3] == "met", "one case alone has a target of its own"
 
 
 def test_a_page_of_half_a_campaign_says_what_is_missing() -> None:
