@@ -222,15 +222,17 @@ def _opened(policy: ACTPolicy, directory: Path) -> tuple[Callable[..., Any], dic
 @torch.no_grad()
 def _compare(run: Callable[..., Any], policy: ACTPolicy, batch_size: int, directory: Path) -> None:
     """Raise ValueError where the artifact's actions are not eager mode's: something undescribed differs."""
-    training = policy.training
+    modes = [(module, module.training) for module in policy.modules()]
     policy.eval()
     observations = {
         name: value.to(a_weight_of(policy)) for name, value in random_observations(policy, batch_size).items()
     }
     expected = Chunk(policy, list(observations))(*observations.values()).float()
-    policy.train(training)
+    for module, training in modes:
+        module.training = training
     difference = float((run(*observations.values()).float() - expected).abs().max())
-    tolerance = 5e-2 if torch.is_autocast_enabled(expected.device.type) else 1e-4
+    strict = settings(expected.device.type)["precision"] == "highest, autocast off"
+    tolerance = 1e-4 if strict else 5e-2
     if not difference <= tolerance * max(1.0, float(expected.abs().max())):
         raise ValueError(
             f"the artifact in {directory} acts otherwise than the policy ({difference:.1e} off): something "

@@ -128,6 +128,14 @@ def test_what_no_description_holds_is_found_by_the_actions(policy: Any, saved: P
         load_artifact(other, saved)
 
 
+def test_loading_leaves_each_module_in_its_mode(policy: Any, saved: Path) -> None:
+    other = copy.deepcopy(policy).train()
+    other.model.encoder.eval()
+    before = [module.training for module in other.modules()]
+    load_artifact(other, saved)
+    assert [module.training for module in other.modules()] == before
+
+
 def test_another_batch_size_is_refused(policy: Any, saved: Path, without_cameras: tuple[Any, Batch]) -> None:
     batch = {name: value[:2] for name, value in without_cameras[1].items()}
     loaded = load_artifact(copy.deepcopy(policy), saved)
