@@ -143,11 +143,10 @@ def save_artifact(policy: ACTPolicy, directory: str | Path, *, batch_size: int =
 
 def why_none(policy: ACTPolicy) -> str | None:
     """Why no artifact can stand for ``policy``; None: one can."""
-    if not is_known(policy):  # its code is in no description, and may be another tomorrow
-        return (
-            "the policy or a module of it is of a class that is neither torch's, LeRobot's nor this package's"
-        )
-    return needs_guards(policy)
+    why = needs_guards(policy)
+    if why is None and not is_known(policy):  # its code is in no description, and may be another tomorrow
+        why = "the policy or a module is of a class that is neither torch's, LeRobot's nor this package's"
+    return why
 
 
 def being_made(directory: Path) -> FileLock:
