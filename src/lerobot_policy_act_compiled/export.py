@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
+from .artifact import _Loaded
+from .configuration_act_compiled import ACTCompiledConfig
+from .inductor import inside_torch_compile
 from .onnx_graph import INSTALL, Chunk, exported, missing, one_line, onnxruntime, quiet, random_observations
 from .patch import patch_policy
 
@@ -47,7 +51,8 @@ def export_policy(
     several batch sizes, to 1e-5 of the largest action, or of 1 where all are smaller.
 
     Args:
-        policy: any ACT policy of LeRobot's; it stays as it is.
+        policy: any ACT policy of LeRobot's; it stays as it is. The file holds its model: where a
+            ``predict_action_chunk`` of its own makes other actions of that, nothing is written.
         path: of the file to write; its folder is made, and a file that is there is replaced.
         preprocessor, postprocessor: LeRobot's, both or none. With them the file takes frames
             ``(B, H, W, C)`` of uint8 and a raw state and returns actions in the robot's units; without them
@@ -66,22 +71,22 @@ def export_policy(
         raise ValueError("export_policy takes both processors of the policy, or none of them")
     if path.is_dir():
         raise ValueError(f"{path} is a directory; name the file to write, for example {path / 'act.onnx'}")
-    policy = patch_policy(copy.deepcopy(policy)).eval().to("cpu", torch.float32)
-    names = list(policy.config.input_features)
-    module: nn.Module = Chunk(policy, names)
-    if preprocessor is not None and postprocessor is not None:
-        module = _FromFrames(module, policy.config.image_features, preprocessor, postprocessor)
-    examples = {size: random_observations(policy, size, raw=preprocessor is not None) for size in BATCH_SIZES}
+    copied = patch_policy(copy.deepcopy(policy)).eval().to("cpu", torch.float32)
+    act = _acting(policy, copied)
+    module = _FromFrames(copied, preprocessor, postprocessor)
+    examples = {size: random_observations(copied, size, raw=preprocessor is not None) for size in BATCH_SIZES}
     try:
         with torch.no_grad():
-            expected = {size: module(*values.values()) for size, values in examples.items()}
-    except Exception as error:  # whatever a processor raises
-        raise ValueError(f"the processors do not take the policy's observations ({error})") from error
+            expected = {size: module.after(act(module.prepared(each))) for size, each in examples.items()}
+    except Exception as error:  # whatever they raise
+        raise ValueError(
+            f"the policy or a processor does not take the policy's observations ({one_line(error)})"
+        ) from error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as place:
             program = _program(module, examples[2])
-            program.model.metadata_props["act"] = json.dumps(_about(policy, examples[1], expected[1]))
+            program.model.metadata_props["act"] = json.dumps(_about(copied, examples[1], expected[1]))
             made = Path(place, path.name)
             program.save(str(made), external_data=False)
             difference = _difference(made, examples, expected)
@@ -92,22 +97,49 @@ def export_policy(
     return path
 
 
-class _FromFrames(nn.Module):
-    """From what a robot has to actions in its units: LeRobot's preparation, processors and the chunk."""
+def _acting(policy: ACTPolicy, copied: ACTPolicy) -> Callable[[Any], Tensor]:
+    """``policy``'s own ``predict_action_chunk`` for its copy, whose compiled parts are left out."""
+    if type(copied.config) is ACTConfig:  # which patch_lerobot compiles
+        copied.config = ACTCompiledConfig.from_act(copied.config)
+    copied.config.compile_model = False
+    for name in ("model", "predict_action_chunk"):
+        vars(copied).pop(name, None)
+    own = vars(policy).get("predict_action_chunk")
+    if own is None or isinstance(own, _Loaded):
+        return copied.predict_action_chunk
+    return copy.deepcopy(inside_torch_compile(own) or own, {id(policy): copied})
 
-    def __init__(self, chunk: Chunk, cameras: Any, before: Processor, after: Processor) -> None:
+
+class _FromFrames(nn.Module):
+    """From what a robot has to actions in its units: LeRobot's preparation, processors and the chunk.
+
+    Without processors: from what the policy takes to what it returns.
+    """
+
+    def __init__(self, policy: ACTPolicy, before: Processor | None, after: Processor | None) -> None:
         super().__init__()
-        self.chunk, self.cameras = chunk, frozenset(cameras)
-        self.before, self.after = before, after
+        self.chunk = Chunk(policy, list(policy.config.input_features))
+        self.cameras = frozenset(policy.config.image_features if before is not None else ())
+        self.before = _as_it_is if before is None else before
+        self.after = _as_it_is if after is None else after
+
+    def prepared(self, observations: dict[str, Tensor]) -> Any:
+        """What the policy takes."""
+        return self.before(
+            {
+                name: _as_lerobot_prepares(value) if name in self.cameras else value
+                for name, value in observations.items()
+            }
+        )
 
     def forward(self, *values: Tensor) -> Tensor:
-        observations = {
-            name: _as_lerobot_prepares(value) if name in self.cameras else value
-            for name, value in zip(self.chunk.names, values, strict=True)
-        }
-        prepared = self.before(observations)
+        prepared = self.prepared(dict(zip(self.chunk.names, values, strict=True)))
         actions: Tensor = self.after(self.chunk(*(prepared[name] for name in self.chunk.names)))
         return actions
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _as_lerobot_prepares(frames: Tensor) -> Tensor:
@@ -147,7 +179,8 @@ def _difference(file: Path, observations: Any, expected: dict[int, Tensor]) -> f
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"ONNX Runtime's actions differ by {difference:.1e} from the policy's (batch size {size}), "
-                f"and {TOLERANCE:.0e} is allowed: nothing is written"
+                f"and {TOLERANCE:.0e} is allowed: nothing is written (the file can hold policy.model and the "
+                "processors, and no predict_action_chunk of its own)"
             )
         largest = max(largest, difference)
     return largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -16,7 +17,18 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 
-from lerobot_policy_act_compiled import command, export, export_policy, onnx_graph
+from lerobot_policy_act_compiled import (
+    ACTCompiledConfig,
+    artifact,
+    command,
+    compiled_policy,
+    export,
+    export_policy,
+    load_artifact,
+    onnx_graph,
+    patch_lerobot,
+    patch_policy,
+)
 
 pytestmark = [
     pytest.mark.compat,
@@ -135,7 +147,7 @@ def test_a_file_that_acts_otherwise_is_not_written(
     program = export._program
 
     def of_another(module: Any, observations: Any) -> Any:
-        module.model.action_head.bias.data.add_(1e-3)
+        module.chunk.model.action_head.bias.data.add_(1e-3)
         return program(module, observations)
 
     monkeypatch.setattr(export, "_program", of_another)
@@ -144,6 +156,48 @@ def test_a_file_that_acts_otherwise_is_not_written(
         export_policy(camera_free_policy, tmp_path / "act.onnx")
     assert (tmp_path / "act.onnx").read_text() == "earlier"
     assert [each.name for each in tmp_path.iterdir()] == ["act.onnx"]
+
+
+class Clamping(ACTPolicy):
+    def predict_action_chunk(self, batch: Any, **kwargs: Any) -> torch.Tensor:
+        return super().predict_action_chunk(batch, **kwargs).clamp(-0.1, 0.1)
+
+
+@pytest.mark.parametrize("whose", ["class", "instance"])
+def test_a_policy_that_acts_otherwise_than_its_model_is_not_written(
+    whose: str, camera_free_policy: Any, tmp_path: Path
+) -> None:
+    policy = copy.deepcopy(camera_free_policy)
+    if whose == "class":
+        policy.__class__ = Clamping
+    else:
+        policy.predict_action_chunk = lambda batch: camera_free_policy.predict_action_chunk(batch) * 2
+    with pytest.raises(ValueError, match=r"nothing is written .* no predict_action_chunk of its own"):
+        export_policy(policy, tmp_path / "act.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_compiles_a_policy_is_left_out(
+    camera_free_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the proof would compile for each batch size, and an artifact takes one only."""
+
+    def compiles(*_: Any) -> Any:
+        pytest.fail("it compiles")
+
+    policies = [patch_policy(copy.deepcopy(camera_free_policy)) for _ in range(2)]
+    policies[0].predict_action_chunk = torch.compile(policies[0].predict_action_chunk, backend=compiles)
+    policies[1].model = torch.compile(policies[1].model, backend=compiles)
+    policies[1].config = ACTCompiledConfig.from_act(policies[1].config)
+    policies[1].config.compile_model = True
+    monkeypatch.setattr(artifact, "opened", lambda *_: (compiles, {}))
+    load_artifact(policies[1], tmp_path / "artifact")
+    monkeypatch.setattr(compiled_policy, "_run", compiles)
+    with patch_lerobot("auto"):
+        for policy in (*policies, camera_free_policy):
+            before = dict(vars(policy))
+            export_policy(policy, tmp_path / "act.onnx")
+            assert vars(policy) == before
 
 
 def test_mistakes_are_one_line(
@@ -172,7 +226,7 @@ def test_a_policy_that_cannot_be_exported_is_one_line(camera_free_policy: Any, t
         return actions if actions.sum() > 0 else -actions
 
     with pytest.raises(
-        ValueError, match=r"^the processors do not take the policy's observations \('a camera'\)"
+        ValueError, match=r"^the policy or a processor does not take the policy's observations \('a camera'"
     ):
         export_policy(camera_free_policy, tmp_path / "a", preprocessor=before, postprocessor=branches)
     with pytest.raises(ValueError, match=r"^the policy or a processor of it cannot be exported to ONNX \("):
