@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -29,7 +30,7 @@ from .patch import patch_policy
 
 log = logging.getLogger(__name__)
 
-TOLERANCE = 1e-5  # of the largest action, or of 1
+TOLERANCE = 1e-5  # of a dimension's largest normalised action, or of 1
 BATCH_SIZES = (1, 2, 5)  # tried before the file is there; it takes any
 SINGLE_FILE = 2**31 - 1  # bytes that an ONNX file can have
 
@@ -48,7 +49,8 @@ def export_policy(
     The file has one input for each of the policy's observations, under its name, and one output ``action``,
     ``(B, S, action_dim)``, each with any batch size ``B``. Its metadata ``act`` says in JSON what they are.
     The file is there only if ONNX Runtime's actions agree with the policy's, for random observations of
-    several batch sizes, to 1e-5 of the largest action, or of 1 where all are smaller.
+    several batch sizes: in each dimension to 1e-5 of the largest, or of 1 where all are smaller, before the
+    postprocessor, and to what that makes of it after.
 
     Args:
         policy: any ACT policy of LeRobot's; it stays as it is. The file holds its model: where a
@@ -77,7 +79,7 @@ def export_policy(
     examples = {size: random_observations(copied, size, raw=preprocessor is not None) for size in BATCH_SIZES}
     try:
         with torch.no_grad():
-            expected = {size: module.after(act(module.prepared(each))) for size, each in examples.items()}
+            expected = {size: _expected(module, act, each) for size, each in examples.items()}
     except Exception as error:  # whatever they raise
         raise ValueError(
             f"the policy or a processor does not take the policy's observations ({one_line(error)})"
@@ -86,7 +88,7 @@ def export_policy(
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as place:
             program = _program(module, examples[2])
-            program.model.metadata_props["act"] = json.dumps(_about(copied, examples[1], expected[1]))
+            program.model.metadata_props["act"] = json.dumps(_about(copied, examples[1], expected[1][0]))
             made = Path(place, path.name)
             program.save(str(made), external_data=False)
             difference = _difference(made, examples, expected)
@@ -162,8 +164,23 @@ def _program(module: nn.Module, observations: dict[str, Tensor]) -> Any:
     return program
 
 
-def _difference(file: Path, observations: Any, expected: dict[int, Tensor]) -> float:
-    """The largest difference of an action, as part of the largest action or of 1.
+def _expected(module: _FromFrames, act: Processor, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The policy's own actions, and for each of their dimensions what TOLERANCE is a part of.
+
+    That is how far the postprocessor moves an action that differs by the dimension's largest, or by 1: one
+    dimension may be of thousands and another of hundredths.
+    """
+    chunk = act(module.prepared(observations))
+    actions = module.after(chunk)
+    step = chunk.abs().flatten(0, -2).amax(0).clamp(min=1)
+    moved = [(module.after(chunk + way) - actions).abs() for way in (step, -step)]
+    rounded = actions.abs() / 10  # 1e-6 of it: float32 rounds what lies far from 0 as often as eight times
+    scale = torch.stack([*moved, rounded]).flatten(0, -2).amax(0)
+    return actions, scale.clamp(min=torch.finfo(scale.dtype).tiny)
+
+
+def _difference(file: Path, observations: Any, expected: dict[int, tuple[Tensor, Tensor]]) -> float:
+    """The largest difference of an action, as part of its dimension's scale.
 
     Raises:
         ValueError: it is more than TOLERANCE.
@@ -171,11 +188,10 @@ def _difference(file: Path, observations: Any, expected: dict[int, Tensor]) -> f
     session = onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
     largest = 0.0
     for size, values in observations.items():
-        actions = torch.from_numpy(
-            session.run(None, {name: value.numpy() for name, value in values.items()})[0]
-        )
-        scale = max(1.0, float(expected[size].abs().max()))
-        difference = float((actions - expected[size]).abs().max()) / scale
+        feed = {name: value.numpy() for name, value in values.items()}
+        found, (actions, scale) = torch.from_numpy(session.run(None, feed)[0]), expected[size]
+        same = found.shape == actions.shape
+        difference = float(((found - actions).abs() / scale).max()) if same else math.inf
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"ONNX Runtime's actions differ by {difference:.1e} from the policy's (batch size {size}), "

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,32 @@ def test_a_file_that_acts_otherwise_is_not_written(
 
     monkeypatch.setattr(export, "_program", of_another)
     (tmp_path / "act.onnx").write_text("earlier")
-    with pytest.raises(ValueError, match=r"differ by \d.\de-04 .* \(batch size 1\), .* nothing is written"):
+    with pytest.raises(ValueError, match=r"differ by 1.0e-03 .* \(batch size 1\), .* nothing is written"):
         export_policy(camera_free_policy, tmp_path / "act.onnx")
     assert (tmp_path / "act.onnx").read_text() == "earlier"
     assert [each.name for each in tmp_path.iterdir()] == ["act.onnx"]
+
+
+@pytest.mark.parametrize("forgotten", [None, 0, 1, 2])
+def test_each_dimension_counts_however_small_its_actions_are(
+    forgotten: int | None, camera_free_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Large; small beside that and far from 0; constant, as of a joint that never moved.
+    statistics = {"mean": torch.tensor([0.0, 300.0, 0.0]), "std": torch.tensor([1e6, 1.0, 0.0])}
+    before, after = make_pre_post_processors(camera_free_policy.config, dataset_stats={"action": statistics})
+    program = export._program
+
+    def forgetful(module: Any, observations: Any) -> Any:
+        module.chunk.model.action_head.bias.data += 2e-6  # as rounding: it is within 1e-5
+        if forgotten is not None:
+            module.chunk.model.action_head.weight.data[forgotten] = 0
+            module.chunk.model.action_head.bias.data[forgotten] = 0
+        return program(module, observations)
+
+    monkeypatch.setattr(export, "_program", forgetful)
+    seen = forgotten in (0, 1)  # a constant remains what it is
+    with pytest.raises(ValueError, match="nothing is written") if seen else nullcontext():
+        export_policy(camera_free_policy, tmp_path / "act.onnx", preprocessor=before, postprocessor=after)
 
 
 class Clamping(ACTPolicy):
