@@ -75,7 +75,7 @@ def export_policy(
         raise ValueError(f"{path} is a directory; name the file to write, for example {path / 'act.onnx'}")
     copied = patch_policy(copy.deepcopy(policy)).eval().to("cpu", torch.float32)
     act = _acting(policy, copied)
-    module = _FromFrames(copied, preprocessor, postprocessor)
+    module = _FromFrames(copied, *_copied(preprocessor, postprocessor))
     examples = {size: random_observations(copied, size, raw=preprocessor is not None) for size in BATCH_SIZES}
     try:
         with torch.no_grad():
@@ -110,6 +110,14 @@ def _acting(policy: ACTPolicy, copied: ACTPolicy) -> Callable[[Any], Tensor]:
     if own is None or isinstance(own, _Loaded):
         return copied.predict_action_chunk
     return copy.deepcopy(inside_torch_compile(own) or own, {id(policy): copied})
+
+
+def _copied(*processors: Processor | None) -> tuple[Processor | None, ...]:
+    """Copies of processors, which would keep what they are traced with; together, as one may read another."""
+    try:
+        return copy.deepcopy(processors)
+    except Exception as error:  # whatever a step of theirs raises
+        raise ValueError(f"a processor cannot be copied and exported ({one_line(error)})") from error
 
 
 class _FromFrames(nn.Module):

@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
@@ -221,6 +222,35 @@ def test_what_compiles_a_policy_is_left_out(
             before = dict(vars(policy))
             export_policy(policy, tmp_path / "act.onnx")
             assert vars(policy) == before
+
+
+class Relative:
+    """Actions relative to the state, as of LeRobot's steps: one processor keeps what the other reads."""
+
+    def __init__(self) -> None:
+        self.state = torch.ones(1, 4)
+
+    def before(self, observations: Any) -> Any:
+        self.state = observations["observation.state"]
+        return observations
+
+    def after(self, actions: torch.Tensor) -> torch.Tensor:
+        return actions + self.state[:, None, :3]
+
+
+def test_processors_keep_nothing_of_an_export(camera_free_policy: Any, tmp_path: Path) -> None:
+    steps = Relative()
+    before, after = steps.before, steps.after
+    file = export_policy(camera_free_policy, tmp_path / "act.onnx", preprocessor=before, postprocessor=after)
+    assert torch.equal(steps.after(torch.zeros(1, 1, 3)), torch.ones(1, 1, 3))
+    seen = onnx_graph.random_observations(camera_free_policy, 3)
+    session = onnx_graph.onnxruntime().InferenceSession(str(file))
+    actions = session.run(None, {name: value.numpy() for name, value in seen.items()})[0]
+    expected = after(camera_free_policy.predict_action_chunk(before(seen)))
+    assert (torch.from_numpy(actions) - expected).abs().max() < 1e-5
+    vars(steps)["lock"] = threading.Lock()
+    with pytest.raises(ValueError, match=r"^a processor cannot be copied and exported \(cannot pickle"):
+        export_policy(camera_free_policy, tmp_path / "b", preprocessor=before, postprocessor=after)
 
 
 def test_mistakes_are_one_line(
