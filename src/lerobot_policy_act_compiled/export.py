@@ -63,8 +63,8 @@ def export_policy(
 
     Raises:
         ValueError: ``policy`` is no ACT policy, one of the processors is missing, ONNX's packages are not
-            installed, the policy or a processor cannot be exported, its actions differ, or ``path`` cannot be
-            written.
+            installed, the policy or a processor cannot be exported, ONNX Runtime does not run it, its actions
+            differ, or ``path`` cannot be written.
     """
     path = Path(path)
     if (name := missing()) is not None:
@@ -78,7 +78,7 @@ def export_policy(
     module = _FromFrames(copied, *_copied(preprocessor, postprocessor))
     examples = {size: random_observations(copied, size, raw=preprocessor is not None) for size in BATCH_SIZES}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             expected = {size: _expected(module, act, each) for size, each in examples.items()}
     except Exception as error:  # whatever they raise
         raise ValueError(
@@ -160,7 +160,8 @@ def _as_lerobot_prepares(frames: Tensor) -> Tensor:
 def _program(module: nn.Module, observations: dict[str, Tensor]) -> Any:
     sizes = tuple({0: "batch"} for _ in observations)
     try:
-        program = exported(module, observations, dynamic_shapes=(sizes,))
+        with torch.autocast("cpu", enabled=False):
+            program = exported(module, observations, dynamic_shapes=(sizes,))
         with quiet():
             program.optimize()
     except Exception as error:  # whatever an exporter raises
@@ -191,13 +192,20 @@ def _difference(file: Path, observations: Any, expected: dict[int, tuple[Tensor,
     """The largest difference of an action, as part of its dimension's scale.
 
     Raises:
-        ValueError: it is more than TOLERANCE.
+        ValueError: it is more than TOLERANCE, or ONNX Runtime does not run.
     """
-    session = onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime().InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        feeds = {size: {name: each.numpy() for name, each in of.items()} for size, of in observations.items()}
+        ran = {size: torch.from_numpy(session.run(None, feed)[0]) for size, feed in feeds.items()}
+    except Exception as error:  # its own errors share no other base; one that lacks a library is no import
+        raise ValueError(
+            f"ONNX Runtime does not run the exported policy ({one_line(error)}): nothing is written; try "
+            "another release of it"
+        ) from error
     largest = 0.0
-    for size, values in observations.items():
-        feed = {name: value.numpy() for name, value in values.items()}
-        found, (actions, scale) = torch.from_numpy(session.run(None, feed)[0]), expected[size]
+    for size, found in ran.items():
+        actions, scale = expected[size]
         same = found.shape == actions.shape
         difference = float(((found - actions).abs() / scale).max()) if same else math.inf
         if not difference <= TOLERANCE:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -284,6 +285,28 @@ def test_a_policy_that_cannot_be_exported_is_one_line(camera_free_policy: Any, t
         export_policy(camera_free_policy, tmp_path / "a", preprocessor=before, postprocessor=branches)
     with pytest.raises(ValueError, match=r"^the policy or a processor of it cannot be exported to ONNX \("):
         export_policy(camera_free_policy, tmp_path / "a", preprocessor=lambda x: x, postprocessor=branches)
+
+
+def test_autocast_around_it_changes_nothing(camera_free_policy: Any, tmp_path: Path) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        file = export_policy(camera_free_policy, tmp_path / "act.onnx")
+    assert onnx_graph.onnxruntime().InferenceSession(str(file)).get_outputs()[0].type == "tensor(float)"
+
+
+@pytest.mark.parametrize("fails", ["import", "session", "run"])
+def test_a_runtime_that_does_not_run_is_one_line(
+    fails: str, camera_free_policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("it\nis broken")
+
+    session = SimpleNamespace(run=broken)
+    made = broken if fails == "session" else lambda *_, **__: session
+    imported = broken if fails == "import" else lambda: SimpleNamespace(InferenceSession=made)
+    monkeypatch.setattr(export, "onnxruntime", imported)
+    with pytest.raises(ValueError, match=r"^ONNX Runtime does not run .* \(it is broken\): nothing is"):
+        export_policy(camera_free_policy, tmp_path / "act.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
