@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.suite import answers
+from benchmarks.suite import answers, steps
 from benchmarks.suite.peers import PEERS, installed
-from benchmarks.suite.steps import prepare
-from benchmarks.suite.workloads import Case
+from benchmarks.suite.steps import prepare, step_of
+from benchmarks.suite.ticks import Frame, frame_of
+from benchmarks.suite.workloads import WORKLOADS, Case, make_batch
 from lerobot_policy_act_compiled.onnx_graph import missing
 
 
@@ -32,11 +33,16 @@ def test_it_runs_fp32_inference_on_a_cpu(asked: str) -> None:
 
 
 @pytest.mark.skipif(missing() is not None, reason="needs the extra cpu: onnxruntime and onnx")
-def test_an_exports_ticks_are_stocks() -> None:
-    case = Case("tiny", "tick", "export")
-    export, stock = prepare(case), prepare(case.as_variant("stock"))
-    for _ in range(2):
-        assert (export() - stock()).abs().max() < 1e-5
+def test_an_exports_ticks_are_stocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    case, frame = Case("tiny", "tick", "export"), Frame()
+    prepared = prepare(case.as_variant("stock"))
+    policy, batch = prepared.policy, prepared.batch
+    monkeypatch.setattr(steps, "frame_of", lambda *_: frame)
+    export, stock = (step_of(each, policy, batch, ticks=1) for each in (case, prepared.case))
+    for seed in range(3):
+        frame.update(frame_of(policy, make_batch(WORKLOADS["tiny"], 1, seed=seed)))
+        for _ in range(policy.config.n_action_steps):
+            assert (export() - stock()).abs().max() < 1e-5
     with pytest.raises(ValueError, match="export runs fp32 tick on cpu only, not fp32 inference cpu"):
         Case("tiny", "inference", "export")
 
