@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -207,7 +206,7 @@ def _difference(file: Path, observations: Any, expected: dict[int, tuple[Tensor,
     for size, found in ran.items():
         actions, scale = expected[size]
         same = found.shape == actions.shape
-        difference = float(((found - actions).abs() / scale).max()) if same else math.inf
+        difference = float(((found - actions).abs() / scale).max()) if same else torch.inf
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"ONNX Runtime's actions differ by {difference:.1e} from the policy's (batch size {size}), "
