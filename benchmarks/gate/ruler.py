@@ -15,7 +15,10 @@ PACKAGES_NAMED = 8
 # Files of the subject, by what runs them instead.
 UNSEEN = {
     "nox -s gpu": ("capture.py", "cuda_graph.py", "gradients.py", "samples_by_triton.py", "twin.py"),
-    "nox -s tests": ("artifact.py", "command.py", "export.py", "export_command.py", "warm_start.py"),
+    "nox -s tests": (
+        *("artifact.py", "command.py", "export.py", "export_command.py", "loaded_artifact.py"),
+        "warm_start.py",
+    ),
 }
 
 

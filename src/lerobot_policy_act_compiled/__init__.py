@@ -5,9 +5,10 @@ from .releases import check_installed, moved
 check_installed()
 
 try:  # after the check, whose line is clearer than what would fail here
-    from .artifact import load_artifact, save_artifact
+    from .artifact import save_artifact
     from .configuration_act_compiled import ACTCompiledConfig
     from .export import export_policy
+    from .loaded_artifact import load_artifact
     from .modeling_act_compiled import ACTCompiledPolicy
     from .patch import patch_lerobot, patch_policy, unpatch_lerobot
 except ImportError as error:

@@ -21,9 +21,9 @@ from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
-from .artifact import _Loaded
 from .configuration_act_compiled import ACTCompiledConfig
 from .inductor import inside_torch_compile
+from .loaded_artifact import LoadedArtifact
 from .onnx_graph import INSTALL, Chunk, exported, missing, one_line, onnxruntime, quiet, random_observations
 from .patch import patch_policy
 
@@ -106,7 +106,7 @@ def _acting(policy: ACTPolicy, copied: ACTPolicy) -> Callable[[Any], Tensor]:
     for name in ("model", "predict_action_chunk"):
         vars(copied).pop(name, None)
     own = vars(policy).get("predict_action_chunk")
-    if own is None or isinstance(own, _Loaded):
+    if own is None or isinstance(own, LoadedArtifact):
         return copied.predict_action_chunk
     return copy.deepcopy(inside_torch_compile(own) or own, {id(policy): copied})
 
