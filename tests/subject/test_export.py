@@ -22,12 +22,12 @@ from lerobot.policies.factory import make_pre_post_processors
 
 from lerobot_policy_act_compiled import (
     ACTCompiledConfig,
-    artifact,
     command,
     compiled_policy,
     export,
     export_policy,
     load_artifact,
+    loaded_artifact,
     onnx_graph,
     patch_lerobot,
     patch_policy,
@@ -217,7 +217,7 @@ def test_what_compiles_a_policy_is_left_out(
     policies[1].model = torch.compile(policies[1].model, backend=compiles)
     policies[1].config = ACTCompiledConfig.from_act(policies[1].config)
     policies[1].config.compile_model = True
-    monkeypatch.setattr(artifact, "opened", lambda *_: (compiles, {}))
+    monkeypatch.setattr(loaded_artifact, "opened", lambda *_: (compiles, {}))
     load_artifact(policies[1], tmp_path / "artifact")
     monkeypatch.setattr(compiled_policy, "_run", compiles)
     with patch_lerobot("auto"):
