@@ -269,7 +269,8 @@ def test_too_noisy_ends_undecided(repository: Repository, run_gate: Gate) -> Non
     assert done.report["headline"].startswith("Inconclusive: 2 of 3 cases undecided")
     steps = [t for t in done.report["times"] if "-compile-" not in t["name"]]
     assert all(t["verdict"]["launches"] == done.report["plan"]["looks"][-1] for t in steps)
-    assert run_gate("--undecided", "pass").code == 0
+    # One launch decides nothing: of several, chance could find one slower.
+    assert run_gate("--undecided", "pass", "--minutes", "0.0001").code == 0
 
 
 def test_a_slower_compile_is_red(repository: Repository, run_gate: Gate) -> None:

@@ -141,7 +141,7 @@ MUTANTS = (
         "weights told apart by address alone",
         Edit(
             "_counts(tensors) == self._counts\n            and _places(tensors) == self._places\n"
-            "            and self._samples.unchanged_on_host()",
+            "            and self.are_modules_of(module)\n            and self._samples.unchanged_on_host()",
             "_places(tensors) == self._places",
             "weights.py",
         ),
