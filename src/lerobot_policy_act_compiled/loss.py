@@ -26,7 +26,7 @@ STOCK_POLICY_FORWARD = ACTPolicy.forward
 
 
 def are_finite(observations: Iterable[Any]) -> bool:
-    """Whether no float in these tensors is NaN or infinite; 0.1 ms for a camera's image. None is no float."""
+    """Whether no float in these tensors is NaN or infinite. None is no float."""
     return all(
         bool(value.sum().isfinite())  # a sum too large for its type says no, and eager mode does the work
         for value in observations
