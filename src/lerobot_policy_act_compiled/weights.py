@@ -33,7 +33,7 @@ SAMPLES = 32  # of a larger tensor
 
 PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 
-VALUES = (bool, int, float, str, tuple)
+VALUES = (bool, int, float, str, bytes)
 OWN = len(nn.Module().__dict__)  # attributes that torch keeps in every module; its class's come after them
 
 _watched: weakref.WeakSet[Weights] = weakref.WeakSet()
@@ -82,7 +82,7 @@ class Weights:
             return False
         if all(map(operator.is_, parts, before)):
             return True
-        self._parts = parts  # torch.export leaves equal tuples in place of some
+        self._parts = parts  # torch.export leaves equal tuples and dictionaries in place of some
         return all(map(_equal, parts, before))
 
     def samples_unchanged(self) -> Tensor:
@@ -128,7 +128,16 @@ def _parts(module: nn.Module) -> list[Any]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    return one is other or (type(one) is type(other) and isinstance(one, VALUES) and one == other)
+    """Whether one may stand for the other: the same, or equal values, in containers too."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return isinstance(one, VALUES) and bool(one == other)
 
 
 def _counts(tensors: list[Tensor]) -> list[int]:

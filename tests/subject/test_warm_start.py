@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,29 @@ def test_what_the_artifact_was_not_made_for_is_not_run_by_it(
             except KeyError:  # eager mode's own word for it
                 assert what == "a missing observation"
     assert otherwise.calls == 1
+
+
+def test_the_first_start_with_a_camera_runs_what_it_has_made(
+    tiny_policy: Callable[[], Any],
+    tiny_batch: Callable[[int], Batch],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch.export leaves an equal dictionary in place of the backbone's own, which is no change."""
+    chunks = []
+
+    def export(module: Any, arguments: tuple[Any, ...], path: Path) -> None:
+        torch.export.export(module, arguments, strict=False)
+        chunks.append(module)
+        path.write_bytes(b"a package")
+
+    monkeypatch.setattr(artifact, "compile_ahead", export)
+    monkeypatch.setattr(artifact, "load_ahead", lambda _: chunks[-1])
+    policy, otherwise = in_a_new_process(tiny_policy(), tmp_path / "made"), Otherwise()
+    start = WarmStart(str(tmp_path / "made"), otherwise)
+    for _ in range(2):
+        start(policy, tiny_batch(1))
+    assert (start.by, otherwise.calls, len(chunks)) == ("artifact", 0, 1)
 
 
 def test_an_artifact_of_other_weights_is_replaced(
