@@ -28,6 +28,7 @@ from . import compiled_policy
 from .configuration_act_compiled import ACTCompiledConfig
 from .eval_mode import policy_eval
 from .frozen import constant_position_table, fixed_position_table
+from .index_strides import of_moving_terms
 from .kernel_files import few_files
 from .layers import LAYERS, decoder_input, first_token
 from .loss import Batch, Posterior
@@ -213,6 +214,7 @@ def _remake(cls: Any) -> nn.Module:
 def make_compile_friendly(module: nn.Module) -> None:
     """Give every ACT module in ``module`` its compile-friendly class, in place; weights stay as they are."""
     few_files()
+    of_moving_terms()
     for part in module.modules():
         cls: Any = type(part)
         part.__class__ = _compile_friendly_class(cls)
