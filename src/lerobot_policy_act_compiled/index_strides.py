@@ -3,8 +3,8 @@
 For each index and variable torch lets SymPy simplify the whole index, twice, to learn whether a loop can be
 vectorised. In the backward pass of max pooling an index has a minimum within a minimum for height and for
 width, and SymPy takes 0.1 to 0.3 s for each: 5 to 8 of the 37 to 40 s of Python that pusht's training step
-takes to compile (two cores with AVX-512, torch 2.11). A term without the variable is the same before and after
-a step of it, so it is left out. The answers, and the kernels, are torch's own.
+takes to compile (two cores with AVX-512, torch 2.11). A term without the variable is the same before and
+after a step of it, so it is left out. The answers, and the kernels, are torch's own.
 """
 
 from __future__ import annotations
