@@ -35,6 +35,11 @@ def _count(value: Any) -> bool:
     return _number(value) and math.isfinite(value) and value >= 0
 
 
+def _own_time(value: Any) -> bool:
+    """Seconds and calls."""
+    return isinstance(value, list) and len(value) == 2 and all(map(_count, value))
+
+
 def _list_of(check: Check) -> Check:
     return lambda value: isinstance(value, list) and all(map(check, value))
 
@@ -91,6 +96,7 @@ SHAPES: dict[str, Check] = {
     ),
     "compile": _fields(seconds=_number),
     "sample": _fields(seconds=_list_of(_number)),
+    "operators": _fields(takes=_count, operators=_dict_of(_own_time)),
     "graph": _counts(OF_GRAPH),
     "counts": _counts(OF_COUNTS),
     "outputs": _fields(

@@ -94,7 +94,11 @@ def _result(document: Mapping[str, Any]) -> Result:
 
 
 def _case_time(fields: Mapping[str, Any]) -> CaseTime:
-    parsed = {"verdict": _verdict(fields["verdict"]), "counters": tuple(fields["counters"])}
+    parsed = {
+        "verdict": _verdict(fields["verdict"]),
+        "counters": tuple(fields["counters"]),
+        "grown": tuple(fields.get("grown", ())),
+    }
     return CaseTime(**{**fields, **parsed})
 
 

@@ -57,6 +57,7 @@ def _row(time: CaseTime, result: Result) -> dict[str, Any]:
         "launches": verdict.launches,
         "noise": "" if math.isnan(verdict.noise) else f"{verdict.noise:.1%}",
         "cause": cell("; ".join(time.counters)) if time.counters else "none moved",
+        "grown": cell("; ".join(time.grown)),
     }
 
 

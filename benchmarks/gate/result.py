@@ -23,6 +23,7 @@ class CaseTime:
         base_seconds: median step of base, s.
         unconfirmed: slower or faster once, without a counter that moved; another look is needed.
         min_effect: the change to catch in it, where that is not the run's.
+        grown: operators that take longer in head's step, in words; of the slowest cases.
     """
 
     name: str
@@ -32,6 +33,7 @@ class CaseTime:
     base_seconds: float = 0.0
     unconfirmed: str | None = None
     min_effect: float | None = None
+    grown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

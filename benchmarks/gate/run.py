@@ -27,12 +27,13 @@ from .channel import starter
 from .environments import python_for
 from .exact import explanations
 from .identity import machine, versions
+from .operators import find_grown
 from .pairing import IN_SLICES, SLICE, pairing_of
 from .report import markdown, remove, write
 from .result import NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Side, accepted, check_out, distance, resolve
 from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
-from .timing import Budget, Timing, launch_until_decided, pair
+from .timing import Budget, Timing, launch_until_decided, pair, slowest_first
 from .verdict import Plan
 from .workplace import workplace
 
@@ -152,6 +153,7 @@ def gate(
             progress("not timed: results, graph breaks or failures come first")
         elif not args.no_times:
             launches = launch_until_decided(timings, plan, budget, start, rng, progress)
+        what_grew = find_grown(slowest_first(timings), start, rng, progress)
     times = [
         CaseTime(
             name=str(timing.case),
@@ -161,6 +163,7 @@ def gate(
             log_ratios=tuple(timing.log_ratios),
             base_seconds=median(timing.base_seconds),
             unconfirmed=timing.unconfirmed,
+            grown=what_grew.get(str(timing.case), ()),
         )
         for timing in timings
         if timing.verdict is not None

@@ -136,6 +136,18 @@ def look_at(timings: Sequence[Timing], plan: Plan, *, last: bool = False) -> Non
         timing.look(plan, len(timings), prior, last=last)
 
 
+def slowest_first(timings: Sequence[Timing]) -> list[StepTime]:
+    """Cases whose step is slower; not what is slower to compile."""
+    slower = [
+        (timing.verdict.ratio, timing.case)
+        for timing in timings
+        if timing.verdict is not None
+        and timing.verdict.kind == SLOWER
+        and not isinstance(timing.case, CompileTime)
+    ]
+    return [case for _, case in sorted(slower, key=lambda each: -each[0])]
+
+
 class Budget:
     """What is left of the run's time.
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..suite.counts import eager_counts, graph_counts
 from ..suite.precision import in_force, lerobot_train_flags, strict_fp32
+from ..suite.profiling import operator_times
 from ..suite.serving import serve
 from ..suite.steps import prepare
 from ..suite.timer import fixed_compile_seconds, timed, warmed_up
@@ -112,6 +113,11 @@ def seconds_of_caller(step: Step) -> float:
     start = time.thread_time()
     step()
     return time.thread_time() - start
+
+
+def operators(case: Case) -> dict[str, Any]:
+    """Where the time of a step goes, by operator."""
+    return operator_times(ready(case))
 
 
 def ballast(units: dict[str, int] | None = None) -> dict[str, Any]:
@@ -260,7 +266,7 @@ def learning(case: Case) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (warm, compile, sample, graph, counts, outputs, learning, auto)
+    f.__name__: f for f in (warm, compile, sample, operators, graph, counts, outputs, learning, auto)
 }
 
 COMPARED, COUNTED = ("outputs", "learning", "auto"), ("graph", "counts")

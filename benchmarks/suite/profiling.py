@@ -9,9 +9,10 @@ from statistics import median
 from typing import Any
 
 from .steps import prepare
-from .workloads import Case
+from .workloads import Case, Step
 
 STEPS = 5  # profiled in a launch
+PROFILED = 3  # where the least of them counts
 # By the names of torch's operators and of CUDA's kernels; the first that fits.
 KINDS: dict[str, re.Pattern[str]] = {
     "optimizer": re.compile(r"adam|multi_tensor|foreach", re.IGNORECASE),
@@ -62,6 +63,33 @@ def step_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
             times[kind] += own / 1e6 / STEPS
     takes = median(clock)
     return {"takes": takes, "times": {**times, REST: takes - sum(times.values())}, "flops": flops}
+
+
+def operator_times(step: Step) -> dict[str, Any]:
+    """Seconds of a warm step, and own seconds and calls of each operator in it; on CUDA of each kernel.
+
+    Of each the least over PROFILED steps: what else the machine does only adds.
+    """
+    import torch
+    from torch.autograd import DeviceType
+
+    from .timer import timed
+
+    on_cuda = step.case.device == "cuda"
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if on_cuda:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    takes: list[float] = []
+    own: dict[str, tuple[float, int]] = {}
+    for _ in range(PROFILED):
+        with torch.profiler.profile(activities=activities) as profile:
+            takes.append(timed(step))
+        for event in profile.key_averages():
+            if on_cuda and event.device_type != DeviceType.CUDA:
+                continue  # the time of its kernels is theirs
+            seconds = (event.self_device_time_total if on_cuda else event.self_cpu_time_total) / 1e6
+            own[event.key] = min(own.get(event.key, (seconds, event.count)), (seconds, event.count))
+    return {"takes": min(takes), "operators": own}
 
 
 def compile_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
