@@ -21,7 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn
+from rich.progress import Progress, ProgressColumn, Task, TimeElapsedColumn
+from rich.text import Text
 
 from ..command import exit_code, say
 from ..one_run import alone, sigterm_interrupts
@@ -34,6 +35,7 @@ SUBJECT = f"{PACKAGE}/__init__.py"
 MEASURED = ("src", "pyproject.toml")  # of a commit: the code, and what is installed with it
 PERCENT = re.compile(r"^\[\s*(\d+(?:\.\d+)?)%\]\s*(.*)")
 QUICK_ENDS_AT = 50.0  # percent: asv counts two processes a benchmark, and with --quick it starts one
+TELLS = 0.2  # of the way: before that benchmarks are too unlike to say how long the others take
 INTERRUPTED = "interrupted; asv keeps what it had measured, and nothing is left running"
 
 
@@ -108,7 +110,7 @@ def measure(
     quick = "--quick" in extra
     rounds, ends_at = ([], QUICK_ENDS_AT) if quick else (["--interleave-rounds"], 100.0)
     environment = {**os.environ, QUICK: "1"} if quick else None
-    columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn())  # elapsed in place of remaining
+    columns = (*Progress.get_default_columns()[:3], TimeElapsedColumn(), Left())
     asked = ["run", f"HASHFILE:{listed}", "--show-stderr", *rounds, *extra]  # or a failure has no reason
     printed = asv_command.lines(asked, root, environment)
     with contextlib.closing(printed), Progress(*columns, console=console) as progress:
@@ -120,6 +122,17 @@ def measure(
             if line.strip():
                 progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         progress.update(task, completed=ends_at)
+
+
+class Left(ProgressColumn):
+    """How long it takes still, as long as what is done took; rich's own goes by the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        share = task.percentage / 100
+        if task.elapsed is None or not TELLS <= share < 1:
+            return Text("")
+        minutes = task.elapsed * (1 - share) / share / 60
+        return Text(f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left")
 
 
 def quick_benchmarks() -> list[str]:

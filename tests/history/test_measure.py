@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Task, TaskID
+from rich.text import Text
 
 from benchmarks.history import asv_command, installed, measure
 from benchmarks.history.measure import PERCENT, SUBJECT, commits_to_measure, share_of, told_apart
@@ -176,6 +180,39 @@ def test_a_failure_shows_its_reason_and_a_skipped_case_nothing() -> None:
         "              For parameters: 'pusht', 'cpu'",
     ]
     assert list(measure.without_skipped(printed)) == [printed[0], *printed[3:]]
+
+
+@pytest.mark.parametrize(
+    ("completed", "said"),
+    [
+        (0.0, ""),
+        (9.9, ""),  # a fifth of 50: the first benchmark alone says nothing of the others
+        (12.5, "about 9 min left"),
+        (25.0, "about 3 min left"),
+        (45.0, "less than a minute left"),
+        (50.0, ""),
+    ],
+)
+def test_how_long_is_left_goes_by_what_was_done(completed: float, said: str) -> None:
+    task = Task(TaskID(0), "2 commits", total=50.0, completed=completed, _get_time=lambda: 180.0)
+    task.start_time = 0.0
+    assert measure.Left().render(task).plain == said
+
+
+def test_the_line_says_how_long_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = ["[25.00%] ... inference", "[50.00%] ... training", "an hour on"]
+    monkeypatch.setattr(asv_command, "lines", lambda *_: (line for line in printed))
+    shown: list[float] = []
+
+    def render(_: measure.Left, task: Task) -> Text:
+        shown.append(task.percentage)
+        return Text("so long")
+
+    monkeypatch.setattr(measure.Left, "render", render)
+    console = Console(file=io.StringIO(), force_terminal=True)
+    measure.measure(["c" * 40], ["--quick"], console, tmp_path, tmp_path)
+    assert shown[-1] == 100
+    assert "so long" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_percent_is_read_from_asv_lines() -> None:
