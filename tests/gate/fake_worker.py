@@ -6,6 +6,7 @@ request to fail and how, or to say what in place of an answer.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -123,9 +124,18 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
     return {"values": {variant: {"loss": behaviour.get("loss", 1.0)} for variant in variants}}
 
 
+def noise_of_this_launch() -> random.Random:
+    """Another for each launch of each side, and the same whenever the test runs: no verdict is by chance."""
+    count = Path("launches")  # in the side's own directory
+    launch = int(count.read_text()) + 1 if count.exists() else 1
+    with contextlib.suppress(OSError):  # a full disk is a test's
+        count.write_text(str(launch))
+    return random.Random(f"{Path.cwd().name} {launch}")  # noqa: S311  # noise, not a secret
+
+
 def main() -> None:
     behaviour = runpy.run_path(str(source()))["BEHAVIOUR"]
-    noise = random.Random()  # noqa: S311  # noise, not a secret
+    noise = noise_of_this_launch()
     for line in sys.stdin:
         request = json.loads(line)
         instead = behaviour.get("says", {}).get(request["do"])
