@@ -25,6 +25,7 @@ from lerobot_policy_act_compiled import load_artifact
 from lerobot_policy_act_compiled.weights import SAMPLES, WHOLE, Weights, can_be_watched, tensors_of
 
 from .compiled_policies import as_compiled, each_mode
+from .torch_2_6 import traces_no_subclass
 from .weight_writes import WRITES, Batch
 
 pytestmark = pytest.mark.usefixtures("with_constants")
@@ -247,6 +248,7 @@ class Sharded(torch.nn.Parameter):
     """As FSDP's: what it says of itself is not where the values are."""
 
 
+@traces_no_subclass
 def test_weights_that_are_no_plain_tensors_become_no_constants(
     make: Make, without_cameras: tuple[Any, Batch]
 ) -> None:
