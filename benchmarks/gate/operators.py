@@ -13,7 +13,7 @@ from .channel import STEP_TIMEOUT, StartWorker, Worker
 from .pairing import pairing_of
 from .timing import pair
 
-MOST_CASES = 2  # the slowest: each takes 10 to 40 s more, and a red run has its verdict
+MOST_CASES = 2  # the slowest: each is warmed up once more on either side, and a red run has its verdict
 MOST = 5  # of an operator's lines for a case
 SHARE = 0.05  # of what the step lost; less is noise of a single step
 ELSE = "all else (Python, and kernels that Inductor made)"
@@ -58,7 +58,7 @@ def find_grown(
             for case in slower[:MOST_CASES]:
                 base, head = (_profile(workers[name], case) for name in ("base", "head"))
                 found[str(case)] = grown(base, head)
-    except (MeasurementError, AnswerError) as error:
+    except (MeasurementError, AnswerError, OSError) as error:
         progress(f"which operators grew could not be found: {error}")
     return found
 

@@ -43,7 +43,7 @@ def of_moving_terms() -> None:
 def _of_moving_terms(function: Callable[..., Any]) -> Callable[..., Any]:
     @lru_cache(4096)  # torch's own hold 128
     def stride(index: Any, var: Any, vec_length: int | None = None) -> Any:
-        if index.is_Add and var.is_Symbol:  # torch asks for quotients too
+        if index.is_Add and var.is_Symbol:  # torch asks for sums and quotients too
             index = index.func(*(term for term in index.args if term.has(var)))
         return function(index, var) if vec_length is None else function(index, var, vec_length)
 

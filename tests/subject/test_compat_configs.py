@@ -157,8 +157,7 @@ def test_any_configuration(data: Any, tiny_policy: Make) -> None:
         chunk_size=chunk,
         n_action_steps=data.draw(st.integers(1, chunk), label="n_action_steps"),
         n_heads=heads,
-        # A layer norm over 4 numbers that are nearly equal magnifies rounding, once to 1.07e-5.
-        dim_model=8 * heads * data.draw(st.integers(1, 2), label="dim_model / 8 heads"),
+        dim_model=4 * heads * data.draw(st.integers(1, 3), label="dim_model / 4 heads"),
         latent_dim=data.draw(st.integers(1, 6), label="latent_dim"),
         use_vae=data.draw(st.booleans(), label="use_vae"),
         pre_norm=data.draw(st.booleans(), label="pre_norm"),

@@ -58,8 +58,8 @@ def test_the_answers_are_torchs(index: Any, torchs_own: dict[str, Any]) -> None:
     assert [cpp.stride_at(index, var) for var in VARIABLES] == alone
 
 
-def test_a_quotient_is_left_to_torch(torchs_own: dict[str, Any]) -> None:
-    """A sum that is the variable itself has no term that holds it."""
+def test_a_variable_that_is_a_sum_is_left_to_torch(torchs_own: dict[str, Any]) -> None:
+    """None of its terms holds it."""
     asked = D0 + 1, D0 + 1
     expected = torchs_own["stride_at_vec_range"](*asked)
     index_strides.of_moving_terms()
@@ -67,9 +67,7 @@ def test_a_quotient_is_left_to_torch(torchs_own: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("torchs_own")
-def test_what_does_not_move_is_not_simplified(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_does_not_move_is_not_simplified(monkeypatch: pytest.MonkeyPatch) -> None:
     simplify, seen = sympy.simplify, []
 
     def watched(index: Any) -> Any:

@@ -263,6 +263,16 @@ def test_weights_that_are_no_plain_tensors_become_no_constants(
     assert (act(policy, batch) - act(stock, batch)).abs().max() < 1e-5
 
 
+def test_an_equal_container_is_no_change_and_another_is() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    module[0].table = {"layer": (1, [2.0, "feature"])}
+    weights = Weights(module)
+    module[0].table = {"layer": (1, [2.0, "feature"])}
+    assert weights.are_those_of(module)
+    module[0].table = {"layer": (1, [3.0, "feature"])}
+    assert not weights.are_those_of(module)
+
+
 def test_nan_is_no_change() -> None:
     module = torch.nn.Linear(4, 4)
     with torch.no_grad():
