@@ -126,11 +126,20 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
 
 def noise_of_this_launch() -> random.Random:
     """Another for each launch of each side, and the same whenever the test runs: no verdict is by chance."""
-    count = Path("launches")  # in the side's own directory
-    launch = int(count.read_text()) + 1 if count.exists() else 1
+    launch = 1
     with contextlib.suppress(OSError):  # a full disk is a test's
-        count.write_text(str(launch))
+        while not started_as(launch):  # in the side's directory, which base and head may share
+            launch += 1
     return random.Random(f"{Path.cwd().name} {launch}")  # noqa: S311  # noise, not a secret
+
+
+def started_as(launch: int) -> bool:
+    """Whether this launch has that number: no other made its file, not even one at once."""
+    try:
+        Path(f"launch-{launch}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def main() -> None:
