@@ -25,7 +25,7 @@ from .result_files import RESULTS, results_on
 PAGE = "overview.html"
 RATIO, LIMIT, AUTO = "track_compiled_over_eager", "track_limit_over_eager", "track_auto_over_stock"
 SPREAD = "_spread"
-NOISY = 1.25  # a spread above which a speed-up is not shown: beside other work one was 24x
+NOISY = 1.25  # a spread above which no figure is shown: beside other work auto was 25x, a limit 34x
 TIMES = {
     "inference": "inference.Inference.time_predict_action_chunk",
     "training": "training.Training.time_training_step",
@@ -74,6 +74,15 @@ class Point:
     spread: float | None = None
     auto_spread: float | None = None
 
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the speed-up says nothing, and so the limit, which is a share of the same eager step."""
+        return (self.spread or 0) > NOISY
+
+    @property
+    def auto_is_noisy(self) -> bool:
+        return (self.auto_spread or 0) > NOISY
+
 
 @dataclass(frozen=True)
 class Series:
@@ -93,12 +102,23 @@ class Series:
         return self.points[-1]
 
     @property
+    def quiet(self) -> Series:
+        """Without the points whose speed-up says nothing."""
+        return replace(self, points=tuple(point for point in self.points if not point.is_noisy))
+
+    @property
+    def quiet_auto(self) -> Series:
+        """Only the points where ``auto`` was measured, and says something."""
+        points = (point for point in self.points if point.auto and not point.auto_is_noisy)
+        return replace(self, points=tuple(points))
+
+    @property
     def noise(self) -> float | None:
         """The median difference of the speed-up between neighbours, as a share; None: they are too few.
 
         Most commits change no speed, so this is what chance alone does.
         """
-        ups = [point.speed_up for point in self.points]
+        ups = [point.speed_up for point in self.quiet.points]
         differences = [abs(after / before - 1) for before, after in itertools.pairwise(ups)]
         return median(differences) if len(differences) >= LEAST_DIFFERENCES else None
 
@@ -194,16 +214,20 @@ def _about(home: Path, place: Path, commit: str) -> str:
 
 
 def plot(series: Series) -> str:
-    """SVG of the speed-up over commits, in the colour of the text around it, the limit as dashes."""
-    shown = [(x, point.limit) for x, point in enumerate(series.points) if point.limit]
-    return _drawn(f"speed-up of {series.name}", series, [each.speed_up for each in series.points], shown)
+    """SVG of the speed-up over commits, in the colour of the text around it, the limit as dashes.
+
+    Empty where no commit was measured on a quiet machine.
+    """
+    quiet = series.quiet
+    limits = [(x, point.limit) for x, point in enumerate(quiet.points) if point.limit]
+    return _drawn(f"speed-up of {series.name}", quiet, [point.speed_up for point in quiet.points], limits)
 
 
 def plot_auto(series: Series) -> str:
     """The same of ``auto`` against stock LeRobot."""
-    measured = replace(series, points=tuple(point for point in series.points if point.auto))
-    ups = [point.auto for point in measured.points if point.auto]
-    return _drawn(f"auto against stock, {series.name}", measured, ups, [])
+    quiet = series.quiet_auto
+    ups = [point.auto for point in quiet.points if point.auto]
+    return _drawn(f"auto against stock, {series.name}", quiet, ups, [])
 
 
 def _drawn(title: str, series: Series, ups: list[float], limits: list[tuple[int, float]]) -> str:
@@ -213,6 +237,8 @@ def _drawn(title: str, series: Series, ups: list[float], limits: list[tuple[int,
     """
     from matplotlib.figure import Figure
 
+    if not ups:
+        return ""
     with plots.style(series.name, FOREGROUND, **{"font.size": 11}):
         figure = Figure(figsize=(5, 1.9), layout="constrained")
         axes = figure.subplots()

@@ -181,6 +181,32 @@ def test_a_speed_up_stands_with_its_spread_and_not_at_all_where_it_is_noise(home
     assert "1.60x" not in text, "what auto gains cannot be said of these samples"
 
 
+def dots(text: str, title: str) -> int:
+    """Of the graph with that title: how many commits it shows."""
+    graph = text.partition(f"{title}, commit")[2].partition("</svg>")[0]
+    return len(re.findall(r'<use [^>]*style="fill: #3b82d0', graph))
+
+
+@pytest.mark.parametrize(
+    ("of_compiled", "of_auto", "shown"),
+    [(1.04, 1.04, (2, 2)), (1.04, 3.0, (2, 1)), (3.0, 1.04, (1, 2))],
+    ids=["quiet", "auto noisy", "speed-up noisy"],
+)
+def test_a_graph_draws_what_the_table_shows(
+    home: Path, of_compiled: float, of_auto: float, shown: tuple[int, int]
+) -> None:
+    text = with_spreads(home, of_compiled, of_auto)
+    found = dots(text, "speed-up of aloha inference"), dots(text, "auto against stock, aloha inference")
+    assert found == shown, "the older commit is quiet"
+    is_quiet = of_compiled < overview.NOISY
+    assert ("1.33x" in text) == is_quiet, "a limit is a share of the same eager step"
+
+
+def test_where_nothing_is_quiet_no_graph_is_drawn(home: Path) -> None:
+    (home / "results" / "vm" / "11111111-env.json").unlink()
+    assert "<svg" not in with_spreads(home, 3.0, 3.0)
+
+
 def test_what_the_newest_commit_lacks_is_said_to_be_of_another(home: Path) -> None:
     assert "not measured since" not in write(home, home / "html").read_text(encoding="utf-8")
     newest = file("3" * 40, 3, [0.7, NAN, None, NAN])
