@@ -13,7 +13,7 @@ from typing import Any
 from .exact import COUNTERS, OF_AUTO
 
 # Counters that every answer has unless the graph breaks; the others depend on the device.
-OF_GRAPH = ("graphs", "recompiles", "ops", "flops", "dispatched_ops", "peak_memory_eager")
+OF_GRAPH = ("graphs", "ops", "flops", "dispatched_ops", "peak_memory_eager")
 OF_COUNTS = (*OF_GRAPH, "kernels", "peak_memory_compiled")
 
 # The last only where a thread can be asked how often it waits.
@@ -98,6 +98,7 @@ SHAPES: dict[str, Check] = {
     "sample": _fields(seconds=_list_of(_number)),
     "operators": _fields(takes=_count, operators=_dict_of(_own_time)),
     "graph": _counts(OF_GRAPH),
+    "recompiles": _counts(("recompiles",)),
     "counts": _counts(OF_COUNTS),
     "outputs": _fields(
         values=lambda value: _dict_of(_filled(_list_of(_number)))(value) and "eager" in value,

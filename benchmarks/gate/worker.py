@@ -6,22 +6,20 @@ what was imported.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
-from ..suite.counts import eager_counts, graph_counts
 from ..suite.precision import in_force, lerobot_train_flags, strict_fp32
 from ..suite.profiling import operator_times
 from ..suite.serving import serve
 from ..suite.steps import prepare
 from ..suite.timer import fixed_compile_seconds, timed, warmed_up
-from ..suite.workloads import Case, Step, make_batch
-from . import cores, pairing
+from ..suite.workloads import Case, Step
+from . import cores
 from .auto import auto
+from .graphs import graph, recompiles
 from .identity import hello
 
 # By the case and by what was in force when it was made: compiled code, and a CUDA graph's more so, holds
@@ -136,18 +134,6 @@ def ballast(units: dict[str, int] | None = None) -> dict[str, Any]:
     return {"seconds": extra.seconds_per_unit()}
 
 
-def graph(case: Case) -> dict[str, Any]:
-    """Counts that need no compiled code. Graph breaks come with file:line and reason."""
-    step = prepare(case.as_variant("eager"))
-    step()
-    found = eager_counts(step)
-    if case.device == "cpu" and pairing.CAN_SLICE:  # the processor's time, which is compared, has no waits
-        from ..suite.step_counters import waits
-
-        found["waits"] = waits(step)
-    return {**found, **_graph_and_recompiles(step)}
-
-
 def counts(case: Case) -> dict[str, Any]:
     """All counts of a case: those of ``graph``, and those of its compiled code."""
     from ..suite.compile_counters import count_compilation
@@ -169,53 +155,6 @@ def counts(case: Case) -> dict[str, Any]:
             "cudagraph_skips": compilation.cudagraph_skips,
         }
     return found
-
-
-OTHER_BATCH_SIZES = (3, 2, 5, 6)  # the first makes the batch dynamic; from then on nothing may recompile
-
-
-def _graph_and_recompiles(step: Step) -> dict[str, Any]:
-    """The graph of the step's own batch; recompiles over other sizes, resets, and train and eval by turns.
-
-    The first of these compiles is the trace that counts ops; ``trace`` itself, 2 to 7 s on two
-    cores, is asked only for the place and reason of a graph break.
-    """
-    import torch
-
-    from ..suite.compile_counters import CapturingBackend, count_compilation
-    from ..suite.workloads import WORKLOADS
-
-    case, backend = step.case, CapturingBackend()
-    torch.compiler.reset()
-    compiled = torch.compile(step.forward, backend=backend)  # fullgraph would capture .item(), not break
-    with count_compilation() as first:
-        compiled(step.batch)
-    if first.graph_breaks or len(backend.ops) != 1:
-        broken = graph_counts(step)
-        if not broken["graph_breaks"]:
-            raise RuntimeError(f"{case} is {len(backend.ops)} graphs, and torch says nothing of a break")
-        places = [_in_the_commit(place) for place in broken["graph_breaks"]]
-        return {**broken, "graph_breaks": places, "recompiles": None}
-    found = {"graphs": 1, "ops": backend.ops[0]}
-    with count_compilation() as later:
-        for size in OTHER_BATCH_SIZES:
-            compiled(make_batch(WORKLOADS[case.workload], size, device=case.device))
-        for mode in (True, False, True, False):
-            step.policy.train(mode)
-            step.policy.reset()
-            if mode or case.phase != "training":  # LeRobot 0.4.4 has no loss in eval mode with the VAE
-                compiled(step.batch)
-    torch.compiler.reset()
-    breaks = [f"at another batch size or in another mode: {reason}" for reason in later.graph_breaks]
-    return {**found, "graph_breaks": breaks, "recompiles": None if breaks else later.recompiles}
-
-
-def _in_the_commit(place: str) -> str:
-    """A graph break's file as its commit has it, and not where this side was checked out to."""
-    import lerobot_policy_act_compiled as subject
-
-    assert subject.__file__ is not None
-    return place.replace(f"{Path(subject.__file__).parents[1]}{os.sep}", "src/")
 
 
 def outputs(case: Case, compiled: bool = True) -> dict[str, Any]:
@@ -266,10 +205,11 @@ def learning(case: Case) -> dict[str, Any]:
 
 
 ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
-    f.__name__: f for f in (warm, compile, sample, operators, graph, counts, outputs, learning, auto)
+    f.__name__: f
+    for f in (warm, compile, sample, operators, graph, recompiles, counts, outputs, learning, auto)
 }
 
-COMPARED, COUNTED = ("outputs", "learning", "auto"), ("graph", "counts")
+COMPARED, COUNTED = ("outputs", "learning", "auto"), ("graph", "recompiles", "counts")
 
 
 def flags_for(do: str, device: str) -> AbstractContextManager[None]:

@@ -29,7 +29,6 @@ IN_PLACE = 1.3  # times as long between a step's own work
 COUNTS = {
     "graph_breaks": [],
     "graphs": 1,
-    "recompiles": 1,
     "ops": 270,
     "kernels": 90,
     "flops": 1000,
@@ -41,7 +40,6 @@ COUNTS = {
 GRAPH = (
     "graph_breaks",
     "graphs",
-    "recompiles",
     "ops",
     "flops",
     "dispatched_ops",
@@ -111,6 +109,8 @@ def answer(request: dict[str, Any], behaviour: dict[str, Any], noise: random.Ran
         return {**COUNTS, **behaviour.get("counts", {})}
     if do == "graph":  # of tiny, which has more cameras
         return {**{name: COUNTS[name] for name in GRAPH}, **behaviour.get("graph", {})}
+    if do == "recompiles":
+        return {"graph_breaks": [], "recompiles": 1, **behaviour.get("recompiles", {})}
     if do == "auto":
         actions = {"eager": [0.5, 0.25], "auto": behaviour.get("auto_actions", [0.5, 0.25])}
         counts = {**dict.fromkeys(OF_AUTO, 1), "auto_by_torch": 0, **behaviour.get("auto", {})}

@@ -90,7 +90,7 @@ def test_a_verdict_is_not_lost_with_them(repository: Any, run_gate: Gate, how: s
 def test_a_step_that_does_something_twice_has_it_twice() -> None:
     step = prepare(TINY)
     step()
-    weight = torch.ones(300, 300)
+    weight = torch.ones(2000, 2000)  # sorted in ten times the step's own time: what else runs here adds less
 
     def more() -> Any:
         for _ in range(5):

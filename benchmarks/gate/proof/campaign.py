@@ -35,8 +35,6 @@ from .recording import SLOWDOWN, record
 from .records import KINDS, append, lines
 from .slowdown import inject, key
 
-MUTANT_CASES = ("pusht-inference", "pusht-training")
-
 
 @contextmanager
 def _clone(root: Path) -> Iterator[Path]:
@@ -75,10 +73,19 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
                 continue
             began = budget.used
             short = () if mutant.cause == SLOWER else ("--no-times",)
-            result, line = _gated(clone, mutant.edit.apply, console, "--workloads", *MUTANT_CASES, *short)
-            named = {f.what for f in result.red_findings} | {t.verdict.kind for t in result.red_times}
+            result, line = _gated(clone, mutant.edit.apply, console, *short)
+            found: dict[str, set[str]] = {}
+            for finding in result.red_findings:
+                found.setdefault(finding.case, set()).add(finding.what)
+            for time in result.red_times:
+                found.setdefault(time.name, set()).add(time.verdict.kind)
             seconds = round(budget.used - began)
-            line |= {"name": mutant.name, "cause": mutant.cause, "named": sorted(named), "seconds": seconds}
+            line |= {
+                "name": mutant.name,
+                "cause": mutant.cause,
+                "named": {case: sorted(what) for case, what in sorted(found.items())},
+                "seconds": seconds,
+            }
             append("mutants", line)
 
 

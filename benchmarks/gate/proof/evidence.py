@@ -13,7 +13,7 @@ from .mutants import HARMLESS
 from .records import KINDS, lines, log_ratios
 from .replay import Rates, replay
 from .slowdown import can_be_slowed
-from .tables import Line, met_or_not, mutant_table, noise_table, pairing_table, runs_table
+from .tables import Line, met_or_not, mutant_table, noise_table, pairing_table, runs_table, worth_table
 
 BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -51,6 +51,7 @@ def power_row(rates: Rates) -> list[str]:
 
 
 NOT_YET = "Not recorded yet."
+WORTH = "What a case is worth: a case that names nothing which no other names costs time only."
 LEAST_REPLAYED = 10  # the mean of fewer is no bias of the pairing, and counts as one in a replay
 TOO_FEW = f"Not every case has {LEAST_REPLAYED} A/A launches yet, the least to draw from."
 
@@ -86,7 +87,7 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
         "Ways to pair": pairing_table(pairings) if pairings else NOT_YET,
         "Noise of a launch": noise_table(launches) if launches else NOT_YET,
         "Replayed": replayed(runs, replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
-        "Mutants": mutant_table(mutants) if mutants else NOT_YET,
+        "Mutants": f"{mutant_table(mutants)}\n\n{WORTH}\n\n{worth_table(mutants)}" if mutants else NOT_YET,
         "Real runs": runs_table(runs) if runs else NOT_YET,
     }
     return "\n\n".join([*parts, *(f"### {title}\n\n{text}" for title, text in sections.items())])

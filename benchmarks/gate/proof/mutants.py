@@ -246,4 +246,48 @@ HARMLESS = (
         "a longer message",
         Edit("patch the policy first, then torch.compile it", "patch it first, compile it then", "patch.py"),
     ),
+    Mutant(
+        "a frame's floats with a name",
+        Edit(
+            "return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255).unsqueeze(0)",
+            "floats = pixels.to(torch.float32, memory_format=torch.contiguous_format)\n"
+            "    return floats.div_(255).unsqueeze(0)",
+            "frames.py",
+        ),
+    ),
+    Mutant(
+        "weights compared in another order",
+        Edit(
+            "_counts(tensors) == self._counts\n            and _places(tensors) == self._places",
+            "_places(tensors) == self._places\n            and _counts(tensors) == self._counts",
+            "weights.py",
+        ),
+    ),
+    Mutant(
+        "a constant of dropout with a name",
+        Edit(
+            "    dropped = round(p * (1 << 16))",
+            "    numbers = 1 << 16\n    dropped = round(p * numbers)",
+            "dropout.py",
+        ),
+    ),
+    Mutant(
+        "an assignment inside a condition",
+        Edit(
+            "        made = self._made.get(kind)\n        if made is not None and made.weights",
+            "        if (made := self._made.get(kind)) is not None and made.weights",
+            "engine.py",
+        ),
+    ),
+    Mutant(
+        "a dictionary made in a loop",
+        Edit(
+            "    observed = {name: batch[name] for name in self.config.input_features if name in batch}",
+            "    observed = {}\n"
+            "    for name in self.config.input_features:\n"
+            "        if name in batch:\n"
+            "            observed[name] = batch[name]",
+            "compiled_policy.py",
+        ),
+    ),
 )

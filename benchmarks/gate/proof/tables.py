@@ -80,11 +80,22 @@ def mutant_table(lines: Sequence[Line]) -> str:
     """Each mistake: what the gate named, and whether it is what it should have named."""
     rows = []
     for line in lines:
-        named, outcome = ", ".join(line["named"]), OUTCOMES[line["exit_code"]]
+        named = ", ".join(sorted({what for found in line["named"].values() for what in found}))
+        outcome = OUTCOMES[line["exit_code"]]
         right = line["exit_code"] == 1 and line["cause"] in named + line["headline"]
         said = f"{outcome}: {named}" if named else outcome
         rows.append([line["name"], line["cause"], said, met_or_not(right)])
     return table(["mistake", "should name", "said", ""], rows)
+
+
+def worth_table(lines: Sequence[Line]) -> str:
+    """What each case is worth: the mistakes that it names, and those that no other case names."""
+    named = {line["name"]: list(line["named"]) for line in lines}
+    rows = []
+    for case in sorted({case for cases in named.values() for case in cases}):
+        alone = [name for name, cases in named.items() if cases == [case]]
+        rows.append([case, str(sum(case in cases for cases in named.values())), ", ".join(alone)])
+    return table(["case", "mistakes that it names", "no other case names"], rows)
 
 
 def runs_table(lines: Sequence[Line]) -> str:

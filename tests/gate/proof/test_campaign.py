@@ -107,10 +107,11 @@ def fill() -> None:
             "verdicts": {str(STEP): ["slower", 1.05, 3]},
         },
     )
+    ops = ["ops dispatched in eager"]
     mutants = (
-        {"name": "a clone", "cause": "ops dispatched", "exit_code": 1, "named": ["ops dispatched in eager"]},
-        {"name": "missed", "cause": "recompiles", "exit_code": 0, "named": []},
-        {"name": "wrong cause", "cause": "recompiles", "exit_code": 1, "named": ["FLOPs"]},
+        {"name": "a clone", "cause": "ops dispatched", "exit_code": 1, "named": {"a": ops, "b": ops}},
+        {"name": "missed", "cause": "recompiles", "exit_code": 0, "named": {}},
+        {"name": "wrong cause", "cause": "recompiles", "exit_code": 1, "named": {"a": ["FLOPs"]}},
     )
     for line in mutants:
         append("mutants", {**line, "headline": ""})
@@ -143,6 +144,7 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     by_name = {row[0]: row for row in rows}
     outcomes = {"a clone": "met", "missed": "**not met**", "wrong cause": "**not met**"}
     assert {name: by_name[name][-1] for name in outcomes} == outcomes
+    assert [by_name[case][1:] for case in ("a", "b")] == [["2", "wrong cause"], ["1", ""]]
     assert by_name["a rename"][1:] == ["undecided", "1 same", "6", "8.0 of 9"]
     assert "2 of 2 harmless edits without a false alarm: met." in text
     assert "1 of 2 of them green, every case decided: **not met**." in text
@@ -188,9 +190,10 @@ def test_a_mutant_is_timed_only_where_its_time_must_name_it(
         try_mutants(5.0, QUIET, repository.root)
         assert [(line["name"], line["exit_code"]) for line in lines("mutants")] == [("an op", 1), ("slow", 1)]
     counted, slow = lines("mutants")
-    assert counted["named"] == ["ops captured"]
+    assert counted["named"] == {case: ["ops captured"] for case in ("aloha-inference", "pusht-training")}
     assert "cases slower" not in counted["headline"]
-    assert slow["named"] == ["slower"]
+    assert set(slow["named"]) == {str(case) for case in step_times(choose(None, "cpu")) if case.least == 0.0}
+    assert {what for found in slow["named"].values() for what in found} == {"slower"}
     assert tables.mutant_table(lines("mutants")).count("| met |") == 2
 
 
