@@ -38,9 +38,7 @@ def step_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
     REST is what is left of the clock's time: Inductor's own kernels, Python, an idle device. FLOPs are
     those of our eager step, as in ``limits``; a graph that computes less than it seems to run faster.
     """
-    import torch
-
-    from .step_counters import dispatched
+    from .step_counters import dispatched, profiled
     from .timer import timed, warmed_up
 
     eager = prepare(cases[0].as_variant("eager"))
@@ -50,10 +48,7 @@ def step_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
         flops["convolutions" if kind_of(name) == "convolutions" else "products"] += count
     del eager
     step, on_cuda = warmed_up(cases[0]), cases[0].device == "cuda"
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if on_cuda:
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
+    with profiled(step.case.device) as profile:
         clock = [timed(step) for _ in range(STEPS)]
     times = dict.fromkeys(KINDS, 0.0)
     for event in profile.key_averages():
@@ -70,19 +65,16 @@ def operator_times(step: Step) -> dict[str, Any]:
 
     Of each the least over PROFILED steps: what else the machine does only adds.
     """
-    import torch
     from torch.autograd import DeviceType
 
+    from .step_counters import profiled
     from .timer import timed
 
     on_cuda = step.case.device == "cuda"
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if on_cuda:
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
     takes: list[float] = []
     own: dict[str, tuple[float, int]] = {}
     for _ in range(PROFILED):
-        with torch.profiler.profile(activities=activities) as profile:
+        with profiled(step.case.device) as profile:
             takes.append(timed(step))
         for event in profile.key_averages():
             if on_cuda and event.device_type != DeviceType.CUDA:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,19 @@ def dispatched(work: Work) -> Dispatched:
     return Dispatched(ops.count, int(flop_counter.get_total_flops()), by_op)
 
 
+@contextmanager
+def profiled(device: str, **options: Any) -> Iterator[torch.profiler.profile]:
+    """torch's profiler on the host's work, and on CUDA also the device's."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with warnings.catch_warnings():
+        # Said at the start of any profile that is not to go on after its first cycle.
+        warnings.filterwarnings("ignore", message="Warning: Profiler clears events")
+        with torch.profiler.profile(activities=activities, **options) as profile:
+            yield profile
+
+
 def waits(work: Work) -> int:
     """How often a call gives up its core by itself: it sleeps, reads a disk, waits for a thread or a lock.
 
@@ -106,12 +120,8 @@ def peak_memory(work: Work, device: str, *, of_others: int = 0) -> int:
         work()
         torch.cuda.synchronize()
         return int(torch.cuda.max_memory_allocated() - before) + held_by_graphs() - of_others
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with warnings.catch_warnings():
-        # Said at the start of any profile that is not to go on after its first cycle.
-        warnings.filterwarnings("ignore", message="Warning: Profiler clears events")
-        with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-            work()
+    with profiled("cpu", profile_memory=True) as profile:
+        work()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
     if not events:
         raise RuntimeError("torch's profiler reported no allocation; peak memory cannot be counted")
@@ -139,9 +149,8 @@ def kernel_launches(work: Work) -> int:
     """
     if not torch.cuda.is_available():
         raise RuntimeError("kernel launches are counted on CUDA devices only, and torch sees none")
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     torch.cuda.synchronize()
-    with torch.profiler.profile(activities=activities) as profile:
+    with profiled("cuda") as profile:
         work()
         torch.cuda.synchronize()
     launches = {
