@@ -42,6 +42,7 @@ from .inductor import (
 )
 from .loss import are_finite
 from .onnx_graph import INSTALL, missing
+from .releases import TAKES_ANY_STRIDE_OF_ONE
 from .tracing import traced
 from .weights import Weights, a_weight_of, can_be_watched
 
@@ -167,7 +168,10 @@ def usual(value: Any) -> Any:
     """``value``; of an inference tensor one that is none, of the same memory where that can be had."""
     if not (isinstance(value, Tensor) and value.is_inference()):
         return value
-    return torch.from_dlpack(value) if value.device.type in ("cpu", "cuda") else value.clone()
+    if value.device.type not in ("cpu", "cuda"):
+        return value.clone()
+    same = torch.from_dlpack(value)
+    return same if TAKES_ANY_STRIDE_OF_ONE else same.as_strided(value.size(), value.stride())
 
 
 def _device(policy: nn.Module) -> torch.device:

@@ -3,7 +3,8 @@
 What differs between them, and where:
 
 - LeRobot 0.6.0: the loss became a masked mean. ``loss`` traces the installed method and rewrites none of it.
-- torch 2.7: graphs hold subclasses of dict and writes to a module's ``__dict__``, see GRAPHS_HOLD_DICTS.
+- torch 2.7: graphs hold subclasses of dict and writes to a module's ``__dict__``, see GRAPHS_HOLD_DICTS. They
+  take dimensions of one element with any stride, see TAKES_ANY_STRIDE_OF_ONE.
 """
 
 from __future__ import annotations
@@ -49,3 +50,7 @@ def moved(error: ImportError) -> ImportError:
 # With torch 2.6 both would be a graph break. There a compiled ``policy.forward`` returns the loss's parts as
 # 0-d tensors in a plain dict, and eval mode is set as LeRobot sets it, which takes longer to trace.
 GRAPHS_HOLD_DICTS = torch_is_at_least("2.7")
+
+# Torch 2.6 compiles anew where the stride of a dimension of one element differs, which means nothing.
+# DLPack gives another.
+TAKES_ANY_STRIDE_OF_ONE = torch_is_at_least("2.7")

@@ -15,8 +15,6 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot_policy_act_compiled import command
 from lerobot_policy_act_compiled.compiling import mode_for
 
-from .torch_2_6 import compiles_once_more
-
 pytestmark = pytest.mark.compat
 
 # As LeRobot's commands use a policy: load it, put it onto its device, connect, act in inference mode.
@@ -59,7 +57,6 @@ def act_compiled(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@compiles_once_more
 def test_a_robots_command_is_warm_before_it_connects(checkpoint: Path, tmp_path: Path) -> None:
     script = tmp_path / "policy_server.py"
     script.write_text(ROBOT)

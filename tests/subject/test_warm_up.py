@@ -15,7 +15,6 @@ from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import patch_lerobot
 
 from .compiled_policies import as_compiled, count_made, each_mode
-from .torch_2_6 import compiles_once_more
 
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("without_inductor")]
 
@@ -36,11 +35,8 @@ def test_no_step_after_it_compiles(
     mode: str,
     loop: Callable[[], AbstractContextManager[Any]],
     without_cameras: tuple[Any, Batch],
-    request: pytest.FixtureRequest,
 ) -> None:
     """LeRobot's rollout acts in inference mode and its server does not; one graph does for both."""
-    if loop is torch.inference_mode and mode != "captured":
-        request.applymarker(compiles_once_more)
     stock, batch = without_cameras
     stock.config.n_action_steps = 2
     stock.reset()
