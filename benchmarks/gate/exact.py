@@ -104,12 +104,13 @@ def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) 
 
 
 def explanations(findings: Sequence[Finding], case: str, variant: str) -> list[str]:
-    """Counters of a case that moved and can explain a change of ``variant``'s time, in words."""
+    """Counters that moved and can explain a change of ``variant``'s time, in words: of it, and of tiny."""
     names = {(COUNTERS | OF_AUTO)[name] for name in EXPLAINS[variant]}
+    of_tiny = "tiny-training" if case.endswith("-training") else "tiny-inference"
     return [
         describe(found)
         for found in findings
-        if found.what in names and (found.case == case or variant == "auto")
+        if found.what in names and (found.case in (case, of_tiny) or variant == "auto")
     ]
 
 

@@ -22,7 +22,7 @@ from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from ..suite.workloads import DEVICES
 from . import ruler
 from .answer_cache import AnswerCache
-from .cases import StepTime, choose, step_times
+from .cases import StepTime, choose, counted, step_times
 from .channel import starter
 from .environments import python_for
 from .exact import explanations
@@ -32,7 +32,7 @@ from .pairing import IN_SLICES, SLICE, pairing_of
 from .report import markdown, remove, write
 from .result import NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Side, accepted, check_out, distance, resolve
-from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
+from .tiers import AT_ONCE, compare_exactly, compile_ahead, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair, slowest_first
 from .verdict import Plan
 from .workplace import workplace
@@ -96,7 +96,7 @@ def gate(
     budget = Budget(args.minutes)
     rng = random.Random(args.seed)  # noqa: S311  # an order, not a secret
     plan = Plan(min_effect=args.min_effect, floor=FLOOR[args.device])
-    cases = choose(args.workloads, args.device)
+    cases, to_count = (each(args.workloads, args.device) for each in (choose, counted))
     sources = resolve(args.base, args.head, root)
     base, head = (source.as_shown() for source in sources)
     files = ruler.changed(sources[0].commit, root)
@@ -133,9 +133,17 @@ def gate(
             known = {
                 name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
             }
+            first_time = not known["base"].answers()
             findings, by_engine, compared = compare_exactly(
-                workers, lambda name: start(name, AT_ONCE), cases, known, progress
+                workers,
+                lambda name: start(name, AT_ONCE),
+                to_count,
+                known,
+                progress,
             )
+            if first_time and not args.no_times and not stops_here(findings):
+                not_yet = [case for case in cases if case.variant == "compiled" and case not in to_count]
+                compile_ahead(workers, not_yet, progress)
         by_engine = by_engine or args.device != "cpu"  # on CUDA auto needs none
         for found in findings:
             progress(f"{'worse' if found.red else 'better'}: {found.case}: {found.what} {found.detail}")

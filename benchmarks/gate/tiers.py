@@ -50,9 +50,10 @@ def groups(cases: Sequence[Case]) -> list[Group]:
     """What a side is asked, in groups that share what a worker has prepared; longest to compile first."""
     by_length = sorted(pairs_of(cases), key=lambda case: case.phase != "training")
     asked = [_of(case) for case in by_length]
-    # Recompiles, of every part of ACT: with pusht's and aloha's own they took 14 of a run's 140 s.
-    of_tiny: list[Group] = [[("graph", case), ("recompiles", case)] for case in TINY.values()]
-    return [*asked, [("learning", TINY["training"])], *of_tiny, [("auto", TINY["inference"])]]
+    already = {case for group in asked for _, case in group}
+    graphs: list[Group] = [[("graph", case)] for case in TINY.values() if case not in already]
+    recompiles: list[Group] = [[("recompiles", case)] for case in TINY.values()]
+    return [*asked, [("learning", TINY["training"])], *graphs, *recompiles, [("auto", TINY["inference"])]]
 
 
 def _of(case: Case) -> Group:
@@ -98,8 +99,8 @@ def ask_all(
                 answers[key] = answer = worker.ask(do, timeout=TIMEOUT, case=asdict(case), **options)
             except AnswerError as error:
                 answers[key], answer = error, {}
-            if do in ("counts", "graph") and answer.get("graph_breaks", "it failed"):
-                if do == "graph" or not answer or worker.name == "head":
+            if do == "counts" and answer.get("graph_breaks", "it failed"):
+                if not answer or worker.name == "head":
                     break  # it is red already
                 options["compiled"] = False  # head may have mended it, and is compared with base's eager mode
 
@@ -165,6 +166,27 @@ def _at_once(crew: Sequence[Worker], work: Sequence[Callable[[], None]]) -> None
             for worker in crew:
                 worker.kill()  # or the other thread would be waited for
             raise
+
+
+def compile_ahead(
+    workers: Mapping[str, Worker], cases: Sequence[Case], progress: Callable[[str], None]
+) -> None:
+    """Compile ``cases`` on both sides at once: launches find them in the cache, and are all alike.
+
+    The sides begin at opposite ends, as in ``compare_exactly``.
+
+    Raises:
+        MeasurementError: a side's code raises.
+    """
+
+    def compile_all(worker: Worker, ordered: Sequence[Case]) -> None:
+        for case in ordered:
+            progress(f"{worker.name}: compiling {workload_and_phase(case)}")
+            worker.ask("warm", timeout=TIMEOUT, case=asdict(case), again=False)
+
+    orders = (cases, cases[::-1])
+    both = list(workers.values())
+    _at_once(both, [partial(compile_all, one, order) for one, order in zip(both, orders, strict=True)])
 
 
 def compare_answers(

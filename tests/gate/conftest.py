@@ -94,8 +94,9 @@ class Run:
 def run_gate(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
     """Run the gate on the repository, with workers that need no torch."""
 
-    def run(*args: str) -> Run:
-        argv = ["--workloads", "pusht-inference", *args] if "--workloads" not in args else list(args)
+    def run(*args: str, named: bool = True) -> Run:
+        named = named and "--workloads" not in args
+        argv = ["--workloads", "pusht-inference", *args] if named else list(args)
         code = gate_run.main(argv, root=repository.root, command=FAKE)
         captured = capsys.readouterr()
         report = repository.root / ".gate" / "report" / "report.json"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gate import channel, ruler
-from benchmarks.gate.cases import choose
+from benchmarks.gate.cases import choose, counted
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.sides import Side, check_out, resolve
 from benchmarks.gate.tiers import groups
@@ -92,7 +92,7 @@ def test_auto_s_tick_is_timed_where_an_engine_runs_it_on_both_sides(
 
 
 def test_nothing_is_compiled_of_a_step_that_is_timed_in_eager_mode_alone() -> None:
-    wanted = [request for group in groups(choose(None, "cpu")) for request in group]
+    wanted = [request for group in groups(counted(None, "cpu")) for request in group]
     asked_of = {do for do, case in wanted if case.phase == "rollout_ensemble"}
     assert asked_of == {"graph"}
     assert {case.phase for do, case in wanted if do == "counts"} == {"inference", "training"}
@@ -137,6 +137,38 @@ def test_base_is_not_asked_again(repository: Repository, run_gate: Gate) -> None
     assert "ops captured 270 → 271" in second.markdown
     third = run_gate("--base", "main", "--workloads", "pusht-inference", "pusht-training")
     assert [line for line in asked(third) if "base" in line] == ["base: counts pusht-training"]
+
+
+def test_without_names_tiny_is_counted_and_what_is_timed_compiles_ahead(
+    repository: Repository, run_gate: Gate
+) -> None:
+    def said(done: Run, what: str) -> list[str]:
+        return [line.partition("left] ")[2] for line in done.said.splitlines() if what in line]
+
+    repository.commit(counts={"kernels": 95}, seconds=0.2)
+    first = run_gate(named=False)
+    assert sorted(said(first, ": counts ")) == [
+        f"{side}: counts tiny-{phase}" for side in ("base", "head") for phase in ("inference", "training")
+    ]
+    assert sorted(said(first, ": compiling ")) == [
+        f"{side}: compiling {case}"
+        for side in ("base", "head")
+        for case in ("aloha-inference", "pusht-training")
+    ]
+    slower = {time["name"]: time["counters"] for time in first.report["times"]}
+    assert slower["aloha-inference-compiled-fp32-cpu"] == ["Inductor kernels 90 \u2192 95"], "those of tiny"
+    repository.commit(seconds=0.21)
+    assert said(run_gate("--base", "main", named=False), ": compiling ") == [], "base was timed before"
+    assert said(run_gate("--base", "main"), ": compiling ") == [], "what is named is counted, and so compiled"
+    assert said(run_gate("--base", "HEAD^", "--no-times", named=False), ": compiling ") == []
+
+
+def test_code_that_fails_only_where_it_is_timed_is_not_measured(
+    repository: Repository, run_gate: Gate
+) -> None:
+    repository.commit(fails={"warm": "too large"})
+    done = run_gate(named=False)
+    assert (done.code, "head failed: RuntimeError: too large" in done.said) == (2, True), done.said
 
 
 def test_what_failed_is_asked_again(repository: Repository, run_gate: Gate) -> None:

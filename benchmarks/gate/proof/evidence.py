@@ -51,7 +51,10 @@ def power_row(rates: Rates) -> list[str]:
 
 
 NOT_YET = "Not recorded yet."
-WORTH = "What a case is worth: a case that names nothing which no other names costs time only."
+WORTH = (
+    "Before aloha and pusht were left out of what is counted, they and tiny were asked about each mutant of the "
+    "model. A case that names nothing which no other names costs time only."
+)
 LEAST_REPLAYED = 10  # the mean of fewer is no bias of the pairing, and counts as one in a replay
 TOO_FEW = f"Not every case has {LEAST_REPLAYED} A/A launches yet, the least to draw from."
 
@@ -75,7 +78,8 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
     Raises:
         ValueError: nothing at all is recorded.
     """
-    launches, pairings, mutants, runs = (lines(name) for name in ("launches", "pairing", "mutants", "runs"))
+    names = ("launches", "pairing", "mutants", "worth", "runs")
+    launches, pairings, mutants, worth, runs = (lines(name) for name in names)
     if not (launches or pairings):
         raise ValueError("nothing is recorded; run nox -s campaign -- record first")
     parts = [recorded_where([*launches, *pairings])]
@@ -87,7 +91,8 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
         "Ways to pair": pairing_table(pairings) if pairings else NOT_YET,
         "Noise of a launch": noise_table(launches) if launches else NOT_YET,
         "Replayed": replayed(runs, replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
-        "Mutants": f"{mutant_table(mutants)}\n\n{WORTH}\n\n{worth_table(mutants)}" if mutants else NOT_YET,
+        "Mutants": mutant_table(mutants) if mutants else NOT_YET,
+        "What a case is worth": f"{WORTH}\n\n{worth_table(worth)}" if worth else NOT_YET,
         "Real runs": runs_table(runs) if runs else NOT_YET,
     }
     return "\n\n".join([*parts, *(f"### {title}\n\n{text}" for title, text in sections.items())])

@@ -114,7 +114,8 @@ def fill() -> None:
         {"name": "wrong cause", "cause": "recompiles", "exit_code": 1, "named": {"a": ["FLOPs"]}},
     )
     for line in mutants:
-        append("mutants", {**line, "headline": ""})
+        for name in ("mutants", "worth"):
+            append(name, {**line, "headline": ""})
 
 
 def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +191,7 @@ def test_a_mutant_is_timed_only_where_its_time_must_name_it(
         try_mutants(5.0, QUIET, repository.root)
         assert [(line["name"], line["exit_code"]) for line in lines("mutants")] == [("an op", 1), ("slow", 1)]
     counted, slow = lines("mutants")
-    assert counted["named"] == {case: ["ops captured"] for case in ("aloha-inference", "pusht-training")}
+    assert counted["named"] == {case: ["ops captured"] for case in ("tiny-inference", "tiny-training")}
     assert "cases slower" not in counted["headline"]
     assert set(slow["named"]) == {str(case) for case in step_times(choose(None, "cpu")) if case.least == 0.0}
     assert {what for found in slow["named"].values() for what in found} == {"slower"}
