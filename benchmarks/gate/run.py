@@ -133,7 +133,6 @@ def gate(
             known = {
                 name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
             }
-            first_time = not known["base"].answers()
             findings, by_engine, compared = compare_exactly(
                 workers,
                 lambda name: start(name, AT_ONCE),
@@ -141,9 +140,8 @@ def gate(
                 known,
                 progress,
             )
-            if first_time and not args.no_times and not stops_here(findings):
-                not_yet = [case for case in cases if case.variant == "compiled" and case not in to_count]
-                compile_ahead(workers, not_yet, progress)
+            if not args.no_times and not stops_here(findings):
+                compile_ahead(workers, [case for case in cases if case not in to_count], known, progress)
         by_engine = by_engine or args.device != "cpu"  # on CUDA auto needs none
         for found in findings:
             progress(f"{'worse' if found.red else 'better'}: {found.case}: {found.what} {found.detail}")

@@ -169,24 +169,30 @@ def _at_once(crew: Sequence[Worker], work: Sequence[Callable[[], None]]) -> None
 
 
 def compile_ahead(
-    workers: Mapping[str, Worker], cases: Sequence[Case], progress: Callable[[str], None]
+    workers: Mapping[str, Worker],
+    cases: Sequence[Case],
+    caches: Mapping[str, AnswerCache],
+    progress: Callable[[str], None],
 ) -> None:
-    """Compile ``cases`` on both sides at once: launches find them in the cache, and are all alike.
+    """Compile on both sides at once what base was never asked to: launches find it, and are all alike.
 
     The sides begin at opposite ends, as in ``compare_exactly``.
 
     Raises:
         MeasurementError: a side's code raises.
     """
+    known = caches["base"].answers()
+    new = [case for case in cases if case.variant == "compiled" and key_of("warm", case) not in known]
+    orders = (new, new[::-1])
 
     def compile_all(worker: Worker, ordered: Sequence[Case]) -> None:
         for case in ordered:
             progress(f"{worker.name}: compiling {workload_and_phase(case)}")
             worker.ask("warm", timeout=TIMEOUT, case=asdict(case), again=False)
 
-    orders = (cases, cases[::-1])
     both = list(workers.values())
     _at_once(both, [partial(compile_all, one, order) for one, order in zip(both, orders, strict=True)])
+    caches["base"].keep({key_of("warm", case): {} for case in new})
 
 
 def compare_answers(

@@ -161,6 +161,9 @@ def test_without_names_tiny_is_counted_and_what_is_timed_compiles_ahead(
     assert said(run_gate("--base", "main", named=False), ": compiling ") == [], "base was timed before"
     assert said(run_gate("--base", "main"), ": compiling ") == [], "what is named is counted, and so compiled"
     assert said(run_gate("--base", "HEAD^", "--no-times", named=False), ": compiling ") == []
+    later = run_gate("--base", "HEAD^", named=False)
+    assert len(said(later, ": compiling ")) == 4, "counters of base are known, and it was never timed"
+    assert said(later, "base: results and counters are known")
 
 
 def test_code_that_fails_only_where_it_is_timed_is_not_measured(
