@@ -104,8 +104,9 @@ def runs_table(lines: Sequence[Line]) -> str:
     for line in sorted(lines, key=lambda line: KINDS.index(line["kind"])):
         kinds, launches = Counter(_kinds(line)), [launches for _, _, launches in line["verdicts"].values()]
         cases = [f"{kinds[kind]} {kind}" for kind in (SLOWER, FASTER, SAME, INCONCLUSIVE) if kinds[kind]]
-        most = str(max(launches, default=0))
-        rows.append([line["edit"], OUTCOMES[line["exit_code"]], ", ".join(cases), most, line["minutes"]])
+        of_auto = ("no", "yes")[any("-auto-" in name for name in line["verdicts"])] if launches else ""
+        most = [str(max(launches, default=0)), line["minutes"]]
+        rows.append([line["edit"], OUTCOMES[line["exit_code"]], ", ".join(cases), of_auto, *most])
     codes = [line["exit_code"] for line in lines if line["kind"] == "same"]
     # By time alone: the extra work is an operator more, which the counters see whatever it costs.
     slower = [SLOWER in _kinds(line) for line in lines if line["kind"] == "slower"]
@@ -114,7 +115,8 @@ def runs_table(lines: Sequence[Line]) -> str:
         tally(codes.count(0), len(codes), "of them green, every case decided"),
         tally(sum(slower), len(slower), "heads with 5% injected called slower by time"),
     ]
-    return " ".join(said) + "\n\n" + table(["head", "outcome", "cases", "launches", "minutes"], rows)
+    header = ["head", "outcome", "cases", "auto timed", "launches", "minutes"]
+    return " ".join(said) + "\n\n" + table(header, rows)
 
 
 def _kinds(run: Line) -> list[str]:

@@ -146,7 +146,7 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     outcomes = {"a clone": "met", "missed": "**not met**", "wrong cause": "**not met**"}
     assert {name: by_name[name][-1] for name in outcomes} == outcomes
     assert [by_name[case][1:] for case in ("a", "b")] == [["2", "wrong cause"], ["1", ""]]
-    assert by_name["a rename"][1:] == ["undecided", "1 same", "6", "8.0 of 9"]
+    assert by_name["a rename"][1:] == ["undecided", "1 same", "no", "6", "8.0 of 9"]
     assert "2 of 2 harmless edits without a false alarm: met." in text
     assert "1 of 2 of them green, every case decided: **not met**." in text
     assert "1 of 2 heads with 5% injected called slower by time: **not met**." in text, (
