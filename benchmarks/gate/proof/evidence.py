@@ -83,7 +83,7 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
     if not (launches or pairings):
         raise ValueError("nothing is recorded; run nox -s campaign -- record first")
     parts = [recorded_where([*launches, *pairings])]
-    if not complete(runs):
+    if not complete():
         parts.append(
             "**Neither false alarms nor what is caught are measured to the end: do not rely on times yet.**"
         )
@@ -93,18 +93,26 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
         "Replayed": replayed(runs, replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
         "Mutants": mutant_table(mutants) if mutants else NOT_YET,
         "What a case is worth": f"{WORTH}\n\n{worth_table(worth)}" if worth else NOT_YET,
-        "Real runs": runs_table(runs) if runs else NOT_YET,
+        "Real runs": not_run(runs) + runs_table(runs) if runs else NOT_YET,
     }
     return "\n\n".join([*parts, *(f"### {title}\n\n{text}" for title, text in sections.items())])
 
 
-def complete(runs: Sequence[Line]) -> bool:
-    """Whether every case has LAUNCHES of each kind, and there are as many real runs as RUNS asks for."""
+def complete() -> bool:
+    """Whether every case has LAUNCHES of each kind."""
     found = [decided_on(kind) for kind in KINDS]
     steps = [case for case in found[0] if can_be_slowed(case)]
-    launched = all(len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps)
-    ran = all(sum(run["kind"] == kind for run in runs) >= RUNS[kind] for kind in KINDS)
-    return bool(steps) and launched and ran
+    return bool(steps) and all(
+        len(recorded.get(case, ())) >= LAUNCHES for recorded in found for case in steps
+    )
+
+
+def not_run(runs: Sequence[Line]) -> str:
+    """How many of the real runs that RUNS asks for are missing; "" where none is."""
+    left = {kind: RUNS[kind] - sum(run["kind"] == kind for run in runs) for kind in KINDS}
+    words = {"same": "harmless edits", "slower": "slower heads"}
+    missing = [f"{count} of {RUNS[kind]} {words[kind]}" for kind, count in left.items() if count > 0]
+    return f"**Not run yet: {' and '.join(missing)}.**\n\n" if missing else ""
 
 
 def recorded_where(recorded: Sequence[Line]) -> str:
@@ -121,7 +129,8 @@ USED_UP = 0.9  # of its time: one more launch would not have fitted
 def shipped_launches(runs: Sequence[Line]) -> list[int]:
     """Launches that the default time has room for, the fewest and the most; [] where nothing was timed.
 
-    A run that ended early, every case decided, had room for more than it took.
+    A run that ended early, every case decided, had room for more than it took; and the last launches of one
+    that had time left were of the few cases that were still open.
     """
     taken = [
         (max(launches for _, _, launches in run["verdicts"].values()), used_up(run["minutes"]))
@@ -129,8 +138,8 @@ def shipped_launches(runs: Sequence[Line]) -> list[int]:
         if run["verdicts"]
     ]
     most = max((launches for launches, _ in taken), default=0)
-    fewest = min((launches for launches, used in taken if used), default=most)
-    return sorted({fewest, most} - {0})
+    full = [launches for launches, used in taken if used] or [most]
+    return sorted({min(full), max(full)} - {0})
 
 
 def used_up(minutes: str) -> bool:
