@@ -96,7 +96,8 @@ def gate(
     budget = Budget(args.minutes)
     rng = random.Random(args.seed)  # noqa: S311  # an order, not a secret
     plan = Plan(min_effect=args.min_effect, floor=FLOOR[args.device])
-    cases, to_count = (each(args.workloads, args.device) for each in (choose, counted))
+    cases = choose(args.workloads, args.device)
+    to_count = counted(args.workloads, args.device)
     sources = resolve(args.base, args.head, root)
     base, head = (source.as_shown() for source in sources)
     files = ruler.changed(sources[0].commit, root)
@@ -134,11 +135,7 @@ def gate(
                 name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
             }
             findings, by_engine, compared = compare_exactly(
-                workers,
-                lambda name: start(name, AT_ONCE),
-                to_count,
-                known,
-                progress,
+                workers, lambda name: start(name, AT_ONCE), to_count, known, progress
             )
             if not args.no_times and not stops_here(findings):
                 compile_ahead(workers, [case for case in cases if case not in to_count], known, progress)

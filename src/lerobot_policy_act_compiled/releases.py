@@ -51,6 +51,6 @@ def moved(error: ImportError) -> ImportError:
 # 0-d tensors in a plain dict, and eval mode is set as LeRobot sets it, which takes longer to trace.
 GRAPHS_HOLD_DICTS = torch_is_at_least("2.7")
 
-# Torch 2.6 compiles anew where the stride of a dimension of one element differs, which means nothing.
-# DLPack gives another.
+# The stride of a dimension of one element means nothing, but torch 2.6 compiles anew where it differs, as it
+# does through DLPack.
 TAKES_ANY_STRIDE_OF_ONE = torch_is_at_least("2.7")

@@ -52,8 +52,9 @@ def power_row(rates: Rates) -> list[str]:
 
 NOT_YET = "Not recorded yet."
 WORTH = (
-    "Before aloha and pusht were left out of what is counted, they and tiny were asked about each mistake "
-    "in the model. A case costs time only if others name all that it names."
+    "Each mistake in the model was tried once with counts of aloha, pusht and tiny. Pusht named none that "
+    "no other case named, so it is counted only where it is named. The mistakes above were tried with tiny "
+    "alone; aloha's prediction was taken back later, for its real size."
 )
 LEAST_REPLAYED = 10  # the mean of fewer is no bias of the pairing, and counts as one in a replay
 TOO_FEW = f"Not every case has {LEAST_REPLAYED} A/A launches yet, the least to draw from."

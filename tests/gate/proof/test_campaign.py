@@ -29,6 +29,7 @@ from ..conftest import FAKE, Repository
 from ..fake_worker import IN_PLACE, UNIT
 
 QUIET = Console(quiet=True)
+COUNTED = ("aloha-inference", "tiny-inference", "tiny-training")
 STEP = StepTime(Case("pusht", "inference", "eager"))
 
 
@@ -192,7 +193,7 @@ def test_a_mutant_is_timed_only_where_its_time_must_name_it(
         try_mutants(5.0, QUIET, repository.root)
         assert [(line["name"], line["exit_code"]) for line in lines("mutants")] == [("an op", 1), ("slow", 1)]
     counted, slow = lines("mutants")
-    assert counted["named"] == {case: ["ops captured"] for case in ("tiny-inference", "tiny-training")}
+    assert counted["named"] == {case: ["ops captured"] for case in COUNTED}
     assert "cases slower" not in counted["headline"]
     assert set(slow["named"]) == {str(case) for case in step_times(choose(None, "cpu")) if case.least == 0.0}
     assert {what for found in slow["named"].values() for what in found} == {"slower"}
