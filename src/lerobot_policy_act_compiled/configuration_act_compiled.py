@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import sys
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from draccus.parsers.decoding import decode
+from draccus.parsers.encoding import encode
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 
@@ -83,12 +82,9 @@ class ACTCompiledConfig(ACTConfig):
                 "--policy.compile_model=false runs eager"
             )
             return
+        if name == "compile_artifact" and value is not None:
+            value = ArtifactDirectory(value)  # so that whoever stores it stores none: the type has an encoder
         super().__setattr__(name, value)
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        stored = copy.copy(self)
-        stored.compile_artifact = None
-        super(ACTCompiledConfig, stored)._save_pretrained(save_directory)
 
     @classmethod
     def from_act(cls, config: ACTConfig) -> ACTCompiledConfig:
@@ -123,6 +119,11 @@ def _decode_artifact_directory(value: Any, _path: Any = ()) -> str | None:
         value,
     )
     return None
+
+
+@encode.register(ArtifactDirectory)
+def _encode_artifact_directory(_value: Any, _type: Any = None) -> None:
+    """What LeRobot stores, in a checkpoint and in the configuration of a training beside it: nothing."""
 
 
 def _on_command_line(value: str) -> bool:

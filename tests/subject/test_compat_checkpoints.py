@@ -212,6 +212,24 @@ def test_what_an_argument_names_is_used_and_not_stored(tiny_policy: Make, tmp_pa
     assert ACTCompiledConfig(compile_model=True, compile_artifact="mine").compile_artifact == "mine"
 
 
+def test_a_training_does_not_store_it_either(tiny_policy: Make, tmp_path: Path) -> None:
+    """``lerobot-train --policy.compile_artifact=mine``: its train_config.json stands beside the checkpoint."""
+    config = as_compiled(tiny_policy(), "auto", compile_artifact="mine").config
+    stored = draccus.encode(_as_lerobot_trains(config))["policy"]
+    assert (stored["type"], stored["compile_mode"], stored["compile_artifact"]) == ("act_compiled", "auto", None)
+    assert config.compile_artifact == "mine"
+
+
+def _as_lerobot_trains(config: ACTCompiledConfig) -> Any:
+    """LeRobot's own configuration of a training, where what it imports is installed."""
+    try:
+        from lerobot.configs.default import DatasetConfig
+        from lerobot.configs.train import TrainPipelineConfig
+    except ImportError:
+        return Training(config)
+    return TrainPipelineConfig(dataset=DatasetConfig(repo_id="nobody/nothing"), policy=config)
+
+
 def test_lerobots_rollout_does_not_switch_compiling_off(
     tiny_policy: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
