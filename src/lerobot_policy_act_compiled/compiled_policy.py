@@ -206,7 +206,7 @@ def _compiled(function: Callable[..., Any], asked: Asked, mode: str, device: str
     graph: Any = Compiled(function, asked.mode, of_torch, constants=constants)
     if mode == CAPTURED:
         graph = Captured(asked.mode, function, graph)
-    compiled = FirstCompiler(graph, function, fallback=asked.fallback)
+    compiled = FirstCompiler(graph, function, fallback=asked.fallback, device=device)
     artifact = asked.artifact if acts else None
     if artifact and device == "cuda":
         log.warning("compile_artifact is left out: %s", NOT_ON_CUDA)

@@ -49,6 +49,7 @@ from .weights import Weights, a_weight_of, can_be_watched
 log = logging.getLogger(__name__)
 
 CAPTURED = "captured"
+_no_compiler: dict[str, BaseException] = {}  # by device: how the machine showed that it has none
 CAPTURING: tuple[str, ...] = ("cuda",)  # devices; tests add the CPU, with a fake of CUDA's calls
 NO_COMPILER = (
     "compile_model=True needs a compiler and torch finds none on this machine: install one (g++; on CUDA "
@@ -197,22 +198,28 @@ def log_ready(function: str, mode: str, policy: nn.Module, artifact: str, *, sta
 
 
 class FirstCompiler:
-    """``compiled``, or ``eager`` once the machine has shown that it has no compiler.
+    """``compiled``, or ``eager`` once the machine has shown that it has no compiler for a device.
 
     Args:
         eager: the same function uncompiled. When compiling fails it is run: a bad batch fails there
             too, with LeRobot's own error.
         fallback: return its result where the machine has no compiler.
+        device: type of the device to compile for.
     """
 
-    def __init__(self, compiled: Any, eager: Callable[..., Any], *, fallback: bool) -> None:
-        self._compiled, self._eager, self._fallback = compiled, eager, fallback
-        self.no_compiler: BaseException | None = None  # not looked for again: 23 to 33 s a call
+    def __init__(self, compiled: Any, eager: Callable[..., Any], *, fallback: bool, device: str) -> None:
+        self._compiled, self._eager, self._fallback, self._device = compiled, eager, fallback, device
+        self.no_compiler = _no_compiler.get(device)
+        self._said = False
 
     @property
     def by(self) -> str:
         """What runs a call like the last one."""
         return getattr(self._compiled, "by", "torch") if self.no_compiler is None else "eager"
+
+    def found_none(self, error: BaseException) -> None:
+        """Look for no compiler again, here or for another policy of the process; it takes 23 to 33 s."""
+        self.no_compiler = _no_compiler[self._device] = error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise RuntimeError where the machine has no compiler and no fallback is wanted."""
@@ -223,13 +230,19 @@ class FirstCompiler:
                 result = self._eager(*args, **kwargs)
                 if not lacks_compiler(error):
                     raise
-                self.no_compiler = error
+                self.found_none(error)
                 if self._fallback:
-                    log.warning(
-                        "no compiler on this machine: %s runs eager, as compile_fallback=True asks",
-                        self._eager.__name__,
-                    )
+                    self._say_once()
                     return result
         if not self._fallback:
             raise RuntimeError(NO_COMPILER) from self.no_compiler
+        self._say_once()
         return self._eager(*args, **kwargs)
+
+    def _say_once(self) -> None:
+        if not self._said:
+            self._said = True
+            log.warning(
+                "no compiler on this machine: %s runs eager, as compile_fallback=True asks",
+                self._eager.__name__,
+            )

@@ -54,12 +54,7 @@ class WarmStart:
         observations: Batch = {name: batch.get(name) for name in policy.config.input_features}
         kind = (settings(_device(policy)), _shapes(observations))
         with self._lock:  # two threads that come at once open one
-            if (
-                self._opened is None
-                and not self._refused
-                and not self._otherwise.no_compiler
-                and _as_configured(policy, observations)
-            ):
+            if self._opened is None and not self._refused and _as_configured(policy, observations):
                 self._opened = self._open(policy, observations, kind)
         opened = self._opened
         if (
@@ -88,7 +83,8 @@ class WarmStart:
         except RuntimeError as error:
             if not lacks_compiler(error):
                 raise
-            self._otherwise.no_compiler = error
+            self._otherwise.found_none(error)
+            self._refused = True
             return None
         log_ready("action_chunk", "ahead of time", policy, f"artifact {self._directory} {how}", start=start)
         return _Opened(run, kind, weights)
@@ -98,6 +94,8 @@ class WarmStart:
             return self._load(policy, batch_size), "loaded"
         except ValueError:
             pass  # said below, if nobody else is making it
+        if self._otherwise.no_compiler is not None:
+            raise self._otherwise.no_compiler
         try:
             with being_made(self._directory):
                 try:

@@ -274,7 +274,7 @@ def compile_ahead(module, arguments, path):
 artifact.compile_ahead = compile_ahead
 artifact.load_ahead = lambda path: lambda *_: path.read_text()
 artifact._compare = lambda *_: None
-start = WarmStart(str(directory), FirstCompiler(None, None, fallback=True))
+start = WarmStart(str(directory), FirstCompiler(None, None, fallback=True, device="cpu"))
 Path(f"{directory}.{sys.argv[3]}").write_text("")
 while len(list(directory.parent.glob(f"{directory.name}.*"))) < 2:
     time.sleep(0.01)

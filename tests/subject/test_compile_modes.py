@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import pickle
 import subprocess
 import sys
 import weakref
@@ -21,19 +22,13 @@ from lerobot_policy_act_compiled.compiling import Compiled, mode_for
 from lerobot_policy_act_compiled.inductor import freezing
 from lerobot_policy_act_compiled.onnx_graph import missing
 
-from .compiled_policies import as_compiled, each_mode
+from .compiled_policies import acts_by_engine, as_compiled, each_mode
+from .weight_writes import WRITES
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
 
 Make = Callable[..., Any]
 Batch = dict[str, Any]
-
-
-def optimizer_step(policy: Any, batch: Batch) -> None:
-    optimizer = torch.optim.SGD(policy.parameters(), lr=1e-2)
-    policy.model(batch)[0].sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
 
 
 def other_state_dict(policy: Any, _: Batch | None = None) -> None:
@@ -59,7 +54,7 @@ def test_frozen_follows_every_change_of_weights(without_cameras: tuple[Any, Batc
 
     check(1)
     check(0)
-    for change in (optimizer_step, other_state_dict, another_parameter):
+    for change in (WRITES["AdamW-fused"], other_state_dict, another_parameter):
         for each in (stock, policy):
             change(each, batch)
         check(1)
@@ -230,6 +225,28 @@ def test_auto_trains_with_the_fused_optimizer_as_stock_with_its_own(
         assert (ours - theirs).norm() <= 1e-9 * theirs.norm() + 1e-12, name
 
 
+def test_auto_by_inductor_learns_and_acts_as_stock(
+    without_cameras: tuple[Any, Batch], tiny_policy: Make
+) -> None:
+    """As lerobot-train does: compiled steps of the preset's optimizer, which is fused, and an evaluation."""
+    (like, batch), nothing_drawn = without_cameras, {"dropout": 0.0, "use_vae": False}
+    stock = tiny_policy(input_features=like.config.input_features, **nothing_drawn)
+    policy = as_compiled(stock, "auto")
+    optimizers = [each.config.get_optimizer_preset().build(each.get_optim_params()) for each in (stock, policy)]
+    for step in range(3):
+        losses = []
+        for each, optimizer in zip((stock, policy), optimizers, strict=True):
+            loss, _ = each.train().forward(batch)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+        assert policy.compiled_by()["forward"] == "torch"
+        assert abs(losses[1] - losses[0]) < 1e-5 * losses[0], step
+        expected = stock.eval().predict_action_chunk(batch)
+        assert (policy.eval().predict_action_chunk(batch) - expected).abs().max() < 1e-4, step
+
+
 @pytest.mark.gpu
 @pytest.mark.usefixtures("without_inductor")
 def test_loss_parts_are_read_when_asked_for(tiny_policy: Make, tiny_batch: Make) -> None:
@@ -242,33 +259,52 @@ def test_loss_parts_are_read_when_asked_for(tiny_policy: Make, tiny_batch: Make)
 
 
 WITHOUT_COMPILER = """
-from benchmarks.suite.steps import prepare
-from benchmarks.suite.workloads import Case
+import copy
+from pickle import load
 from lerobot_policy_act_compiled import compiling
 compile_, tried = compiling.Compiled.__call__, []
 compiling.Compiled.__call__ = lambda *args: tried.append(1) or compile_(*args)
-for fallback in (True, False):
-    step = prepare(Case("tiny", "inference", "auto"))
-    step.policy.config.compile_mode, step.policy.config.compile_fallback = "frozen", fallback
-    tried.clear()
-    for _ in range(3):
-        try:
-            print(list(step().shape))
-        except RuntimeError as error:
-            print(error)
-    print("tried", len(tried))
+def act(policy, batch):
+    return list(policy.eval().predict_action_chunk(batch).shape)
+def learn(policy, batch):
+    return policy.train().forward(batch)[0].ndim
+policy, batch = load(open("policy and batch", "rb"))
+for mode in ("auto", "frozen"):
+    for fallback in (True, False):
+        policy.config.compile_mode, policy.config.compile_fallback = mode, fallback
+        for each in (policy, copy.deepcopy(policy)):
+            for call in (learn, learn, act):
+                try:
+                    print(mode, fallback, call.__name__, call(each, batch))
+                except RuntimeError as error:
+                    print(mode, fallback, call.__name__, error)
+print("tried", len(tried))
 """
 
 
-def test_no_compiler_is_one_line_and_eager_only_where_asked(tmp_path: Path) -> None:
-    """What takes half a minute to fail is not tried again."""
+def test_no_compiler_is_one_line_and_eager_only_where_asked(
+    without_cameras: tuple[Any, Batch], tmp_path: Path
+) -> None:
+    """What takes half a minute to fail is not tried again: not to act, not for a copy, not by another mode."""
     environment = {**os.environ, "CXX": str(tmp_path / "nonesuch"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", WITHOUT_COMPILER]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    stock, batch = without_cameras
+    (tmp_path / "policy and batch").write_bytes(pickle.dumps((as_compiled(stock, "auto"), batch)))
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    *with_fallback, tried_with, first, second, third, tried_without = done.stdout.splitlines()
-    assert (with_fallback, tried_with, tried_without) == (["[1, 8, 3]"] * 3, "tried 1", "tried 1")
-    assert done.stderr.count("no compiler on this machine: action_chunk runs eager") == 1
-    assert first.startswith("compile_model=True needs a compiler")
-    assert second == third == first
+    *lines, tried = done.stdout.splitlines()
+    for mode in ("auto", "frozen"):
+        acts = {fallback: "act [4, 8, 3]" for fallback in (True, False)}
+        if not acts_by_engine(mode):
+            acts[False] = "act compile_model=True needs a compiler"
+        for fallback, learns in ((True, "learn 0"), (False, "learn compile_model=True needs a compiler")):
+            prefix = f"{mode} {fallback} "
+            calls = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+            expected = [learns, learns, acts[fallback]] * 2
+            assert all(map(str.startswith, calls, expected)), calls
+            assert len(calls) == len(expected)
+    assert done.stderr.count("no compiler on this machine: policy_loss runs eager") == 4, "once a policy"
+    assert tried == "tried 1"

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.suite.compile_counters import count_compilation
-from lerobot_policy_act_compiled import ACTCompiledConfig, artifact, warm_start
+from lerobot_policy_act_compiled import ACTCompiledConfig, artifact, compiling, warm_start
 from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.compiling import FirstCompiler
 from lerobot_policy_act_compiled.warm_start import WarmStart
@@ -48,7 +48,7 @@ class Otherwise(FirstCompiler):
     """What runs instead of an artifact, and how often it has."""
 
     def __init__(self) -> None:
-        super().__init__(action_chunk, action_chunk, fallback=True)
+        super().__init__(action_chunk, action_chunk, fallback=True, device="cpu")
         self.calls = 0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -194,6 +194,7 @@ def test_without_a_compiler_it_is_tried_once(
         raise RuntimeError("no compiler") from RuntimeError("No working C++ compiler found")
 
     monkeypatch.setattr(warm_start, "save_artifact", save)
+    monkeypatch.setattr(compiling, "_no_compiler", {})
     otherwise = Otherwise()
     otherwise._compiled = lambda *_: pytest.fail("that there is none is known already")
     start = WarmStart(str(tmp_path / "empty"), otherwise)
@@ -202,6 +203,19 @@ def test_without_a_compiler_it_is_tried_once(
         for _ in range(3):
             assert torch.equal(start(policy, batch), expected)
     assert len(tried) == 1
+
+
+def test_what_is_there_is_loaded_where_another_policy_has_found_no_compiler(
+    policy: Any, batch: Batch, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "_no_compiler", {"cpu": RuntimeError("No working C++ compiler found")})
+    monkeypatch.setattr(warm_start, "save_artifact", lambda *_, **__: pytest.fail("that is known already"))
+    loaded, empty = WarmStart(str(kept), Otherwise()), WarmStart(str(tmp_path / "empty"), Otherwise())
+    with torch.no_grad():
+        expected = action_chunk(policy, batch)
+        assert (loaded(policy, batch) - expected).abs().max() < 1e-5
+        assert torch.equal(empty(policy, batch), expected)
+    assert (loaded.by, empty.by) == ("artifact", "eager")
 
 
 def test_a_directory_that_cannot_be_written_is_one_line(policy: Any, batch: Batch, tmp_path: Path) -> None:

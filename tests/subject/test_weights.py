@@ -24,9 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from lerobot_policy_act_compiled import load_artifact
 from lerobot_policy_act_compiled.weights import SAMPLES, WHOLE, Weights, can_be_watched, tensors_of
 
-from .compiled_policies import as_compiled, each_mode
+from .compiled_policies import MODES, as_compiled, each_mode
 from .torch_2_6 import traces_no_subclass
-from .weight_writes import WRITES, Batch
+from .weight_writes import WRITES, Batch, compiled_training_step
 
 pytestmark = pytest.mark.usefixtures("with_constants")
 
@@ -97,46 +97,76 @@ def test_every_write_is_seen_by_an_artifact(
 
 
 class Writes(RuleBasedStateMachine):
-    """Random sequences of writes: what watches the weights never takes other ones for its own."""
+    """Random sequences of what users do to a policy, which always acts with the weights that it has then.
 
-    policy_and_batch: tuple[Any, Batch]
+    Stock LeRobot with the same weights says what its actions are.
+    """
+
+    make: Callable[[], Any]
+    stock: Any
+    batch: Batch
     drawn: set[str]
+    kind: str
 
     @initialize()
     def begin(self) -> None:
-        policy, self.batch = self.policy_and_batch
-        self.policy = copy.deepcopy(policy)
-        self.take()
-
-    def take(self) -> None:
-        self.weights = Weights(self.policy)
-        self.values = [tensor.detach().clone() for tensor in tensors_of(self.policy)]
+        torch.compiler.reset()  # a code object holds eight graphs at most
+        self.policy, self.size = self.make(), 4
 
     @rule(write=st.sampled_from(sorted(WRITES)))
     def write(self, write: str) -> None:
-        self.policy = WRITES[write](self.policy, self.batch) or self.policy
-        self.drawn.add(write)
+        if (self.kind, write) != (ARTIFACT, MADE_ANEW):
+            self.policy = WRITES[write](self.policy, self.batch) or self.policy
+            self.drawn.add(write)
+
+    @rule()
+    def learn(self) -> None:
+        compiled_training_step(self.policy, self.batch)
+
+    @rule(training=st.booleans())
+    def switch(self, training: bool) -> None:
+        self.policy.train(training)
+
+    @rule(size=st.integers(2, 4))
+    def next_batch(self, size: int) -> None:
+        self.size = size if self.kind != LOADED else 4  # which was made for four
 
     @invariant()
-    def same_is_the_same(self) -> None:
-        if self.weights.are_those_of(self.policy):
-            assert all(map(torch.equal, tensors_of(self.policy), self.values))
-        else:
-            self.take()
+    def acts_with_its_own_weights(self) -> None:
+        self.stock.load_state_dict(self.policy.state_dict())
+        expected = act(self.stock, self.batch, self.size)
+        difference = (act(self.policy, self.batch, self.size) - expected).abs().max()
+        assert difference < 1e-5 * max(1.0, float(expected.abs().max()))
 
 
-def test_random_sequences_of_writes(without_cameras: tuple[Any, Batch]) -> None:
-    attributes = {"policy_and_batch": without_cameras, "drawn": set()}
+# Sequences of eight steps; what compiles at each write takes a second a write.
+SEQUENCES = {"frozen": 7, "captured": 10, "default": 8, "auto": 10, "onnxruntime": 10, LOADED: 40, ARTIFACT: 40}
+
+
+@pytest.mark.parametrize("kind", [*MODES, ARTIFACT, LOADED])
+def test_random_sequences_of_writes(
+    kind: str, make: Make, without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind in (ARTIFACT, LOADED):
+        monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    stock, batch = without_cameras
+    attributes = {
+        "make": staticmethod(lambda: make(kind)),
+        "stock": stock,
+        "batch": batch,
+        "drawn": set(),
+        "kind": kind,
+    }
     machine: Any = type("Machine", (Writes,), attributes)
     machine.TestCase.settings = settings(
-        max_examples=50,
-        stateful_step_count=12,
+        max_examples=SEQUENCES.get(kind, 8),
+        stateful_step_count=8,
         deadline=None,
         derandomize=True,  # the same sequences for everybody
         suppress_health_check=list(HealthCheck),
     )
     machine.TestCase().runTest()
-    assert machine.drawn == set(WRITES)
+    assert len(machine.drawn) > 4
 
 
 def test_one_element_that_is_written_to_is_counted() -> None:

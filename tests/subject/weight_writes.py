@@ -45,6 +45,16 @@ def preset_step(policy: Any, batch: Batch) -> None:
     train(policy, batch, policy.config.get_optimizer_preset().build(policy.get_optim_params()))
 
 
+def compiled_training_step(policy: Any, batch: Batch) -> None:
+    """As lerobot-train: the loss is the policy's own, compiled in its mode."""
+    policy.train()
+    policy.forward(batch)[0].backward()
+    optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
+    optimizer.step()
+    optimizer.zero_grad()
+    policy.eval()
+
+
 def load_state_dict(*, assign: bool, times: int = 1) -> Write:
     def write(policy: Any, _: Batch) -> None:
         for _time in range(times):
