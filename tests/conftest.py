@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from lerobot.policies.act.modeling_act import ACTPolicy
 
+from benchmarks.gpu.tested import MARK
 from benchmarks.suite.fresh_process import TRUST_THE_PROCESSOR
 from benchmarks.suite.workloads import WORKLOADS, make_batch, make_config
 from lerobot_policy_act_compiled import capture, compiling, patch_lerobot, patch_policy, save_artifact
@@ -28,7 +29,9 @@ Make = Callable[..., Any]
 os.environ.update(TRUST_THE_PROCESSOR)  # 10 s less in every process that compiles
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "of a test, s: kept where pytest-timeout is installed")
     parser.addoption(
         "--write-checkpoint",
         action="store_true",
@@ -53,6 +56,16 @@ def pytest_configure(config: pytest.Config) -> None:
         directory = tempfile.TemporaryDirectory(prefix="act-graphs-")
         os.environ["ACT_COMPILED_CACHE"] = directory.name
         config.add_cleanup(directory.cleanup)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whoever asks for GPU tests, by ``-m gpu``, needs no package that only other files import, as nox.
+
+    A machine that is lent for minutes may have none of them, and no network.
+    """
+    if config.option.markexpr == "gpu" and collection_path.suffix == ".py":
+        return MARK.search(collection_path.read_text("utf-8")) is None or None
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

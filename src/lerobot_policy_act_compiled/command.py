@@ -151,10 +151,13 @@ def _let_the_server_take(policy_type: str) -> None:
 def _warm_up_when_placed(*, autocasts: bool) -> None:
     """Warm a loaded policy up when LeRobot puts it onto its device, which it does before all else.
 
+    By ``_apply``, which ``to`` runs for every module: peft's adapters, where a checkpoint has some, are modules
+    around the policy and inside of it, and it is the outermost that LeRobot puts there.
+
     Args:
         autocasts: whether the command heeds ``use_amp`` when it acts.
     """
-    load, place = ACTPolicy.from_pretrained, ACTPolicy.to
+    load, place = ACTPolicy.from_pretrained, ACTPolicy._apply
 
     @wraps(load)
     def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -163,7 +166,7 @@ def _warm_up_when_placed(*, autocasts: bool) -> None:
         return policy
 
     @wraps(place)
-    def to(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def _apply(self: Any, *args: Any, **kwargs: Any) -> Any:
         place(self, *args, **kwargs)
         if vars(self).pop("_warm_up_due", False):
             use_amp = self.config.use_amp
@@ -174,7 +177,7 @@ def _warm_up_when_placed(*, autocasts: bool) -> None:
                 self.config.use_amp = use_amp
         return self
 
-    ACTPolicy.from_pretrained, ACTPolicy.to = classmethod(from_pretrained), to
+    ACTPolicy.from_pretrained, ACTPolicy._apply = classmethod(from_pretrained), _apply
 
 
 if __name__ == "__main__":

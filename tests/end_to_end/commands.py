@@ -34,8 +34,8 @@ import json, sys
 from torch._dynamo.utils import counters
 from lerobot.scripts import lerobot_train
 
-patched, losses, sys.argv = sys.argv[1] == "patched", sys.argv[2], ["lerobot-train", *sys.argv[3:]]
-if patched:
+variant, losses, sys.argv = sys.argv[1], sys.argv[2], ["lerobot-train", *sys.argv[3:]]
+if variant == "patched":
     from lerobot_policy_act_compiled import patch_lerobot
     patch_lerobot()
 make_policy, kept = lerobot_train.make_policy, []
@@ -51,7 +51,11 @@ def recorded(*args, **kwargs):
     return policy
 
 lerobot_train.make_policy = recorded
-lerobot_train.main()
+if variant == "in_front":
+    from lerobot_policy_act_compiled import command
+    command.main(sys.argv)
+else:
+    lerobot_train.main()
 with open(losses, "w") as file:
     json.dump({"losses": kept, "graphs": counters["stats"]["unique_graphs"]}, file)
 """
@@ -84,10 +88,12 @@ def train(
     """``lerobot-train`` for ``steps`` steps: losses, graphs compiled, and the checkpoint's directory.
 
     Args:
-        variant: ``stock``, ``patched``, or ``act_compiled``, which compiles.
+        variant: ``stock``, ``patched``, or what compiles in mode ``auto``: ``act_compiled``, and ``in_front``
+            where ``act-compiled`` stands before the command and the policy's type is ``act``.
         options: more of the command's own.
     """
-    kinds = {"act_compiled": ("--policy.type=act_compiled", "--policy.compile_model=true")}
+    auto = ("--policy.type=act_compiled", "--policy.compile_model=true", "--policy.compile_mode=auto")
+    kinds = {"act_compiled": auto}
     output, losses = directory / variant, directory / f"{variant}.json"
     run(
         [

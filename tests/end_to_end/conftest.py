@@ -112,3 +112,24 @@ def compiled_checkpoint(checkpoint: Path) -> Path:
     fields = {"type": "act_compiled", "compile_model": True, "compile_mode": "auto"}
     file.write_text(json.dumps(json.loads(file.read_text()) | fields, indent=4))
     return directory
+
+
+@pytest.fixture(scope="session")
+def adapted_checkpoint(checkpoint: Path) -> Path:
+    """Adapters of the same policy, as ``lerobot-train --peft.method_type=LORA`` leaves them; they are not zero."""
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    directory = checkpoint.with_name("adapted")
+    shutil.copytree(checkpoint, directory, ignore=shutil.ignore_patterns("model.safetensors", "config.json"))
+    policy = ACTPolicy.from_pretrained(checkpoint)
+    policy.config.pretrained_path = checkpoint
+    options = {"method_type": "LORA", "target_modules": r".*\.linear[12]|.*action_head", "r": 4}
+    adapted = policy.wrap_with_peft(peft_cli_overrides=options)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if "lora_" in name:
+                value.copy_(0.1 * torch.randn_like(value))
+    adapted.save_pretrained(directory)
+    policy.config.save_pretrained(directory)
+    return directory

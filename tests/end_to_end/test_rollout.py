@@ -138,3 +138,21 @@ def test_act_compiled_in_front_compiles_a_plain_act_before_the_robot_is_connecte
     read = [2 if action % CHUNK == 0 else 0 for action in range(N_ACTIONS)]
     assert found.frames[:N_ACTIONS] == read, "no frame is prepared that the policy does not read"
     assert (checkpoint / "config.json").read_bytes() == config
+
+
+@LEROBOTS_FLAG
+def test_adapters_are_warm_before_the_robot_is_connected_too(
+    stock: Rollout, adapted_checkpoint: Path, tmp_path: Path, flag: str
+) -> None:
+    """peft's model is around the policy, so LeRobot moves and wraps peft's; torch compiles what it adapts."""
+    places = [tmp_path / name for name in ("stock", "ours")]
+    for place in places:
+        place.mkdir()
+    adapted = rollout(adapted_checkpoint, places[0])
+    assert adapted.difference(stock) > 100 * ACTION, "the adapters change what it does"
+    option = f"--use_torch_compile={flag}"
+    found = rollout(adapted_checkpoint, places[1], option, command=(*ACT_COMPILED, "lerobot-rollout"))
+    assert found.difference(adapted) < ACTION
+    assert set(found.graphs) == {1}, "compiled when the robot is connected, and not again"
+    assert found.log.index("compiled action_chunk:") < found.log.index("Connecting robot")
+    assert "peft can switch its adapters at any time" in found.log

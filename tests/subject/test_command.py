@@ -102,7 +102,7 @@ def test_warming_up_is_under_autocast_where_the_command_acts_so(
     autocasts: bool, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    for name in ("from_pretrained", "to"):
+    for name in ("from_pretrained", "_apply"):
         monkeypatch.setattr(ACTPolicy, name, getattr(ACTPolicy, name))
     monkeypatch.setattr(ACTPolicy, "warm_up", lambda self: seen.append(self.config.use_amp), raising=False)
     command._warm_up_when_placed(autocasts=autocasts)
