@@ -121,6 +121,12 @@ def test_every_exception_is_one_and_has_its_reason() -> None:
         assert f"`{name}`" in page
 
 
+@pytest.mark.parametrize("file", [*SUBJECT_FILES, *RULER_FILES], ids=lambda file: file.name)
+def test_every_file_has_its_place_on_the_page(file: Path) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert file.name == "__init__.py" or f"{file.name}`" in page
+
+
 def test_there_are_no_circles() -> None:
     arrows = {named(file): set(map(named, modules_of_the_ruler(file))) for file in RULER_FILES}
     assert len(list(TopologicalSorter(arrows).static_order())) == len(RULER_FILES)
@@ -163,6 +169,21 @@ def test_the_subject_imports_no_ruler(file: Path) -> None:
 def test_only_the_adapters_touch_private_torch(file: Path) -> None:
     if file not in {*PRIVATE_TORCH, *PRIVATE_TORCH_OF_THE_SUBJECT}:
         assert private_torch(file) == set()
+
+
+# What tells one weight from another. samples_by_triton.py is a part of weights.py that only CUDA can import.
+TELLS_WEIGHTS = {"_version", "data_ptr", "register_optimizer_step_post_hook"}
+
+
+@pytest.mark.parametrize("file", SUBJECT_FILES, ids=lambda file: file.name)
+def test_one_file_says_whether_these_are_still_the_weights(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & TELLS_WEIGHTS
+    if file.name == "weights.py":
+        assert used == TELLS_WEIGHTS - {"register_optimizer_step_post_hook"}, "the check sees these"
+    elif file.name != "samples_by_triton.py":
+        assert not used
+        assert not any(name.rpartition(".")[2] in TELLS_WEIGHTS for name in imports(file))
 
 
 @pytest.mark.parametrize("file", RULER_FILES, ids=lambda file: file.name)
