@@ -39,7 +39,7 @@ pytestmark = [
 ]
 
 LINEAR = r".*\.linear[12]|.*action_head"
-MODES = ("patched", "default", "auto")
+MODES = ("patched", *ALL_MODES)
 
 
 def wrapped(policy: Any, targets: str, adapter_seed: int = 0) -> Any:

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from ..compiled_policies import each_mode
 from .conftest import Batch, Make, assert_same_weights, both, make_batches, optimizer_of, step
 
 pytestmark = [pytest.mark.consistency, pytest.mark.usefixtures("with_constants")]
-
-MODES = ("default", "frozen", "auto")
 
 
 class LeRobotsTraining:
@@ -63,7 +62,7 @@ def lerobot() -> Iterator[LeRobotsTraining]:
     training.forget()
 
 
-@pytest.mark.parametrize("mode", ["default", "auto"])
+@each_mode
 def test_lerobots_update_is_stocks(
     mode: str, lerobot: LeRobotsTraining, quiet_policy: Any, tiny_batch: Make
 ) -> None:
@@ -74,7 +73,7 @@ def test_lerobots_update_is_stocks(
     assert_same_weights(ours, stock)
 
 
-@pytest.mark.parametrize("mode", ["default", "auto"])
+@each_mode
 def test_lerobots_update_in_bf16_is_as_near_as_stocks(
     mode: str, lerobot: LeRobotsTraining, quiet_policy: Any, tiny_batch: Make
 ) -> None:
@@ -95,7 +94,7 @@ def test_lerobots_update_in_bf16_is_as_near_as_stocks(
     assert 0 < away <= 1.5 * theirs_away
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode
 def test_evaluation_between_steps_and_a_smaller_last_batch(
     mode: str, quiet_policy: Any, tiny_batch: Make
 ) -> None:
@@ -116,7 +115,7 @@ def test_evaluation_between_steps_and_a_smaller_last_batch(
     assert_same_weights(ours, stock)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode
 def test_gradients_of_two_batches_add_up(mode: str, quiet_policy: Any, tiny_batch: Make) -> None:
     policies = stock, ours = both(quiet_policy, mode)
     batches = make_batches(tiny_batch, 4, 4, 4, 4)
@@ -141,6 +140,6 @@ def assert_results_stay(policy: Any, batches: list[Batch]) -> None:
     assert len(set(values)) == len(values)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@each_mode
 def test_results_of_earlier_calls_stay(mode: str, quiet_policy: Any, tiny_batch: Make) -> None:
     assert_results_stay(both(quiet_policy, mode)[1], make_batches(tiny_batch, 4, 4, 4))
