@@ -151,8 +151,8 @@ def _let_the_server_take(policy_type: str) -> None:
 def _warm_up_when_placed(*, autocasts: bool) -> None:
     """Warm a loaded policy up when LeRobot puts it onto its device, which it does before all else.
 
-    By ``_apply``, which ``to`` runs for every module: peft's adapters, where a checkpoint has some, are modules
-    around the policy and inside of it, and it is the outermost that LeRobot puts there.
+    By ``_apply``, which ``to`` runs for every module: where a checkpoint has adapters, peft's model is around
+    the policy, and it is that one whose ``to`` LeRobot calls.
 
     Args:
         autocasts: whether the command heeds ``use_amp`` when it acts.

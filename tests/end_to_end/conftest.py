@@ -116,7 +116,7 @@ def compiled_checkpoint(checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def adapted_checkpoint(checkpoint: Path) -> Path:
-    """Adapters of the same policy, as ``lerobot-train --peft.method_type=LORA`` leaves them; they are not zero."""
+    """Adapters of the same policy, not zero, as ``lerobot-train --peft.method_type=LORA`` leaves them."""
     from lerobot.policies.act.modeling_act import ACTPolicy
 
     directory = checkpoint.with_name("adapted")

@@ -1,4 +1,4 @@
-"""``python -m pytest -m gpu`` where there are torch, LeRobot, pytest and what the ruler draws and reckons with."""
+"""``python -m pytest -m gpu`` on a machine that is lent for minutes: it has few packages."""
 
 from __future__ import annotations
 

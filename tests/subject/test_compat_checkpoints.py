@@ -212,11 +212,15 @@ def test_what_an_argument_names_is_used_and_not_stored(tiny_policy: Make, tmp_pa
     assert ACTCompiledConfig(compile_model=True, compile_artifact="mine").compile_artifact == "mine"
 
 
-def test_a_training_does_not_store_it_either(tiny_policy: Make, tmp_path: Path) -> None:
-    """``lerobot-train --policy.compile_artifact=mine``: its train_config.json stands beside the checkpoint."""
+def test_a_training_does_not_store_it_either(tiny_policy: Make) -> None:
+    """``lerobot-train --policy.compile_artifact=mine``: train_config.json stands beside the weights."""
     config = as_compiled(tiny_policy(), "auto", compile_artifact="mine").config
     stored = draccus.encode(_as_lerobot_trains(config))["policy"]
-    assert (stored["type"], stored["compile_mode"], stored["compile_artifact"]) == ("act_compiled", "auto", None)
+    assert (stored["type"], stored["compile_mode"], stored["compile_artifact"]) == (
+        "act_compiled",
+        "auto",
+        None,
+    )
     assert config.compile_artifact == "mine"
 
 

@@ -232,7 +232,9 @@ def test_auto_by_inductor_learns_and_acts_as_stock(
     (like, batch), nothing_drawn = without_cameras, {"dropout": 0.0, "use_vae": False}
     stock = tiny_policy(input_features=like.config.input_features, **nothing_drawn)
     policy = as_compiled(stock, "auto")
-    optimizers = [each.config.get_optimizer_preset().build(each.get_optim_params()) for each in (stock, policy)]
+    optimizers = [
+        each.config.get_optimizer_preset().build(each.get_optim_params()) for each in (stock, policy)
+    ]
     for step in range(3):
         losses = []
         for each, optimizer in zip((stock, policy), optimizers, strict=True):
@@ -285,19 +287,17 @@ print("tried", len(tried))
 def test_no_compiler_is_one_line_and_eager_only_where_asked(
     without_cameras: tuple[Any, Batch], tmp_path: Path
 ) -> None:
-    """What takes half a minute to fail is not tried again: not to act, not for a copy, not by another mode."""
+    """What takes half a minute to fail is not tried again: not to act, for a copy, or in another mode."""
     environment = {**os.environ, "CXX": str(tmp_path / "nonesuch"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", WITHOUT_COMPILER]
     stock, batch = without_cameras
     (tmp_path / "policy and batch").write_bytes(pickle.dumps((as_compiled(stock, "auto"), batch)))
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *lines, tried = done.stdout.splitlines()
     for mode in ("auto", "frozen"):
-        acts = {fallback: "act [4, 8, 3]" for fallback in (True, False)}
+        acts = dict.fromkeys((True, False), "act [4, 8, 3]")
         if not acts_by_engine(mode):
             acts[False] = "act compile_model=True needs a compiler"
         for fallback, learns in ((True, "learn 0"), (False, "learn compile_model=True needs a compiler")):

@@ -140,7 +140,15 @@ class Writes(RuleBasedStateMachine):
 
 
 # Sequences of eight steps; what compiles at each write takes a second a write.
-SEQUENCES = {"frozen": 7, "captured": 10, "default": 8, "auto": 10, "onnxruntime": 10, LOADED: 40, ARTIFACT: 40}
+SEQUENCES = {
+    "frozen": 7,
+    "captured": 10,
+    "default": 8,
+    "auto": 10,
+    "onnxruntime": 10,
+    LOADED: 40,
+    ARTIFACT: 40,
+}
 
 
 @pytest.mark.parametrize("kind", [*MODES, ARTIFACT, LOADED])
