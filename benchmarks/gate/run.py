@@ -193,6 +193,8 @@ def _about(
     if sides["base"].python != sides["head"].python:
         about["environments"] = "two: the sides declare different dependencies"
     about["machine"] = ", ".join([machine(hello["head"]), *hello["head"]["devices"]])
+    of = dict.fromkeys(workload_and_phase(case) for case in counted(args.workloads, args.device))
+    about["results and counters"] = f"of {', '.join(of)}"
     about["precision and batch"] = "fp32; inference and rollout batch 1, training batch 8"
     if has_tf32(args.device):
         about["flags"] = (

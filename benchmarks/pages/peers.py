@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -24,9 +25,10 @@ from .rows import as_record, speed_up, step_seconds
 NAME, DOCUMENT = "peers", "TORCH_COMPILE_ACT.md"
 MEASURED = ("aloha", "aloha_3cam", "pusht", "libero")
 VARIANTS = ("auto", "frozen", *PEERS)
+IN_BF16 = ("auto", "openvino")  # where the processor computes in it; beside stock in fp32
 TICKED, TICKING = ("aloha", "aloha_3cam"), ("auto", EXPORT)
 SECONDS = 30  # of steps in a launch, all variants together
-STEP, TICK, FIRST = "step beside peers", "tick", "first action"
+STEP, BF16, TICK, FIRST = "step beside peers", "step in bf16", "tick", "first action"
 NOTHING, KEPT, REPLACED = "nothing kept", "architecture known", "weights replaced"
 
 
@@ -39,13 +41,13 @@ def _table(records: Sequence[Record]) -> str:
     how = records[0]["about"]
     launches, seconds = how["launches"], how["seconds"]
     peers = ", ".join(f"{name} {release}" for name, release in how["peers"].items())
-    steps, ticks = (
+    steps, in_bf16, ticks = (
         [
             [record["case"].split("-")[0], *(_cell(record, name) for name in names)]
             for record in records
             if record["row"] == row
         ]
-        for row, names in ((STEP, VARIANTS), (TICK, ("stock", *TICKING)))
+        for row, names in ((STEP, VARIANTS), (BF16, IN_BF16), (TICK, ("stock", *TICKING)))
     )
     of_first = [each for each in records if each["row"].startswith(FIRST)]
     firsts = [[each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"] for each in of_first]
@@ -54,6 +56,7 @@ def _table(records: Sequence[Record]) -> str:
             f"{measured_on(how)} {peers}. Medians over {launches} fresh launches of {seconds} s of steps, "
             "in brackets the least and the most; times as fast as stock eager in fp32.",
             table(["inference", *(f"`{name}`" for name in VARIANTS)], steps),
+            *([table(["inference in bf16", *map("`{}`".format, IN_BF16)], in_bf16)] if in_bf16 else []),
             *([table(["a tick", *(f"`{name}`" for name in ("stock", *TICKING))], ticks)] if ticks else []),
             table([f"first action of {of_first[0]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )
@@ -115,24 +118,38 @@ def measure(args: argparse.Namespace) -> list[Record]:
     cases = {name: Case(name, "inference", "auto") for name in args.workloads}
     first = Case(args.workloads[0], "inference", "auto")
     ticked = [name for name in TICKED if name in cases]
-    with asking(1 + args.launches * (len(cases) + len(ticked) + 3)) as (ask, _):
+    with asking(1) as (ask, _):
+        environment = ask("rates", [Case("tiny", "inference", "stock")])["environment"]
+    # Without AVX-512 a step in bf16 takes 40 times as long as in fp32.
+    of_bf16 = list(cases) if environment["cpu"].startswith("AVX512") else []
+    with asking(args.launches * (len(cases) + len(of_bf16) + len(ticked) + 3)) as (ask, _):
         firsts = first_actions(ask, args.launches, first)
         found: dict[str, Any] = {}
         for name, case in cases.items():
             variants = [case.as_variant(each) for each in ("stock", *VARIANTS)]
             found[name] = step(step_seconds(ask, variants, args.launches, **how))
+        in_bf16: dict[str, Any] = {}
+        for name in of_bf16:
+            variants = [cases[name].as_variant("stock"), *(_in_bf16(cases[name], each) for each in IN_BF16)]
+            in_bf16[name] = step(step_seconds(ask, variants, args.launches, **how))
         ticks: dict[str, Any] = {}
         for name in ticked:
             variants = [Case(name, "tick", each) for each in ("stock", *TICKING)]
             ticks[name] = step(step_seconds(ask, variants, args.launches, **how), WORKLOADS[name].chunk)
-        environment = ask("rates", [Case("tiny", "inference", "stock")])["environment"]
     made = about(environment, "cpu", ROOT, launches=args.launches, seconds=args.seconds, precision="fp32")
     made["peers"] = _releases()
     rows = [as_record(STEP, cases[name], about=made, **each) for name, each in found.items()]
+    rows += [
+        as_record(BF16, _in_bf16(cases[name], "auto"), about=made, **each) for name, each in in_bf16.items()
+    ]
     rows += [as_record(TICK, Case(name, "tick", "auto"), about=made, **each) for name, each in ticks.items()]
     rows += [as_record(f"{FIRST}: {name}", first, about=made, seconds=each) for name, each in firsts.items()]
     keep(NAME, rows, lambda record: machine(record["about"]) != machine(made))
     return rows
+
+
+def _in_bf16(case: Case, variant: str) -> Case:
+    return replace(case, variant=variant, precision="bf16")
 
 
 def _releases() -> dict[str, str]:

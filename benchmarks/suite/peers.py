@@ -1,6 +1,6 @@
 """What a user could run ACT by instead: ONNX Runtime or OpenVINO, over an export by ``torch.onnx.export``.
 
-Inference in fp32 on a CPU, with as many threads as torch has.
+Inference on a CPU, with as many threads as torch has; in bf16 by OpenVINO alone.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +24,12 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name in PEERS if find_spec(name) is not None)
 
 
-def acting(name: str, policy: Any, batch: dict[str, Any]) -> Callable[[], Any]:
-    """What predicts ``policy``'s action chunk ``(B, S, action_dim)`` of ``batch`` by the runtime ``name``."""
+def acting(name: str, policy: Any, batch: dict[str, Any], precision: str = "fp32") -> Callable[[], Any]:
+    """What predicts ``policy``'s action chunk ``(B, S, action_dim)`` of ``batch`` by the runtime ``name``.
+
+    Args:
+        precision: what OpenVINO may compute in, where it sees fit.
+    """
     import torch
 
     from lerobot_policy_act_compiled import patch_policy
@@ -33,7 +38,7 @@ def acting(name: str, policy: Any, batch: dict[str, Any]) -> Callable[[], Any]:
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, "act.onnx")
         _export(patch_policy(policy).eval(), observations, file)  # of stock it takes minutes
-        open_ = {"onnxruntime": by_onnxruntime, "openvino": _openvino}[name]
+        open_ = by_onnxruntime if name == "onnxruntime" else partial(_openvino, precision=precision)
         run = open_(file, torch.get_num_threads())
     return lambda: torch.from_numpy(run({name: value.numpy() for name, value in observations.items()}))
 
@@ -75,10 +80,10 @@ def by_onnxruntime(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
     return lambda feed: session.run(None, feed)[0]
 
 
-def _openvino(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
+def _openvino(file: Path, threads: int, precision: str) -> Callable[[dict[str, Any]], Any]:
     runtime = import_module("openvino")
     hints = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }

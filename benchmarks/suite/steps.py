@@ -84,7 +84,7 @@ def step_of(
         return Step(case, policy, batch, forward, work)
     forward = policy.predict_action_chunk
     if case.variant in PEERS:
-        return Step(case, policy, batch, forward, acting(case.variant, policy, batch))
+        return Step(case, policy, batch, forward, acting(case.variant, policy, batch, case.precision))
     act: Callable[[Any], Any] = compile_graph(forward)
     calls, observed = 1, batch
     if case.phase != "inference":

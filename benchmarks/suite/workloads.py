@@ -36,6 +36,12 @@ MODES = ("auto", "frozen")  # variants that are a ``compile_mode``
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda")
 
+RUN_ON_A_CPU = {  # variants that do one thing: precisions, phase, device
+    "onnxruntime": (("fp32",), "inference", "cpu"),
+    "openvino": (PRECISIONS, "inference", "cpu"),
+    EXPORT: (("fp32",), "tick", "cpu"),
+}
+
 TRAINING_BATCH = 8  # lerobot-train's default
 
 
@@ -103,10 +109,12 @@ class Case:
         _one_of("variant", self.variant, VARIANTS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, DEVICES)
-        asked = self.precision, self.phase, self.device
-        for variants, phase in ((PEERS, "inference"), ((EXPORT,), "tick")):
-            if self.variant in variants and asked != ("fp32", phase, "cpu"):
-                raise ValueError(f"{self.variant} runs fp32 {phase} on cpu only, not {' '.join(asked)}")
+        precisions, *place = RUN_ON_A_CPU.get(self.variant, ((self.precision,), self.phase, self.device))
+        if self.precision not in precisions or [self.phase, self.device] != place:
+            raise ValueError(
+                f"{self.variant} runs {' and '.join(precisions)} {' on '.join(place)} only, "
+                f"not {self.precision} {self.phase} {self.device}"
+            )
 
     def __str__(self) -> str:
         return "-".join((self.workload, self.phase, self.variant, self.precision, self.device))

@@ -175,7 +175,12 @@ class KeptGraphs:
             self._prune(self.directory)
         except OSError as error:
             why = error.strerror or error
-            log.info("the graph is not kept for the next start: %s (%s)", self.directory, why)
+            log.info(
+                "the graph is not kept for the next start: %s (%s); name another directory by %s",
+                self.directory,
+                why,
+                DIRECTORY,
+            )
 
     def _prune(self, directory: Path) -> None:
         files = []

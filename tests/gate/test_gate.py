@@ -55,6 +55,8 @@ def test_times_that_are_not_asked_for_are_not_vouched_for(repository: Repository
     assert (done.code, done.report["times"], done.report["untimed"]) == (0, [], True)
     assert done.markdown.startswith("**No regression in results and counters; times were not measured**")
     assert "launches" not in done.report["about"]
+    counted = "of aloha-inference, tiny-training, tiny-inference"
+    assert run_gate("--no-times", named=False).report["about"]["results and counters"] == counted
     repository.commit(counts={"ops": 271})
     assert run_gate("--base", "main", "--no-times").code == 1
 

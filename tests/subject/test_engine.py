@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import gc
 import logging
 import multiprocessing
@@ -177,6 +178,41 @@ def test_a_damaged_graph_is_made_anew(
         assert kept.read_bytes() == whole
     assert len(exports) == 2
     assert "onnxruntime is not used" not in said()
+
+
+@pytest.mark.parametrize("kind", ["of another opset", "of weights of other shapes"])
+def test_a_kept_graph_that_the_runtime_refuses_is_exported_anew(
+    kind: str,
+    without_cameras: tuple[Any, Batch],
+    tiny_policy: Make,
+    cache: Path,
+    said: Callable[[], str],
+    graph: onnx_graph.Graph,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after another ONNX Runtime was installed: its release is no part of the graph's name."""
+    stock, batch = without_cameras
+    monkeypatch.setattr(engine, "graph_of", lambda *_: graph)
+    as_compiled(stock, "auto").predict_action_chunk(batch)
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    if kind == "of another opset":
+        import onnx
+
+        model = onnx.load_from_string(graph.model)
+        for each in model.opset_import:
+            each.version = 99
+        refused = dataclasses.replace(graph, model=model.SerializeToString())
+    else:
+        wide = patch_policy(tiny_policy(input_features=stock.config.input_features, dim_feedforward=128))
+        refused = onnx_graph.graph_of(wide.eval(), observations(batch))
+    kept_graphs.KeptGraphs(cache).keep(kept.name, refused)
+    policy = as_compiled(stock, "auto")
+    for _ in range(2):
+        assert difference(policy, stock, batch) < 1e-5
+    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+    assert "the graph is exported anew: with the one that there is, ONNX Runtime" in said()
+    assert kept.read_bytes() == whole
 
 
 def test_a_graph_whose_actions_differ_is_never_used(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 
@@ -43,8 +45,11 @@ Make = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_policy: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tiny_policy(), tmp_path_factory.mktemp("checkpoint"))
+
+
+def saved(policy: Any, directory: Path) -> Path:
     """A policy with its processors, as lerobot-train saves them."""
-    policy, directory = tiny_policy(), tmp_path_factory.mktemp("checkpoint")
     generator = torch.Generator().manual_seed(3)
     statistics = {}
     for name, feature in {**policy.config.input_features, **policy.config.output_features}.items():
@@ -88,7 +93,7 @@ def lerobots_actions(checkpoint: Path, seen: dict[str, Any]) -> torch.Tensor:
     return actions
 
 
-# Neither LeRobot nor torch: the ten lines of docs/export.md.
+# Neither LeRobot nor torch.
 ROBOT = """
 import json, sys
 import numpy as np
@@ -118,6 +123,48 @@ def test_a_robot_without_torch_acts_as_lerobot_does(checkpoint: Path, exported: 
     assert about["outputs"]["action"]["shape"] == ["B", config.chunk_size, 3]
     assert about["n_action_steps"] == config.n_action_steps
     assert set(about["releases"]) == {"lerobot", "torch", "lerobot_policy_act_compiled"}
+
+
+# What stands around docs/export.md's ten lines on a robot; it stops after a whole chunk of actions.
+AROUND = """
+import sys
+import numpy as np
+
+class Camera:
+    def read(self):
+        return np.load("frame.npy")
+
+class Robot:
+    def position(self):
+        return np.load("position.npy")
+
+    def send(self, action, sent=[]):
+        sent.append(action)
+        if len(sent) == 8:
+            assert not {"torch", "lerobot"} & set(sys.modules)
+            sys.exit(np.save("sent.npy", np.stack(sent)))
+
+camera, robot = Camera(), Robot()
+"""
+
+
+def test_the_guides_ten_lines_drive_a_robot(tiny_policy: Make, tmp_path: Path) -> None:
+    """As they stand there, in a directory with the file that the command has made."""
+    features = {
+        "observation.images.top": PolicyFeature(FeatureType.VISUAL, (3, 48, 64)),
+        "observation.state": PolicyFeature(FeatureType.STATE, (4,)),
+    }
+    checkpoint = saved(tiny_policy(input_features=features), tmp_path / "checkpoint")
+    file = tmp_path / "act.onnx"
+    command.main(["export", "--policy-path", str(checkpoint), "--output", str(file)])
+    seen = frame(ACTPolicy.from_pretrained(checkpoint).config)
+    np.save(tmp_path / "frame.npy", seen["observation.images.top"])
+    np.save(tmp_path / "position.npy", seen["observation.state"].astype(np.float64))
+    guide = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```py\n(.*?)```", guide, re.DOTALL)
+    subprocess.run([sys.executable, "-c", AROUND + lines], cwd=tmp_path, check=True)
+    sent = torch.from_numpy(np.load(tmp_path / "sent.npy"))
+    assert (sent - lerobots_actions(checkpoint, seen)[0]).abs().max() < 1e-5
 
 
 def test_it_has_no_operators_but_onnxs_own(exported: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,25 @@ def test_a_graph_that_unpacks_to_more_than_any_is_not_read(
     assert kept.read("a" + SUFFIX) is None
 
 
+@pytest.mark.parametrize("fails", ["to be written", "to be put in its place"])
 def test_a_full_disk_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
-    with caplog.at_level("INFO", "lerobot_policy_act_compiled"):
-        KeptGraphs(tmp_path).keep("a" + SUFFIX, GRAPH)
-    assert "the graph is not kept for the next start: " in caplog.text
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if fails == "to be written":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))  # of a file: the kernel refuses the rest
+    else:
+        monkeypatch.setattr(Path, "replace", full)
+    try:
+        with caplog.at_level("INFO", "lerobot_policy_act_compiled"):
+            KeptGraphs(tmp_path).keep("a" + SUFFIX, GRAPH)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert f"the graph is not kept for the next start: {tmp_path} (" in caplog.text
+    assert "); name another directory by ACT_COMPILED_CACHE" in caplog.text
     assert not list(tmp_path.iterdir())
 
 

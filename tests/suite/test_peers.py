@@ -23,13 +23,30 @@ def test_a_peer_acts_as_stock(name: str) -> None:
         assert (step() - stock()).abs().max() < 1e-5
 
 
+def test_openvino_in_bf16_is_as_near_as_bf16_is() -> None:
+    if "openvino" not in installed():
+        pytest.skip("openvino is not installed; nox -s peers installs it")
+    case = Case("tiny", "inference", "openvino", "bf16")
+    actions, stock = prepare(case)(), prepare(Case("tiny", "inference", "stock"))()
+    assert actions.dtype == stock.dtype
+    assert (actions - stock).abs().max() < 5e-2
+
+
 @pytest.mark.parametrize(
-    "asked", ["fp32 training cpu", "fp32 rollout cpu", "fp32 inference cuda", "bf16 inference cpu"]
+    "asked",
+    [
+        "openvino fp32 training cpu",
+        "openvino fp32 rollout cpu",
+        "openvino fp32 inference cuda",
+        "onnxruntime bf16 inference cpu",
+    ],
 )
-def test_it_runs_fp32_inference_on_a_cpu(asked: str) -> None:
-    precision, phase, device = asked.split()
-    with pytest.raises(ValueError, match=f"openvino runs fp32 inference on cpu only, not {asked}"):
-        Case("tiny", phase, "openvino", precision, device)
+def test_it_runs_inference_on_a_cpu(asked: str) -> None:
+    name, precision, phase, device = asked.split()
+    runs = "fp32 and bf16" if name == "openvino" else "fp32"
+    refused = asked.removeprefix(f"{name} ")
+    with pytest.raises(ValueError, match=f"{name} runs {runs} inference on cpu only, not {refused}"):
+        Case("tiny", phase, name, precision, device)
 
 
 @pytest.mark.skipif(missing() is not None, reason="needs the extra cpu: onnxruntime and onnx")
