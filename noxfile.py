@@ -279,7 +279,7 @@ def limits(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["figures"])
 def peers(session: nox.Session) -> None:
-    """Measure ACT on a CPU beside ONNX Runtime and OpenVINO for TORCH_COMPILE_ACT.md (25 minutes)."""
+    """Measure ACT on a CPU beside ONNX Runtime and OpenVINO for TORCH_COMPILE_ACT.md (40 minutes)."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "peers"), env=COMPILE_BYTECODE)
     _page(session, "peers")
 
