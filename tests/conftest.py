@@ -102,7 +102,12 @@ def git_identity(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def same_signals() -> Iterator[None]:
-    """A command that was stopped heeds no further signal, and whatever it starts inherits that."""
+    """A command that was stopped heeds no further signal, and whatever it starts inherits that.
+
+    So do tests that a shell has started in the background: there SIGINT is ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
