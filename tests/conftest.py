@@ -104,7 +104,7 @@ def git_identity(monkeypatch: pytest.MonkeyPatch) -> None:
 def same_signals() -> Iterator[None]:
     """A command that was stopped heeds no further signal, and whatever it starts inherits that.
 
-    So do tests that a shell has started in the background: there SIGINT is ignored.
+    In a process that a shell has started in the background SIGINT is ignored from the start.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -121,10 +122,26 @@ def test_every_exception_is_one_and_has_its_reason() -> None:
         assert f"`{name}`" in page
 
 
-@pytest.mark.parametrize("file", [*SUBJECT_FILES, *RULER_FILES], ids=lambda file: file.name)
-def test_every_file_has_its_place_on_the_page(file: Path) -> None:
+def section_of(file: Path) -> str:
+    """Of the page: what it says of the subject, or of one room of the ruler; of the floor one paragraph."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert file.name == "__init__.py" or f"{file.name}`" in page
+    if file in SUBJECT_FILES:
+        return page.partition("## The subject")[2].partition("\n## ")[0]
+    if room_of(file) == FLOOR:
+        return page.partition("The shared floor: ")[2].partition("\n\n")[0]
+    (heading,) = [
+        line for line in page.splitlines() if line.startswith("### ") and f"`{room_of(file)}/`" in line
+    ]
+    return page.partition(f"{heading}\n")[2].partition("\n### ")[0]
+
+
+@pytest.mark.parametrize(
+    "file", [each for each in (*SUBJECT_FILES, *RULER_FILES) if each.name != "__init__.py"], ids=str
+)
+def test_every_file_has_its_place_on_the_page(file: Path) -> None:
+    assert {f"`{file.name}`", f"`{file.parent.name}/{file.name}`"} & set(
+        re.findall("`[^`]+`", section_of(file))
+    )
 
 
 def test_there_are_no_circles() -> None:

@@ -250,7 +250,7 @@ def _drawn(title: str, series: Series, ups: list[float], limits: list[tuple[int,
             xs, heights = zip(*limits, strict=True)
             axes.scatter(xs, heights, color="#d07a1f", marker="_", s=80)
         axes.axhline(1, color=FOREGROUND, linewidth=0.7, alpha=0.5)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])  # a dot at the top is not cut in half
         shown = sorted({0, at[-1]})
         axes.set_xticks(shown, [series.points[x].commit for x in shown])
         axes.yaxis.set_major_formatter("{x:.2f}x")

@@ -56,7 +56,7 @@ def _table(records: Sequence[Record]) -> str:
             f"{measured_on(how)} {peers}. Medians over {launches} fresh launches of {seconds} s of steps, "
             "in brackets the least and the most; times as fast as stock eager in fp32.",
             table(["inference", *(f"`{name}`" for name in VARIANTS)], steps),
-            *([table(["inference in bf16", *map("`{}`".format, IN_BF16)], in_bf16)] if in_bf16 else []),
+            *([table(["inference in bf16", *(f"`{name}`" for name in IN_BF16)], in_bf16)] if in_bf16 else []),
             *([table(["a tick", *(f"`{name}`" for name in ("stock", *TICKING))], ticks)] if ticks else []),
             table([f"first action of {of_first[0]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )

@@ -49,7 +49,6 @@ from .weights import Weights, a_weight_of, can_be_watched
 log = logging.getLogger(__name__)
 
 CAPTURED = "captured"
-_no_compiler: dict[str, BaseException] = {}  # by device: how the machine showed that it has none
 CAPTURING: tuple[str, ...] = ("cuda",)  # devices; tests add the CPU, with a fake of CUDA's calls
 NO_COMPILER = (
     "compile_model=True needs a compiler and torch finds none on this machine: install one (g++; on CUDA "
@@ -197,6 +196,10 @@ def log_ready(function: str, mode: str, policy: nn.Module, artifact: str, *, sta
     )
 
 
+# By device: what torch said when it found no compiler. Looking takes 23 to 33 s.
+_found_none: dict[str, RuntimeError] = {}
+
+
 class FirstCompiler:
     """``compiled``, or ``eager`` once the machine has shown that it has no compiler for a device.
 
@@ -209,7 +212,7 @@ class FirstCompiler:
 
     def __init__(self, compiled: Any, eager: Callable[..., Any], *, fallback: bool, device: str) -> None:
         self._compiled, self._eager, self._fallback, self._device = compiled, eager, fallback, device
-        self.no_compiler = _no_compiler.get(device)
+        self.no_compiler: BaseException | None = _found_none.get(device)
         self._said = False
 
     @property
@@ -218,8 +221,10 @@ class FirstCompiler:
         return getattr(self._compiled, "by", "torch") if self.no_compiler is None else "eager"
 
     def found_none(self, error: BaseException) -> None:
-        """Look for no compiler again, here or for another policy of the process; it takes 23 to 33 s."""
-        self.no_compiler = _no_compiler[self._device] = error
+        """Look for no compiler again, here or for another policy of the process."""
+        self.no_compiler = error
+        # Only what it says: its frames hold the policy and the batch.
+        _found_none[self._device] = RuntimeError(f"{type(error).__name__}: {error}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise RuntimeError where the machine has no compiler and no fallback is wanted."""

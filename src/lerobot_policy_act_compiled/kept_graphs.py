@@ -176,7 +176,8 @@ class KeptGraphs:
         except OSError as error:
             why = error.strerror or error
             log.info(
-                "the graph is not kept for the next start: %s (%s); name another directory by %s",
+                "the graph is not kept for the next start: %s (%s); name another directory by "
+                "compile_artifact or %s",
                 self.directory,
                 why,
                 DIRECTORY,

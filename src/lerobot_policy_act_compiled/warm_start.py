@@ -79,23 +79,27 @@ class WarmStart:
         weights = Weights(policy)
         (first, *_) = observations.values()
         try:
-            run, how = self._loaded_or_made(policy, len(first))
+            found = self._loaded_or_made(policy, len(first))
         except RuntimeError as error:
             if not lacks_compiler(error):
                 raise
             self._otherwise.found_none(error)
+            found = None
+        if found is None:
             self._refused = True
             return None
+        run, how = found
         log_ready("action_chunk", "ahead of time", policy, f"artifact {self._directory} {how}", start=start)
         return _Opened(run, kind, weights)
 
-    def _loaded_or_made(self, policy: ACTPolicy, batch_size: int) -> tuple[Callable[..., Any], str]:
+    def _loaded_or_made(self, policy: ACTPolicy, batch_size: int) -> tuple[Callable[..., Any], str] | None:
+        """What runs, and how it came about; None where it is known that there is no compiler."""
         try:
             return self._load(policy, batch_size), "loaded"
         except ValueError:
             pass  # said below, if nobody else is making it
         if self._otherwise.no_compiler is not None:
-            raise self._otherwise.no_compiler
+            return None
         try:
             with being_made(self._directory):
                 try:

@@ -92,8 +92,13 @@ def train(
             where ``act-compiled`` stands before the command and the policy's type is ``act``.
         options: more of the command's own.
     """
-    auto = ("--policy.type=act_compiled", "--policy.compile_model=true", "--policy.compile_mode=auto")
-    kinds = {"act_compiled": auto}
+    kinds = {
+        "act_compiled": (
+            "--policy.type=act_compiled",
+            "--policy.compile_model=true",
+            "--policy.compile_mode=auto",
+        )
+    }
     output, losses = directory / variant, directory / f"{variant}.json"
     run(
         [
@@ -118,13 +123,13 @@ def train(
     return found["losses"], found["graphs"], checkpoint
 
 
-def evaluate(checkpoint: Path, directory: Path) -> dict[str, float]:
-    """``lerobot-eval`` of a checkpoint over one episode: what it says of it."""
+def evaluate(checkpoint: Path, directory: Path) -> tuple[dict[str, float], str]:
+    """``lerobot-eval`` of a checkpoint over one episode: what it says of it, and its log."""
     output = directory / f"eval-{checkpoint.parents[2].name}"
     program = (
         "import sys; sys.argv[0] = 'lerobot-eval'; from lerobot.scripts.lerobot_eval import main; main()"
     )
-    run(
+    log = run(
         [
             *(sys.executable, "-c", program, f"--policy.path={checkpoint}", "--policy.device=cpu"),
             *("--env.type=aloha", f"--env.task={TASK}", f"--env.episode_length={EVALUATED}"),
@@ -133,7 +138,7 @@ def evaluate(checkpoint: Path, directory: Path) -> dict[str, float]:
         ],
         directory,
     )
-    return dict(json.loads((output / "eval_info.json").read_text())["overall"])
+    return dict(json.loads((output / "eval_info.json").read_text())["overall"]), log
 
 
 def compiled_lines(log: str) -> list[str]:

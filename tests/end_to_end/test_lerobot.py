@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.suite.precision import strict_fp32
 
-from .commands import EPISODE, EVALUATED, evaluate, train
+from .commands import EPISODE, EVALUATED, compiled_line, evaluate, train
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(1800)]
 
@@ -66,8 +66,9 @@ def test_lerobot_train_with_vae_and_dropout(dataset: Path, tmp_path: Path) -> No
 
 def test_lerobot_eval_says_the_same_of_both(trained: dict[str, Any], tmp_path: Path) -> None:
     """Ours acts as it was trained: in mode auto."""
-    ours = evaluate(trained["act_compiled"][2], tmp_path)
-    stock = evaluate(trained["stock"][2], tmp_path)
+    ours, log = evaluate(trained["act_compiled"][2], tmp_path)
+    stock, _ = evaluate(trained["stock"][2], tmp_path)
+    assert "mode auto (onnxruntime), cpu" in compiled_line(log)
     assert ours["n_episodes"] == stock["n_episodes"] == 1
     for figure in ("avg_sum_reward", "avg_max_reward", "pc_success"):
         assert ours[figure] == pytest.approx(stock[figure])

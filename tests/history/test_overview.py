@@ -136,6 +136,14 @@ def test_what_chance_does_is_told_from_enough_commits() -> None:
     assert noisy.noise == pytest.approx(0.25), "one real step is not chance"
 
 
+def test_the_highest_dot_is_drawn_whole() -> None:
+    drawn = overview.plot(of_speed_ups(1.52))
+    (top,) = {float(y) for y in re.findall(r'<clipPath[^>]*>\s*<rect [^>]*y="([\d.]+)"', drawn)}
+    dots = drawn.partition('id="PathCollection_1"')[2].partition("</g>\n   </g>")[0]
+    (at,) = (float(y) for y in re.findall(r'<use [^>]*y="([\d.]+)"', dots))
+    assert at - top > 22**0.5 / 2, "its radius, in points"
+
+
 def test_noise_is_not_drawn_as_change() -> None:
     drawn = overview.plot(of_speed_ups(1.18, 1.16))
     assert ">0.00x<" in drawn, "the axis begins at zero"

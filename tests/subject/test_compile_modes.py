@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import os
 import pickle
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from benchmarks.suite.compile_counters import count_compilation
+from lerobot_policy_act_compiled import compiling
 from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.compiling import Compiled, mode_for
 from lerobot_policy_act_compiled.inductor import freezing
@@ -282,6 +284,26 @@ for mode in ("auto", "frozen"):
                     print(mode, fallback, call.__name__, error)
 print("tried", len(tried))
 """
+
+
+def test_a_policy_without_a_compiler_is_not_kept(
+    without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process remembers that there is none, and not where it has found out."""
+
+    def compile_(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(compiling, "_found_none", {})
+    monkeypatch.setattr(torch, "compile", compile_)
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "default", compile_fallback=True)
+    assert (policy.predict_action_chunk(batch) - stock.predict_action_chunk(batch)).abs().max() < 1e-5
+    assert set(compiling._found_none) == {"cpu"}
+    gone = weakref.ref(policy)
+    del policy
+    gc.collect()
+    assert gone() is None
 
 
 def test_no_compiler_is_one_line_and_eager_only_where_asked(

@@ -161,10 +161,21 @@ def test_the_guides_ten_lines_drive_a_robot(tiny_policy: Make, tmp_path: Path) -
     np.save(tmp_path / "frame.npy", seen["observation.images.top"])
     np.save(tmp_path / "position.npy", seen["observation.state"].astype(np.float64))
     guide = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```py\n(.*?)```", guide, re.DOTALL)
+    (lines,) = re.findall(r"^```py\n(.*?)^```", guide, re.DOTALL | re.MULTILINE)
     subprocess.run([sys.executable, "-c", AROUND + lines], cwd=tmp_path, check=True)
     sent = torch.from_numpy(np.load(tmp_path / "sent.npy"))
     assert (sent - lerobots_actions(checkpoint, seen)[0]).abs().max() < 1e-5
+
+
+def test_openvino_takes_the_file_for_one_batch_size(checkpoint: Path, exported: Path) -> None:
+    """As docs/export.md says: from a camera's frame to actions in the robot's units."""
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed; nox -s peers installs it")
+    seen = frame(ACTPolicy.from_pretrained(checkpoint).config)
+    model = openvino.Core().read_model(str(exported))
+    model.reshape({each.any_name: [1, *list(each.partial_shape)[1:]] for each in model.inputs})
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    actions = torch.from_numpy(compiled({name: value[None] for name, value in seen.items()})[0])
+    assert (actions - lerobots_actions(checkpoint, seen)).abs().max() < 1e-5
 
 
 def test_it_has_no_operators_but_onnxs_own(exported: Path) -> None:

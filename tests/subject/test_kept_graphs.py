@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_nothing_behind(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert f"the graph is not kept for the next start: {tmp_path} (" in caplog.text
-    assert "); name another directory by ACT_COMPILED_CACHE" in caplog.text
+    assert "); name another directory by compile_artifact or ACT_COMPILED_CACHE" in caplog.text
     assert not list(tmp_path.iterdir())
 
 

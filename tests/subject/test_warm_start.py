@@ -166,7 +166,9 @@ def test_an_artifact_of_another_batch_size_is_replaced(
     ):  # what was not written is not there
         WarmStart(str(kept), Otherwise())._loaded_or_made(policy, 2)
     assert asked == [2]
-    assert WarmStart(str(kept), Otherwise())._loaded_or_made(policy, 4)[1] == "loaded"
+    found = WarmStart(str(kept), Otherwise())._loaded_or_made(policy, 4)
+    assert found is not None
+    assert found[1] == "loaded"
     assert asked == [2]
 
 
@@ -194,7 +196,7 @@ def test_without_a_compiler_it_is_tried_once(
         raise RuntimeError("no compiler") from RuntimeError("No working C++ compiler found")
 
     monkeypatch.setattr(warm_start, "save_artifact", save)
-    monkeypatch.setattr(compiling, "_no_compiler", {})
+    monkeypatch.setattr(compiling, "_found_none", {})
     otherwise = Otherwise()
     otherwise._compiled = lambda *_: pytest.fail("that there is none is known already")
     start = WarmStart(str(tmp_path / "empty"), otherwise)
@@ -208,7 +210,7 @@ def test_without_a_compiler_it_is_tried_once(
 def test_what_is_there_is_loaded_where_another_policy_has_found_no_compiler(
     policy: Any, batch: Batch, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "_no_compiler", {"cpu": RuntimeError("No working C++ compiler found")})
+    monkeypatch.setattr(compiling, "_found_none", {"cpu": RuntimeError("No working C++ compiler found")})
     monkeypatch.setattr(warm_start, "save_artifact", lambda *_, **__: pytest.fail("that is known already"))
     loaded, empty = WarmStart(str(kept), Otherwise()), WarmStart(str(tmp_path / "empty"), Otherwise())
     with torch.no_grad():

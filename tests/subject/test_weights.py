@@ -96,7 +96,55 @@ def test_every_write_is_seen_by_an_artifact(
     assert (act(policy, batch) - act(stock, batch)).abs().max() < 1e-5
 
 
-class Writes(RuleBasedStateMachine):
+class Watched(RuleBasedStateMachine):
+    """Random sequences of writes: what watches the weights never takes other ones for its own."""
+
+    policy_and_batch: tuple[Any, Batch]
+    drawn: set[str]
+
+    @initialize()
+    def begin(self) -> None:
+        policy, self.batch = self.policy_and_batch
+        self.policy = copy.deepcopy(policy)
+        self.take()
+
+    def take(self) -> None:
+        self.weights = Weights(self.policy)
+        self.values = [tensor.detach().clone() for tensor in tensors_of(self.policy)]
+
+    @rule(write=st.sampled_from(sorted(WRITES)))
+    def write(self, write: str) -> None:
+        self.policy = WRITES[write](self.policy, self.batch) or self.policy
+        self.drawn.add(write)
+
+    @invariant()
+    def same_is_the_same(self) -> None:
+        if self.weights.are_those_of(self.policy):
+            assert all(map(torch.equal, tensors_of(self.policy), self.values))
+        else:
+            self.take()
+
+
+def run(machine: type[RuleBasedStateMachine], sequences: int, steps: int, **attributes: Any) -> set[str]:
+    """The writes that were drawn."""
+    made: Any = type("Machine", (machine,), {"drawn": set(), **attributes})
+    made.TestCase.settings = settings(
+        max_examples=sequences,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,  # the same sequences for everybody
+        suppress_health_check=list(HealthCheck),
+    )
+    made.TestCase().runTest()
+    drawn: set[str] = made.drawn
+    return drawn
+
+
+def test_random_sequences_of_writes_are_watched(without_cameras: tuple[Any, Batch]) -> None:
+    assert run(Watched, 50, 12, policy_and_batch=without_cameras) == set(WRITES)
+
+
+class Acts(RuleBasedStateMachine):
     """Random sequences of what users do to a policy, which always acts with the weights that it has then.
 
     Stock LeRobot with the same weights says what its actions are.
@@ -152,29 +200,15 @@ SEQUENCES = {
 
 
 @pytest.mark.parametrize("kind", [*MODES, ARTIFACT, LOADED])
-def test_random_sequences_of_writes(
+def test_its_actions_follow_random_sequences(
     kind: str, make: Make, without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind in (ARTIFACT, LOADED):
         monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     stock, batch = without_cameras
-    attributes = {
-        "make": staticmethod(lambda: make(kind)),
-        "stock": stock,
-        "batch": batch,
-        "drawn": set(),
-        "kind": kind,
-    }
-    machine: Any = type("Machine", (Writes,), attributes)
-    machine.TestCase.settings = settings(
-        max_examples=SEQUENCES.get(kind, 8),
-        stateful_step_count=8,
-        deadline=None,
-        derandomize=True,  # the same sequences for everybody
-        suppress_health_check=list(HealthCheck),
-    )
-    machine.TestCase().runTest()
-    assert len(machine.drawn) > 4
+    made = staticmethod(lambda: make(kind))
+    drawn = run(Acts, SEQUENCES.get(kind, 8), 8, make=made, stock=stock, batch=batch, kind=kind)
+    assert len(drawn) > 4, "the test above has all of them, in each mode"
 
 
 def test_one_element_that_is_written_to_is_counted() -> None:
