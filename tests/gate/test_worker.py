@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
@@ -28,7 +29,7 @@ from benchmarks.gate.exact import (
     compare_learning,
 )
 from benchmarks.gate.pairing import CAN_SLICE
-from benchmarks.gate.proof.mutants import MUTANTS
+from benchmarks.gate.proof.mutants import MUTANTS, Mutant
 from benchmarks.gate.proof.slowdown import key, slowed
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.repository import PACKAGE, ROOT
@@ -57,6 +58,21 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     directory = tmp_path_factory.mktemp("gate")
     with Worker(checked_out(directory / "head"), directory / "inductor") as worker:
         worker.hello()
+        yield worker
+
+
+def mutants_of(names: Iterable[str]) -> list[Mutant]:
+    by_name = {mutant.name: mutant for mutant in MUTANTS}
+    return [by_name[name] for name in names]
+
+
+@contextmanager
+def mutated(mutants: Iterable[Mutant], place: Path) -> Iterator[Worker]:
+    """A worker of the working tree's subject with all of these mistakes."""
+    side = checked_out(place / "head")
+    for mutant in mutants:
+        mutant.edit.apply(side.path)
+    with Worker(side, place / "inductor") as worker:
         yield worker
 
 
@@ -304,45 +320,45 @@ def test_what_auto_does_by_itself(auto: dict[str, Any]) -> None:
 
 @needs_an_engine
 @pytest.mark.parametrize(
-    "name",
+    "names",
     [
-        "weights told apart by address alone",
-        "an engine that is made at every step",
-        "a sleep at each prediction",
-        "sessions that are never let go",
+        ("weights told apart by address alone",),
+        ("an engine that is made at every step",),
+        # One worker for two that are told by different counters: it takes 20 s to start and to export.
+        ("a sleep at each prediction", "sessions that are never let go"),
     ],
+    ids=" and ".join,
 )
-def test_a_mutant_of_auto_is_named(name: str, auto: dict[str, Any], tmp_path: Path) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
-    side = checked_out(tmp_path / "head")
-    mutant.edit.apply(side.path)
-    with Worker(side, tmp_path / "inductor") as mutated:
-        after = ask(mutated, "auto", TINY)
+def test_a_mutant_of_auto_is_named(names: tuple[str, ...], auto: dict[str, Any], tmp_path: Path) -> None:
+    mutants = mutants_of(names)
+    with mutated(mutants, tmp_path) as worker:
+        after = ask(worker, "auto", TINY)
     red = [finding for finding in compare_auto("tiny-inference", auto, after) if finding.red]
-    assert any(mutant.cause in finding.what for finding in red), red
+    for mutant in mutants:
+        assert any(mutant.cause in finding.what for finding in red), (mutant.name, red)
 
 
-@pytest.mark.parametrize(
-    ("name", "do"),
-    [
-        (".item() in forward", "graph"),
-        ("a branch on the batch size that recompiles", "recompiles"),
-        ("a detach that breaks gradients", "learning"),
-    ],
-)
-def test_a_mutant_is_named(name: str, do: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
-    side = checked_out(tmp_path / "head")
-    mutant.edit.apply(side.path)
-    before = request.getfixturevalue(do)
-    with Worker(side, tmp_path / "inductor") as mutated:
-        after = ask(mutated, do, TRAINING)
-    compare = compare_learning if do == "learning" else compare_counts
-    red = [finding for finding in compare("tiny", before, after) if finding.red]
-    assert any(mutant.cause in finding.what for finding in red), red
-    if mutant.cause == "graph breaks":
-        place = "src/lerobot_policy_act_compiled/modeling_act_compiled.py:"
-        assert any(finding.detail.startswith(place) for finding in red)
+def test_a_graph_break_is_named_with_its_place(graph: dict[str, Any], tmp_path: Path) -> None:
+    mutants = mutants_of([".item() in forward"])
+    with mutated(mutants, tmp_path) as worker:
+        red = [each for each in compare_counts("tiny", graph, ask(worker, "graph", TRAINING)) if each.red]
+    breaks = [each for each in red if mutants[0].cause in each.what]
+    place = "src/lerobot_policy_act_compiled/modeling_act_compiled.py:"
+    assert any(each.detail.startswith(place) for each in breaks), red
+
+
+def test_recompiles_and_lost_gradients_are_named(
+    recompiles: dict[str, Any], learning: dict[str, Any], tmp_path: Path
+) -> None:
+    """Both mistakes in one worker: counts tell of one, gradients of the other."""
+    branch, detach = mutants_of(
+        ["a branch on the batch size that recompiles", "a detach that breaks gradients"]
+    )
+    with mutated((branch, detach), tmp_path) as worker:
+        counts = compare_counts("tiny", recompiles, ask(worker, "recompiles", TRAINING))
+        learned = compare_learning("tiny", learning, ask(worker, "learning", TRAINING))
+    assert any(branch.cause in each.what for each in counts if each.red), counts
+    assert any(detach.cause in each.what for each in learned if each.red), learned
 
 
 def test_injected_work_takes_its_time(tmp_path: Path) -> None:

@@ -189,11 +189,11 @@ class Acts(RuleBasedStateMachine):
 
 # Sequences of eight steps; what compiles at each write takes a second a write.
 SEQUENCES = {
-    "frozen": 7,
-    "captured": 10,
-    "default": 8,
-    "auto": 10,
-    "onnxruntime": 10,
+    "frozen": 4,
+    "captured": 6,
+    "default": 5,
+    "auto": 6,
+    "onnxruntime": 6,
     LOADED: 40,
     ARTIFACT: 40,
 }
