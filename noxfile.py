@@ -88,8 +88,8 @@ def _pytest(session: nox.Session, *args: str) -> None:
     session.run("python", "-m", "pytest", *args, *session.posargs)
 
 
-def _page(session: nox.Session, *name: str) -> None:
-    _install(session, "gate")
+def _page(session: nox.Session, *name: str, extra: str = "[cpu]") -> None:
+    _install(session, "gate", extra=extra)
     session.run("python", "-m", "benchmarks.pages", *name, *session.posargs)
 
 
@@ -156,6 +156,14 @@ def consistency(session: nox.Session) -> None:
 def graph_breaks(session: nox.Session) -> None:
     """Test that nothing breaks a graph or recompiles without need; a failure names the place."""
     _pytest(session, "-m", "graph_breaks")
+
+
+@nox.session(default=False, tags=["test"])
+def openvino(session: nox.Session) -> None:
+    """Test the policy with OpenVINO installed, which mode auto then takes on a CPU (9 minutes)."""
+    _install(session, "test", extra="[openvino]")
+    parallel = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
+    session.run("python", "-m", "pytest", *parallel, "tests/subject", *session.posargs)
 
 
 @nox.session(default=False, python=NEWEST_LEROBOT, tags=["test"])
@@ -280,8 +288,7 @@ def limits(session: nox.Session) -> None:
 @nox.session(default=False, tags=["figures"])
 def peers(session: nox.Session) -> None:
     """Measure ACT on a CPU beside ONNX Runtime and OpenVINO for TORCH_COMPILE_ACT.md (40 minutes)."""
-    session.install(*nox.project.dependency_groups(PYPROJECT, "peers"), env=COMPILE_BYTECODE)
-    _page(session, "peers")
+    _page(session, "peers", extra="[openvino]")
 
 
 @nox.session(default=False, tags=["figures"])

@@ -85,7 +85,7 @@ def _exports() -> Iterator[list[None]]:
 def _sessions() -> int:
     """Sessions of the engine that are alive: those of weights that have changed are to be let go."""
     gc.collect()
-    return sum(type(found).__name__ == "InferenceSession" for found in gc.get_objects())
+    return sum(type(found).__name__ in ("InferenceSession", "CompiledModel") for found in gc.get_objects())
 
 
 def _eager_actions(step: Step) -> list[float]:

@@ -56,7 +56,7 @@ OPTIMISATIONS = (
     Optimisation(
         "the weights are constants of the graph",
         Edit(
-            'constants = acts and mode in ("frozen", "onnxruntime")',
+            'constants = acts and mode in ("frozen", *ENGINES)',
             "constants = False",
             "compiled_policy.py",
         ),

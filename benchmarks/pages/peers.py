@@ -24,7 +24,16 @@ from .rows import as_record, speed_up, step_seconds
 
 NAME, DOCUMENT = "peers", "TORCH_COMPILE_ACT.md"
 MEASURED = ("aloha", "aloha_3cam", "pusht", "libero")
-VARIANTS = ("auto", "frozen", *PEERS)
+VARIANTS = ("auto", "auto_cpu", *PEERS)
+COLUMNS = {
+    "auto": "`auto`",
+    "auto_cpu": "`auto`, extra `cpu`",
+    "frozen": "`frozen`",
+    "onnxruntime": "ONNX Runtime by hand",
+    "openvino": "OpenVINO by hand",
+    "stock": "stock",
+    EXPORT: "export",
+}
 IN_BF16 = ("auto", "openvino")  # where the processor computes in it; beside stock in fp32
 TICKED, TICKING = ("aloha", "aloha_3cam"), ("auto", EXPORT)
 SECONDS = 30  # of steps in a launch, all variants together
@@ -41,13 +50,14 @@ def _table(records: Sequence[Record]) -> str:
     how = records[0]["about"]
     launches, seconds = how["launches"], how["seconds"]
     peers = ", ".join(f"{name} {release}" for name, release in how["peers"].items())
+    beside = next(tuple(each["times_as_fast"]) for each in records if each["row"] == STEP)
     steps, in_bf16, ticks = (
         [
             [record["case"].split("-")[0], *(_cell(record, name) for name in names)]
             for record in records
             if record["row"] == row
         ]
-        for row, names in ((STEP, VARIANTS), (BF16, IN_BF16), (TICK, ("stock", *TICKING)))
+        for row, names in ((STEP, beside), (BF16, IN_BF16), (TICK, ("stock", *TICKING)))
     )
     of_first = [each for each in records if each["row"].startswith(FIRST)]
     firsts = [[each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"] for each in of_first]
@@ -55,9 +65,13 @@ def _table(records: Sequence[Record]) -> str:
         (
             f"{measured_on(how)} {peers}. Medians over {launches} fresh launches of {seconds} s of steps, "
             "in brackets the least and the most; times as fast as stock eager in fp32.",
-            table(["inference", *(f"`{name}`" for name in VARIANTS)], steps),
-            *([table(["inference in bf16", *(f"`{name}`" for name in IN_BF16)], in_bf16)] if in_bf16 else []),
-            *([table(["a tick", *(f"`{name}`" for name in ("stock", *TICKING))], ticks)] if ticks else []),
+            table(["inference", *(COLUMNS[name] for name in beside)], steps),
+            *(
+                [table(["inference in bf16", *(COLUMNS[name] for name in IN_BF16)], in_bf16)]
+                if in_bf16
+                else []
+            ),
+            *([table(["a tick", *(COLUMNS[name] for name in ("stock", *TICKING))], ticks)] if ticks else []),
             table([f"first action of {of_first[0]['case'].split('-')[0]} by `auto`", "takes"], firsts),
         )
     )

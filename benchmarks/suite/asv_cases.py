@@ -99,8 +99,8 @@ def skip_unless_measured(machine: Machine, case: Case) -> None:
         raise NotImplementedError(f"this machine has no {case.device} device")
     if case.workload not in SUITE[case.device].get((case.phase, case.precision), ()):
         raise NotImplementedError(f"{case} is not part of the suite; see SUITE in asv_cases.py")
-    if case.variant in MODES and not has_mode(case.variant):
-        raise NotImplementedError(f"this commit has no compile_mode {case.variant}")
+    if case.variant in MODES and not has_mode(MODES[case.variant]):
+        raise NotImplementedError(f"this commit has no compile_mode {MODES[case.variant]}")
     if not _runs(machine, case.device, case.precision):
         raise NotImplementedError("this processor has no AVX-512: bf16 would take 40 times as long as fp32")
 

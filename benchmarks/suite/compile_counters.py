@@ -23,6 +23,7 @@ from torch._dynamo.utils import (
 )
 
 Work = Callable[[], Any]
+ENGINES = ("openvino", "onnxruntime")  # as the subject names them
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def runs_by_engine(step: Any) -> bool:
     by: dict[str, str] = getattr(
         getattr(step, "policy", None), "compiled_by", dict
     )()  # older subjects have none
-    return by.get("predict_action_chunk") == "onnxruntime"
+    return by.get("predict_action_chunk") in ENGINES
 
 
 def first_compiled_call(step: Work) -> Compilation:

@@ -64,7 +64,7 @@ def step_of(
     from lerobot_policy_act_compiled import patch_policy
 
     if case.variant in MODES:
-        policy = _act_compiled(policy, mode if case.variant == "auto" else case.variant)
+        policy = _act_compiled(policy, mode if case.variant == "auto" else MODES[case.variant])
     elif case.variant in ("eager", "compiled"):
         patch_policy(policy)
     policy.train(case.phase == "training")

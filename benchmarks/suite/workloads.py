@@ -13,6 +13,7 @@ for the motors (see ``ticks``), with ``_ensemble`` temporal ensembling. A varian
 - ``compiled``: made compile-friendly, and the whole of it one graph (``fullgraph=True``)
 - ``auto``: the policy type ``act_compiled`` with ``compile_mode="auto"``: the fastest there is on the device
 - ``frozen``: the same with ``compile_mode="frozen"``: torch's own fastest on a CPU
+- ``auto_cpu``: the same with ``compile_mode="onnxruntime"``: what ``auto`` is where OpenVINO is not installed
 - ``onnxruntime``, ``openvino``: other runtimes over an export, for inference in fp32 on a CPU; see ``peers``
 - ``export``: what ``export_policy`` writes, by plain ONNX Runtime: a tick in fp32 on a CPU
 """
@@ -31,8 +32,12 @@ SUITE_VERSION = "1"
 
 EXPORT = "export"  # a variant
 PHASES = ("inference", "training", "rollout", "rollout_ensemble", "tick", "tick_ensemble")
-VARIANTS = ("stock", "stock-compiled", "eager", "compiled", "auto", "frozen", *PEERS, EXPORT)
-MODES = ("auto", "frozen")  # variants that are a ``compile_mode``
+VARIANTS = ("stock", "stock-compiled", "eager", "compiled", "auto", "frozen", "auto_cpu", *PEERS, EXPORT)
+MODES = {
+    "auto": "auto",
+    "frozen": "frozen",
+    "auto_cpu": "onnxruntime",
+}  # variants that are a ``compile_mode``
 PRECISIONS = ("fp32", "bf16")
 DEVICES = ("cpu", "cuda")
 

@@ -24,7 +24,7 @@ from .engine import Engine
 from .gradients import keep_gradients
 from .inductor import CUDA_GRAPHS, inside_torch_compile
 from .loss import Batch, LossParts, policy_forward, policy_loss, with_image_list
-from .onnx_graph import random_observations
+from .onnx_graph import ENGINES, random_observations
 from .refused import refuse
 from .warm_start import WarmStart
 from .weights import a_weight_of
@@ -128,8 +128,9 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
 def compiled_by(self: ACTPolicy) -> dict[str, str]:
     """What runs another call like the last one, for each compiled method that was called, by its name.
 
-    ``torch``: a graph of torch.compile's. ``captured``: a CUDA graph, see ``capture``. ``onnxruntime``: the
-    engine on a CPU; the call that makes it ready ran eager. ``artifact``: what ``compile_artifact`` keeps.
+    ``torch``: a graph of torch.compile's. ``captured``: a CUDA graph, see ``capture``. ``openvino`` or
+    ``onnxruntime``: the engine on a CPU; the call that makes it ready ran eager. ``artifact``: what
+    ``compile_artifact`` keeps.
     ``eager``: the machine has no compiler, or the actions were not finite.
     """
     return dict(self.__dict__.get("_run_by", {}))
@@ -201,8 +202,8 @@ def _run(
 
 def _compiled(function: Callable[..., Any], asked: Asked, mode: str, device: str) -> Callable[..., Any]:
     acts = function is action_chunk
-    constants = acts and mode in ("frozen", "onnxruntime")
-    of_torch = "frozen" if constants else "default" if mode in ("onnxruntime", CAPTURED) else mode
+    constants = acts and mode in ("frozen", *ENGINES)
+    of_torch = "frozen" if constants else "default" if mode in (*ENGINES, CAPTURED) else mode
     graph: Any = Compiled(function, asked.mode, of_torch, constants=constants)
     if mode == CAPTURED:
         graph = Captured(asked.mode, function, graph)
@@ -212,7 +213,7 @@ def _compiled(function: Callable[..., Any], asked: Asked, mode: str, device: str
         log.warning("compile_artifact is left out: %s", NOT_ON_CUDA)
         return compiled
     made = WarmStart(artifact, compiled) if artifact else compiled
-    return Engine(asked.mode, function, made, asked.artifact) if acts and mode == "onnxruntime" else made
+    return Engine(mode, asked.mode, function, made, asked.artifact) if acts and mode in ENGINES else made
 
 
 def action_chunk(self: ACTPolicy, batch: Batch) -> Tensor:

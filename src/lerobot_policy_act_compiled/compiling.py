@@ -6,13 +6,14 @@ Modes beyond torch.compile's own:
   convolutions, weights are laid out as the processor's kernels read them, what depends on weights
   alone is computed once. When weights change it is compiled anew. Training is as in ``default``. Under
   autocast activations stay bf16 from one convolution to the next, where eager mode goes through fp32.
-- ``onnxruntime``: on a CPU ONNX Runtime runs the action chunk, see ``engine``; training is as in ``default``.
+- ``openvino``, ``onnxruntime``: on a CPU that runtime runs the action chunk, see ``engine``; training is as
+  in ``default``.
 - ``captured``: on CUDA the action chunk is one CUDA graph of our own, see ``capture``; training is as in
   ``reduce-overhead``. Elsewhere it is ``default``.
-- ``auto``: the mode for the policy's device: on a CPU ``onnxruntime`` where it is installed, else ``frozen``;
-  ``captured`` on CUDA; elsewhere ``default``. In training the optimizer is torch's fused AdamW, equal
-  within rounding, and dropout on a CPU draws other masks than eager mode from the same seed, faster (see
-  ``dropout``).
+- ``auto``: the mode for the policy's device: on a CPU ``openvino`` or ``onnxruntime``, the first of them that
+  is installed, else ``frozen``; ``captured`` on CUDA; elsewhere ``default``. In training the optimizer is
+  torch's fused AdamW, equal within rounding, and dropout on a CPU draws other masks than eager mode from the
+  same seed, faster (see ``dropout``).
 
 torch's own CUDA graphs belong to the main thread; in any other the modes that replay them run without.
 """
@@ -41,7 +42,7 @@ from .inductor import (
     settings,
 )
 from .loss import are_finite
-from .onnx_graph import INSTALL, missing
+from .onnx_graph import ENGINES, missing, to_install
 from .releases import TAKES_ANY_STRIDE_OF_ONE
 from .tracing import traced
 from .weights import Weights, a_weight_of, can_be_watched
@@ -82,10 +83,12 @@ def mode_for(mode: str, device: str, *, acts: bool = True) -> str:
 
 @cache
 def _best_on_cpu() -> str:
-    name = missing()
-    if name is None:
-        return "onnxruntime"
-    log.info("auto compiles by torch, as %s is not installed; ONNX Runtime is faster: %s", name, INSTALL)
+    for engine in ENGINES:
+        if missing(engine) is None:
+            return engine
+    log.info(
+        "auto compiles by torch, as %s is not installed; ONNX Runtime is faster: %s", missing(), to_install()
+    )
     return "frozen"
 
 

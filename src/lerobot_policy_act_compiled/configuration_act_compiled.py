@@ -18,6 +18,7 @@ COMPILE_MODES = (
     "auto",
     "default",
     "frozen",
+    "openvino",
     "onnxruntime",
     "captured",
     "reduce-overhead",
@@ -46,13 +47,13 @@ class ACTCompiledConfig(ACTConfig):
         compile_model: compile the loss and the action chunk, each at its first call. ``lerobot-rollout``
             sets it to its own ``--use_torch_compile``, which is false by default: true stays true there.
         compile_mode: torch.compile's mode, or one of ours (see ``compiling``); one of COMPILE_MODES. With
-            ``frozen``, ``onnxruntime``, ``captured`` and ``auto`` and with an artifact, every change of the
-            weights is seen (see ``weights``) but one: writing through ``.data``, NumPy or a pointer to a part
-            of a tensor of more than 1024 elements. Such writes are looked for at 32 of these or a few more,
-            evenly spread. Write to the parameter itself, under ``torch.no_grad()``.
+            ``frozen``, ``openvino``, ``onnxruntime``, ``captured`` and ``auto`` and with an artifact, every
+            change of the weights is seen (see ``weights``) but one: writing through ``.data``, NumPy or a
+            pointer to a part of a tensor of more than 1024 elements. Such writes are looked for at 32 of
+            these or a few more, evenly spread. Write to the parameter itself, under ``torch.no_grad()``.
         compile_fallback: run eager, with a warning, where the machine has no compiler.
         compile_artifact: a directory that keeps what was made of the action chunk for the next process: a
-            graph for ONNX Runtime, see ``kept_graphs``, or what torch compiled, for the same weights, see
+            graph for an engine, see ``kept_graphs``, or what torch compiled, for the same weights, see
             ``warm_start``. None keeps graphs in the user's cache directory, and nothing of torch's. An
             argument or an option of the command line only: in a checkpoint it is neither stored nor read, as
             code is loaded from there.

@@ -1,8 +1,9 @@
-"""The action chunk by ONNX Runtime on a CPU: mode ``onnxruntime``, and ``auto`` where that is installed.
+"""The action chunk by another runtime on a CPU: modes ``openvino`` and ``onnxruntime``, and ``auto`` there.
 
-It takes fp32 policies and observations. What it does not take, ``otherwise`` does, and one line of the log
-says why. The first call of a kind, and the first with other weights, runs eager mode too and returns eager
-mode's actions; the engine is used from then on if its own actions agree with them to TOLERANCE.
+They take fp32 policies and observations, OpenVINO also under bf16's autocast. What they do not take,
+``otherwise`` does, and one line of the log says why. The first call of a kind, and the first with other
+weights, runs eager mode too and returns eager mode's actions; the engine is used from then on if its own
+actions agree with them to TOLERANCE, or, under autocast, are as near to fp32's as twice those of autocast.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 
 import torch
@@ -22,41 +24,48 @@ from torch import Tensor
 
 from .compiling import FirstCompiler, kind_of_call, log_ready
 from .kept_graphs import KeptGraphs, architecture, is_known
-from .loss import Batch
-from .onnx_graph import INSTALL, Graph, Session, graph_of, missing, one_line
+from .loss import Batch, are_finite
+from .onnx_graph import Graph, graph_of, missing, one_line, to_install
+from .onnxruntime_session import OnnxRuntime
+from .openvino_session import OpenVino
 from .refused import needs_guards
+from .session import Session
 from .warm_start import WarmStart
 from .weights import Weights, tensors_of
 
 log = logging.getLogger(__name__)
 
-ENGINE = "onnxruntime"
+SESSIONS: dict[str, type[Session]] = {"openvino": OpenVino, "onnxruntime": OnnxRuntime}
 TOLERANCE = 1e-5  # of the largest action, or of 1
+AS_BF16 = 2  # so much further off fp32 than autocast an engine in bf16 may be
 KINDS = 8  # of calls; each has a session of its own, with most weights laid out anew
 
 
 class Engine:
-    """The action chunk of one policy by ONNX Runtime.
+    """The action chunk of one policy by another runtime.
 
     Args:
+        name: one of SESSIONS.
         asked: the mode as the configuration names it, for the log.
         eager: the chunk uncompiled.
         otherwise: the chunk compiled by torch, for calls that the engine does not take.
         directory: keeps the graph for the next process; None: the user's cache directory.
 
     Raises:
-        ValueError: ONNX Runtime is not installed.
+        ValueError: the runtime is not installed.
     """
 
     def __init__(
         self,
+        name: str,
         asked: str,
         eager: Callable[[ACTPolicy, Batch], Tensor],
         otherwise: FirstCompiler | WarmStart,
         directory: str | None,
     ) -> None:
-        if (name := missing()) is not None:
-            raise ValueError(f"compile_mode is {asked!r} and {name} is not installed: {INSTALL}")
+        if (lacks := missing(name)) is not None:
+            raise ValueError(f"compile_mode is {asked!r} and {lacks} is not installed: {to_install(name)}")
+        self._name, self._session = name, SESSIONS[name]
         self._asked, self._eager, self._otherwise = asked, eager, otherwise
         self._kept = KeptGraphs(directory)
         self._lock = threading.RLock()  # two threads that come at once make one session
@@ -70,15 +79,18 @@ class Engine:
         threads = torch.get_num_threads()
         kind = kind_of_call(policy, batch), threads, os.getpid()
         made = self._made.get(kind)
+        if not self._session.KEEPS_NAN and not are_finite(batch.values()):
+            self.by = "eager"
+            return self._eager(policy, batch)
         if made is not None and made.weights.are_those_of(policy):
-            self.by = ENGINE
-            return made.session(batch)
+            self.by = self._name
+            return made(batch)
         with self._lock:
             if kind not in self._refused:
                 try:
                     return self._anew(policy, batch, kind, threads)
                 except _RefusedError as why:
-                    log.info("onnxruntime is not used: %s; the action chunk is compiled by torch", why)
+                    log.info("%s is not used: %s; the action chunk is compiled by torch", self._name, why)
                     self._made.pop(kind, None)
                     self._refused.add(kind)
         actions = self._otherwise(policy, batch)
@@ -88,10 +100,10 @@ class Engine:
     def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable, threads: int) -> Tensor:
         """Eager mode's actions, and a session that agrees with them: for a new kind, or for other weights."""
         start = time.perf_counter()
-        _check(policy, batch)
+        _check(policy, batch, bf16=self._session.TAKES_BF16)
         before = self._made.get(kind)
         if before is not None and before.weights.are_those_of(policy):  # another thread came first
-            return before.session(batch)
+            return before(batch)
         if before is None and len(self._made) >= KINDS:  # those of weights that are gone run no more
             self._made = {each: m for each, m in self._made.items() if m.weights.are_those_of(policy)}
         if before is None and len(self._made) >= KINDS:
@@ -100,27 +112,47 @@ class Engine:
         keeps = bool(name) and is_known(policy)
         of_before = before is not None and bool(name) and before.architecture == name
         held = before.graph if before is not None and of_before else self._kept.read(name) if keeps else None
+        bf16 = torch.is_autocast_enabled("cpu")
+        make = partial(_made, self._session, policy=policy, name=name, threads=threads, bf16=bf16)
         with ThreadPoolExecutor(1) as meanwhile:
-            session = meanwhile.submit(_made, held, policy, name, threads) if held is not None else None
-            expected = self._eager(policy, batch)  # a bad batch ends here, with LeRobot's own error
-        if not expected.isfinite().all():
+            session = meanwhile.submit(make, held) if held is not None else None
+            right = self._right(policy, batch)  # a bad batch ends here, with LeRobot's own error
+        if not right.actions.isfinite().all():
             self.by = "eager"
-            return expected  # it would prove nothing
-        of_held = _from_held(session, batch, expected) if session is not None else None
-        made = of_held or _exported(policy, batch, name, threads, expected)
+            return right.actions  # it would prove nothing
+        of_held = _from_held(session, batch, right) if session is not None else None
+        made = of_held or _agreeing(make(_exported(policy, batch)), batch, right)
         if keeps and of_held is None:
             self._kept.keep(name, made.graph)
-        self._made[kind], self.by = made, ENGINE
+        self._made[kind], self.by = made, self._name
         if of_held is not None and of_before:
-            log.info("the weights have changed: onnxruntime took them in %.1f s", time.perf_counter() - start)
-            return expected
+            seconds = time.perf_counter() - start
+            log.info("the weights have changed: %s took them in %.1f s", self._name, seconds)
+            return right.actions
         whence = f"graph kept in {self._kept.directory}" if of_held is not None else "graph exported"
-        log_ready("action_chunk", f"{self._asked} (onnxruntime)", policy, whence, start=start)
-        return expected
+        log_ready("action_chunk", f"{self._asked} ({self._name})", policy, whence, start=start)
+        return right.actions
+
+    def _right(self, policy: ACTPolicy, batch: Batch) -> _Right:
+        actions = self._eager(policy, batch)
+        if not torch.is_autocast_enabled("cpu"):
+            return _Right(actions, actions, TOLERANCE * max(1.0, float(actions.abs().max())))
+        with torch.autocast("cpu", enabled=False):
+            exact = self._eager(policy, batch)
+        return _Right(actions, exact, AS_BF16 * float((actions - exact).abs().max()))
 
 
 class _RefusedError(Exception):
     """Why the engine does not run."""
+
+
+@dataclass(frozen=True)
+class _Right:
+    """Eager mode's actions, and how far a session's may be off ``exact``, which fp32 gives."""
+
+    actions: Tensor
+    exact: Tensor
+    allowed: float
 
 
 @dataclass(frozen=True)
@@ -129,12 +161,18 @@ class _Made:
     architecture: str
     session: Session
     weights: Weights
+    dtype: torch.dtype = torch.float32  # eager mode's, of the actions
+
+    def __call__(self, batch: Batch) -> Tensor:
+        return self.session(batch).to(self.dtype)
 
 
-def _made(graph: Graph, policy: ACTPolicy, name: str, threads: int) -> _Made:
+def _made(
+    session: type[Session], graph: Graph, *, policy: ACTPolicy, name: str, threads: int, bf16: bool
+) -> _Made:
     weights = Weights(policy)  # first: what is written while the session is made is a change
     try:
-        return _Made(graph, name, Session(graph, policy, threads), weights)
+        return _Made(graph, name, session(graph, policy, threads, bf16=bf16), weights)
     except ValueError as error:
         raise _RefusedError(one_line(error)) from error
 
@@ -148,37 +186,40 @@ def _name(policy: ACTPolicy, batch: Batch) -> str:
         return ""
 
 
-def _from_held(session: Future[_Made], batch: Batch, expected: Tensor) -> _Made | None:
+def _from_held(session: Future[_Made], batch: Batch, right: _Right) -> _Made | None:
     """The session over a graph of earlier; None where that one is of no use."""
     try:
-        return _agreeing(session.result(), batch, expected)
+        return _agreeing(session.result(), batch, right)
     except _RefusedError as why:
         log.info("the graph is exported anew: with the one that there is, %s", why)
         return None
 
 
-def _exported(policy: ACTPolicy, batch: Batch, name: str, threads: int, expected: Tensor) -> _Made:
+def _exported(policy: ACTPolicy, batch: Batch) -> Graph:
     try:
-        graph = graph_of(policy, batch)
+        return graph_of(policy, batch)
     except Exception as error:  # whatever an exporter raises
         raise _RefusedError(f"the policy cannot be exported ({one_line(error)})") from error
-    return _agreeing(_made(graph, policy, name, threads), batch, expected)
 
 
-def _agreeing(made: _Made, batch: Batch, expected: Tensor) -> _Made:
+def _agreeing(made: _Made, batch: Batch, right: _Right) -> _Made:
+    made = replace(made, dtype=right.actions.dtype)
     try:
-        difference = float((made.session(batch) - expected).abs().max())
+        difference = float((made(batch) - right.exact).abs().max())
     except Exception as error:  # as its own errors, and another shape of actions
         raise _RefusedError(f"it does not run ({one_line(error)})") from error
-    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+    if not difference <= right.allowed:
         raise _RefusedError(f"its actions are {difference:.1e} off those of eager mode")
     return made
 
 
-def _check(policy: ACTPolicy, batch: Batch) -> None:
-    """Raise _RefusedError where the engine cannot stand for ``policy`` on ``batch``."""
+def _check(policy: ACTPolicy, batch: Batch, *, bf16: bool) -> None:
+    """Raise _RefusedError where an engine, that takes ``bf16`` or not, cannot stand for ``policy``."""
     if torch.is_autocast_enabled("cpu"):
-        raise _RefusedError("autocast is on, and it computes in fp32")
+        if not bf16:
+            raise _RefusedError("autocast is on, and it computes in fp32")
+        if (dtype := torch.get_autocast_dtype("cpu")) != torch.bfloat16:
+            raise _RefusedError(f"autocast is to {dtype}, and it computes in fp32 or bf16")
     if (why := needs_guards(policy)) is not None:
         raise _RefusedError(why)
     names = policy.config.input_features

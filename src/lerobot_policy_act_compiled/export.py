@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from .configuration_act_compiled import ACTCompiledConfig
 from .inductor import inside_torch_compile
 from .loaded_artifact import LoadedArtifact
-from .onnx_graph import INSTALL, Chunk, exported, missing, one_line, onnxruntime, quiet, random_observations
+from .onnx_graph import Chunk, exported, missing, one_line, quiet, random_observations, to_install
+from .onnxruntime_session import onnxruntime
 from .patch import patch_policy
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def export_policy(
     """
     path = Path(path)
     if (name := missing()) is not None:
-        raise ValueError(f"export_policy needs {name}, which is not installed: {INSTALL}")
+        raise ValueError(f"export_policy needs {name}, which is not installed: {to_install()}")
     if (preprocessor is None) != (postprocessor is None):
         raise ValueError("export_policy takes both processors of the policy, or none of them")
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""ACT's action chunk as an ONNX graph without weights, and a session of ONNX Runtime over a policy's own.
+"""ACT's action chunk as an ONNX graph without weights; a session of a runtime brings a policy's own.
 
 A graph depends on architecture, shapes and the releases that made it. Its weights are left out and carry
 their names in the state dict, so one graph serves every policy of an architecture: another checkpoint, or the
@@ -8,15 +8,11 @@ same policy after a training step, needs a session and no export.
 from __future__ import annotations
 
 import copy
-import ctypes
 import logging
-import os
 import warnings
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -28,22 +24,20 @@ from .ahead import split_off
 from .inductor import no_other_compiles
 from .loss import with_image_list
 
-NEEDS = ("onnxruntime", "onnxscript", "onnx_ir", "onnx", "platformdirs")
+ENGINES = ("openvino", "onnxruntime")  # the faster first; each is a compile mode
+EXPORTS = ("onnxscript", "onnx_ir", "onnx", "platformdirs")
+EXTRA = {"onnxruntime": "cpu", "openvino": "openvino"}
 AHEAD = "ahead/"  # no name of a state dict has a slash
-INSTALL = "pip install 'lerobot_policy_act_compiled[cpu]'"
 
 
-def onnxruntime() -> Any:
-    """The module, imported so that it reports nothing."""
-    # From 1.32 on its Linux wheels keep an identifier of the device in the user's cache directory and send
-    # what they count to Microsoft, from the import on. A robot does not, unless its owner says so.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return import_module("onnxruntime")
-
-
-def missing() -> str | None:
+def missing(engine: str = "onnxruntime") -> str | None:
     """The first package that is not installed; None where the engine can run."""
-    return next((name for name in NEEDS if find_spec(name) is None), None)
+    return next((name for name in (engine, *EXPORTS) if find_spec(name) is None), None)
+
+
+def to_install(engine: str = "onnxruntime") -> str:
+    """What a user types to have it."""
+    return f"pip install 'lerobot_policy_act_compiled[{EXTRA[engine]}]'"
 
 
 class Chunk(nn.Module):
@@ -139,7 +133,8 @@ def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     from onnx_ir.passes.common import ShapeInferencePass
     from onnxscript import optimizer
 
-    program = exported(copy.deepcopy(Chunk(policy, list(observations))).eval(), observations)
+    with torch.autocast("cpu", enabled=False):  # the graph is fp32's, whatever it is to be computed in
+        program = exported(copy.deepcopy(Chunk(policy, list(observations))).eval(), observations)
     model, graph = program.model, program.model.graph
     values = {name: graph.initializers.pop(f"model.{name}", None) for name in policy.model.state_dict()}
     brought = {name: value for name, value in values.items() if value is not None}
@@ -171,63 +166,3 @@ def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     if ahead is not None:
         once = onnx_ir.to_proto(onnx_ir.Model(ahead, ir_version=model.ir_version)).SerializeToString()
     return Graph(onnx_ir.to_proto(model).SerializeToString(), tuple(weights), once)
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
-
-
-_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _never_end_sessions() -> None:
-    """In a forked process: to end one waits for threads that only the parent has, for ever."""
-    for each in list(_sessions):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(each._session))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_never_end_sessions)
-
-
-class Session:
-    """``graph`` over the weights of ``policy`` as they are now.
-
-    Raises:
-        ValueError: ONNX Runtime does not take the graph, or the policy lacks one of its weights.
-    """
-
-    def __init__(self, graph: Graph, policy: ACTPolicy, threads: int) -> None:
-        try:
-            runtime = onnxruntime()
-        except Exception as error:  # as one that lacks a library of the system
-            raise ValueError(f"ONNX Runtime cannot be imported ({one_line(error)})") from error
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Its threads wait at work for the next operator, and by default for so long after the last one that
-        # what torch does next takes twice as long. This is as fast for the step; older releases ignore it.
-        options.add_session_config_entry("session.intra_op.spin_duration_us", "200")
-        options.log_severity_level = 3  # errors: it warns of each node that it folds no constant into
-        providers = ["CPUExecutionProvider"]
-        state = policy.model.state_dict()
-        try:
-            computed = {}
-            if graph.ahead:
-                once = runtime.InferenceSession(graph.ahead, options, providers=providers)
-                feed = {each.name: _array(state[each.name]) for each in once.get_inputs()}
-                computed = dict(zip(graph.computed, once.run(None, feed), strict=True))
-            arrays = [computed[name] if name in computed else _array(state[name]) for name in graph.weights]
-            # Kept: it reads them where they lie, and without them the process dies.
-            self._weights = [runtime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
-            options.add_external_initializers(list(graph.weights), self._weights)
-            self._session = runtime.InferenceSession(graph.model, options, providers=providers)
-            self.inputs = [each.name for each in self._session.get_inputs()]
-            _sessions.add(self)
-        except Exception as error:  # its own errors share no other base
-            why = " ".join(str(error).split())[:200]
-            raise ValueError(f"ONNX Runtime {runtime.__version__} does not take the graph ({why})") from error
-
-    def __call__(self, observations: dict[str, Tensor]) -> Tensor:
-        """Actions ``(B, S, action_dim)``, in memory of their own."""
-        feed = {name: _array(observations[name]) for name in self.inputs}
-        return torch.from_numpy(self._session.run(None, feed)[0])

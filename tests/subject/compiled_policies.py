@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from benchmarks.suite.compile_counters import Compilation, count_compilation
-from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, engine
+from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
 from lerobot_policy_act_compiled.compiling import CAPTURED, mode_for
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
-from lerobot_policy_act_compiled.onnx_graph import Session, missing
+from lerobot_policy_act_compiled.onnx_graph import ENGINES, missing
+from lerobot_policy_act_compiled.session import Session
 
 
 def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
@@ -33,29 +34,33 @@ def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:
 @contextmanager
 def count_made() -> Iterator[Compilation]:
     """Count what a policy makes to act or to learn, in any mode: graphs of torch, sessions of the engine."""
-    with mock.patch.object(engine, "Session", wraps=Session) as sessions, count_compilation() as made:
+    opens = Session.__init__
+    counted = mock.patch.object(Session, "__init__", autospec=True, side_effect=opens)
+    with counted as opened, count_compilation() as made:
         yield made
-    made.graphs += sessions.call_count
+    made.graphs += opened.call_count
 
 
 def acts_by_engine(mode: str, device: str = "cpu") -> bool:
-    return mode_for(mode, device) == "onnxruntime"
+    return mode_for(mode, device) in ENGINES
 
 
 def runs_by(mode: str, device: str = "cpu") -> str:
     """What ``compiled_by`` says of the action chunk."""
     here = mode_for(mode, device)
-    return here if here in ("onnxruntime", CAPTURED) else "torch"
+    return here if here in (*ENGINES, CAPTURED) else "torch"
 
 
 def has_a_graph_of_each_size(mode: str, device: str = "cpu") -> bool:
     """Whether another batch size is always another graph; torch's second one takes any."""
-    return mode_for(mode, device) in ("onnxruntime", CAPTURED)
+    return mode_for(mode, device) in (*ENGINES, CAPTURED)
 
 
 # These differ from ``default`` by what they ask of Inductor for CUDA; their graphs are the same.
 OF_CUDA = ("reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
-NOT_HERE = (() if torch.cuda.is_available() else OF_CUDA) + (("onnxruntime",) if missing() else ())
+NOT_INSTALLED = tuple(name for name in ENGINES if missing(name))
+NOT_HERE = (() if torch.cuda.is_available() else OF_CUDA) + NOT_INSTALLED
+ENGINE = mode_for("auto", "cpu")  # where one is installed
 # Whoever adds a mode to the configuration gets its tests, on every machine that has it.
 MODES = tuple(mode for mode in COMPILE_MODES if mode not in NOT_HERE)
 each_mode = pytest.mark.parametrize("mode", MODES)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lerobot_policy_act_compiled import ahead, onnx_graph, patch_policy
-from lerobot_policy_act_compiled.onnx_graph import Graph, Session, graph_of, random_observations
+from lerobot_policy_act_compiled.onnx_graph import Graph, graph_of, random_observations
+from lerobot_policy_act_compiled.onnxruntime_session import OnnxRuntime
 
 pytestmark = pytest.mark.skipif(
     onnx_graph.missing() is not None, reason="needs the extra cpu: onnxruntime and onnx"
@@ -59,12 +60,12 @@ def test_a_session_computes_them_of_its_own_weights(policy: Any, graph: Graph) -
         before, after = (each.predict_action_chunk(dict(observations)) for each in (policy, other))
     assert (before - after).abs().max() > 1e-2
     for each, expected in ((policy, before), (other, after)):
-        assert (Session(graph, each, threads=1)(observations) - expected).abs().max() < 1e-5
+        assert (OnnxRuntime(graph, each, threads=1)(observations) - expected).abs().max() < 1e-5
 
 
 def test_a_graph_without_its_part_ahead_is_not_taken(policy: Any, graph: Graph) -> None:
     with pytest.raises(ValueError, match="does not take the graph"):
-        Session(Graph(graph.model, graph.weights), policy, threads=1)
+        OnnxRuntime(Graph(graph.model, graph.weights), policy, threads=1)
 
 
 def test_where_nothing_is_computed_of_weights_alone_there_is_no_such_part() -> None:

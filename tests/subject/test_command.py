@@ -25,10 +25,11 @@ import torch
 from lerobot.policies.act.modeling_act import ACTPolicy
 from torch._dynamo.utils import counters
 import torch._dynamo
-from lerobot_policy_act_compiled import engine
+from lerobot_policy_act_compiled.session import Session
 
 torch.compile = __import__("functools").partial(torch.compile, backend="eager")
-sessions = mock.patch.object(engine, "Session", wraps=engine.Session).start()
+opens = mock.patch.object(Session, "__init__", autospec=True, side_effect=Session.__init__)
+sessions = opens.start()
 policy = ACTPolicy.from_pretrained(sys.argv[1])
 policy.to("cpu")
 policy.eval()

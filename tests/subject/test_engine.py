@@ -24,14 +24,17 @@ import torch
 
 from lerobot_policy_act_compiled import compiling, engine, kept_graphs, onnx_graph, patch_policy
 from lerobot_policy_act_compiled.modeling_act_compiled import CompileFriendlyACT
+from lerobot_policy_act_compiled.onnxruntime_session import onnxruntime
+from lerobot_policy_act_compiled.session import Session
 
-from .compiled_policies import acts_by_engine, as_compiled, count_made
+from .compiled_policies import ENGINE, acts_by_engine, as_compiled, count_made
 
 pytestmark = [
     pytest.mark.usefixtures("without_inductor"),
     pytest.mark.skipif(onnx_graph.missing() is not None, reason="needs the extra cpu: onnxruntime and onnx"),
 ]
 
+TAKES_BF16 = ENGINE in engine.SESSIONS and engine.SESSIONS[ENGINE].TAKES_BF16
 Make = Callable[..., Any]
 Batch = dict[str, Any]
 
@@ -72,8 +75,8 @@ def test_the_engine_runs_from_the_second_call_on(
     policy = as_compiled(stock, "auto")
     assert acts_by_engine("auto")
     assert difference(policy, stock, batch) < 1e-5
-    assert "compiled action_chunk: mode auto (onnxruntime), cpu, float32, graph " in said()
-    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+    assert f"compiled action_chunk: mode auto ({ENGINE}), cpu, float32, graph " in said()
+    assert policy.compiled_by() == {"predict_action_chunk": ENGINE}
     monkeypatch.setattr(CompileFriendlyACT, "forward", lambda *_: pytest.fail("torch runs the model"))
     with torch.inference_mode():
         other = policy.predict_action_chunk(tiny_batch(1, seed=7))
@@ -102,7 +105,7 @@ def test_other_weights_take_a_session_and_no_export(
         assert difference(policy, stock, batch) < 1e-5
     assert made.graphs == 1
     assert difference(policy, stock, batch) < 1e-5
-    assert "the weights have changed: onnxruntime took them in" in said()
+    assert f"the weights have changed: {ENGINE} took them in" in said()
 
 
 def test_the_next_process_exports_nothing_and_has_weights_of_its_own(
@@ -145,6 +148,7 @@ def of_another_opset(graph: onnx_graph.Graph, *_: Any) -> onnx_graph.Graph:
     model = onnx.load_from_string(graph.model)
     for each in model.opset_import:
         each.version = 99
+    model.graph.node[0].op_type = "OfTomorrow"  # OpenVINO takes operators that it knows of any opset
     return dataclasses.replace(graph, model=model.SerializeToString())
 
 
@@ -198,8 +202,8 @@ def test_a_damaged_graph_is_made_anew(
     if damage != "a directory":
         assert kept.read_bytes() == whole
     assert len(exports) == 2
-    assert "onnxruntime is not used" not in said()
-    refused = "the graph is exported anew: with the one that there is, ONNX Runtime"
+    assert f"{ENGINE} is not used" not in said()
+    refused = f"the graph is exported anew: with the one that there is, {engine.SESSIONS[ENGINE].NAME}"
     assert (refused in said()) == callable(damage), "whole, and nothing that the runtime takes"
 
 
@@ -225,7 +229,7 @@ def test_a_graph_whose_actions_differ_is_never_used(
         for _ in range(3):
             assert difference(policy, stock, batch) < 1e-5
     assert made.graphs == 2, "a session that was looked at once, and torch's graph"
-    assert "onnxruntime is not used: its actions are 1.0e-03 off those of eager mode" in said()
+    assert f"{ENGINE} is not used: its actions are 1.0e-03 off those of eager mode" in said()
     assert not list(cache.glob("*.act-graph"))
 
 
@@ -261,7 +265,7 @@ def test_a_buffer_that_is_in_no_state_dict_is_seen(without_cameras: tuple[Any, B
             assert difference(policy, stock, batch) < 1e-5
         for each in (stock, policy):
             each.model.scale.mul_(3.0)
-    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+    assert policy.compiled_by() == {"predict_action_chunk": ENGINE}
 
 
 def test_what_runs_is_what_is_said(without_cameras: tuple[Any, Batch]) -> None:
@@ -274,10 +278,10 @@ def test_what_runs_is_what_is_said(without_cameras: tuple[Any, Batch]) -> None:
         policy.config.compile_mode = mode
         policy.predict_action_chunk(seen)
         said.append(policy.compiled_by()["predict_action_chunk"])
-    assert said == ["eager", "onnxruntime", "torch", "onnxruntime"]
+    assert said == ["eager", ENGINE, "torch", ENGINE]
     with torch.autocast("cpu", torch.bfloat16):
         policy.predict_action_chunk(batch)
-    assert policy.compiled_by() == {"predict_action_chunk": "torch"}
+    assert policy.compiled_by() == {"predict_action_chunk": ENGINE if TAKES_BF16 else "torch"}
     assert copy.deepcopy(policy).compiled_by() == {}
 
 
@@ -312,7 +316,7 @@ class Sharded(torch.nn.Parameter):
 @pytest.mark.parametrize(
     ("what", "why"),
     [
-        ("autocast", "autocast is on"),
+        ("autocast", "autocast is "),
         ("double", "is not fp32 on the CPU"),
         ("hook", "a module has hooks"),
         ("sharded", "the weights are no plain tensors"),
@@ -347,14 +351,15 @@ def test_what_it_does_not_take_torch_does_and_one_line_says_why(
     elif what == "no export":
         monkeypatch.setattr(engine, "graph_of", fails("no\nway"))
     elif what == "no session":
-        monkeypatch.setattr(onnx_graph.onnxruntime(), "InferenceSession", fails("no memory"))
+        monkeypatch.setattr(engine.SESSIONS[ENGINE], "opened", fails("no memory"))
     elif what == "no import":
-        monkeypatch.setattr(onnx_graph, "onnxruntime", fails("a library is missing"))
-    with torch.autocast("cpu", torch.bfloat16, enabled=what == "autocast"):
+        monkeypatch.setattr(engine.SESSIONS[ENGINE], "runtime", fails("a library is missing"))
+    not_taken = torch.float16 if TAKES_BF16 else torch.bfloat16
+    with torch.autocast("cpu", not_taken, enabled=what == "autocast"):
         for _ in range(3):
             actions = policy.predict_action_chunk(batch)
     assert (actions - expected).abs().max() < (3e-2 if what == "autocast" else 1e-5)
-    assert said().count("onnxruntime is not used: ") == 1
+    assert said().count(f"{ENGINE} is not used: ") == 1
     assert why in said()
 
 
@@ -402,13 +407,13 @@ def test_results_are_the_callers_and_strided_observations_are_taken(
 def test_threads_are_torchs(without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch) -> None:
     stock, batch = without_cameras
     policy, asked = as_compiled(stock, "auto"), []
-    session = onnx_graph.Session
+    opens = Session.__init__
 
-    def asks(graph: Any, policy: Any, threads: int) -> Any:
+    def asks(self: Any, graph: Any, policy: Any, threads: int, **options: Any) -> None:
         asked.append(threads)
-        return session(graph, policy, threads)
+        opens(self, graph, policy, threads, **options)
 
-    monkeypatch.setattr(engine, "Session", asks)
+    monkeypatch.setattr(Session, "__init__", asks)
     before = torch.get_num_threads()
     try:
         for threads in (1, 2, 1, 2):
@@ -428,7 +433,7 @@ def test_so_many_kinds_and_then_torch(
     with count_made() as made:
         for size in (4, 3, 2, 1, 4):
             assert difference(policy, stock, observations(batch, size)) < 1e-5
-    assert said().count("onnxruntime is not used: it runs for 2 other shapes") == 2
+    assert said().count(f"{ENGINE} is not used: it runs for 2 other shapes") == 2
     assert made.graphs == 4, "two sessions, and two graphs of torch's"
 
 
@@ -502,7 +507,7 @@ def test_sessions_of_weights_that_are_gone_take_no_kinds_place(
         each.half().float()
     for _ in range(2):
         assert difference(policy, stock, observations(batch, 3)) < 1e-5
-    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+    assert policy.compiled_by() == {"predict_action_chunk": ENGINE}
 
 
 @pytest.mark.parametrize("fails", ["sources", "the list of a directory", "a home"])
@@ -527,7 +532,7 @@ def test_what_cannot_be_kept_is_no_reason_not_to_act(
     policy = as_compiled(stock, "auto")
     for _ in range(2):
         assert difference(policy, stock, batch) < 1e-5
-    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+    assert policy.compiled_by() == {"predict_action_chunk": ENGINE}
     assert "kept for the next start" in said()
     assert cache.exists() == (fails == "the list of a directory")
 
@@ -573,7 +578,7 @@ def test_sessions_go_with_their_policy(without_cameras: tuple[Any, Batch]) -> No
 
 
 def test_on_cuda_nobody_is_told_of_it(said: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "missing", lambda: "onnxruntime")
+    monkeypatch.setattr(compiling, "missing", lambda *_: "onnxruntime")
     compiling._best_on_cpu.cache_clear()
     for device in ("cuda", "mps"):
         compiling.mode_for("auto", device)
@@ -585,8 +590,8 @@ def test_without_it_auto_compiles_by_torch_and_says_so_once(
     without_cameras: tuple[Any, Batch], said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stock, batch = without_cameras
-    monkeypatch.setattr(compiling, "missing", lambda: "onnxruntime")
-    monkeypatch.setattr(engine, "missing", lambda: "onnxruntime")
+    monkeypatch.setattr(compiling, "missing", lambda *_: "onnxruntime")
+    monkeypatch.setattr(engine, "missing", lambda *_: "onnxruntime")
     compiling._best_on_cpu.cache_clear()
     try:
         for _ in range(2):
@@ -619,7 +624,7 @@ def test_a_directory_that_cannot_be_written_keeps_nothing(
     assert said().count("the graph is not kept for the next start: ") == 1
 
 
-QUIET = "from lerobot_policy_act_compiled.onnx_graph import onnxruntime; onnxruntime()"
+QUIET = "from lerobot_policy_act_compiled.onnxruntime_session import onnxruntime; onnxruntime()"
 
 
 def test_the_runtime_reports_nothing_unless_its_user_says_so(
@@ -631,5 +636,5 @@ def test_the_runtime_reports_nothing_unless_its_user_says_so(
     subprocess.run([sys.executable, "-c", QUIET], env=environment, check=True)
     assert not list(tmp_path.glob("Microsoft*")), "an identifier of the device"
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
-    onnx_graph.onnxruntime()
+    onnxruntime()
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"

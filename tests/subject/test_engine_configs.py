@@ -10,7 +10,7 @@ import torch
 
 from lerobot_policy_act_compiled import onnx_graph
 
-from .compiled_policies import as_compiled
+from .compiled_policies import ENGINE, as_compiled
 from .test_compat_configs import STATE, WIDE, batch_for, features
 
 pytestmark = [
@@ -37,7 +37,7 @@ def assert_engine_acts_as(stock: Any, policy: Any, batches: list[dict[str, Any]]
         # Stock reads the device off the state, which must be there even where it is no input.
         expected = stock.predict_action_chunk({STATE: torch.zeros(1, 4), **batch})
         assert (policy.predict_action_chunk(batch) - expected).abs().max() < 1e-5
-    assert policy.compiled_by() == {"predict_action_chunk": "onnxruntime"}
+    assert policy.compiled_by() == {"predict_action_chunk": ENGINE}
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from lerobot_policy_act_compiled import (
     load_artifact,
     loaded_artifact,
     onnx_graph,
+    onnxruntime_session,
     patch_lerobot,
     patch_policy,
 )
@@ -207,7 +208,7 @@ def test_without_processors_it_is_the_policy_for_any_batch_size(
     assert policy.training
     assert type(policy) is ACTPolicy
     assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
-    session = onnx_graph.onnxruntime().InferenceSession(str(file))
+    session = onnxruntime_session.onnxruntime().InferenceSession(str(file))
     for size in (1, 3, 8):
         batch = tiny_batch(size, seed=size)
         feed = {name: batch[name].numpy() for name in policy.config.input_features}
@@ -321,7 +322,7 @@ def test_processors_keep_nothing_of_an_export(camera_free_policy: Any, tmp_path:
     file = export_policy(camera_free_policy, tmp_path / "act.onnx", preprocessor=before, postprocessor=after)
     assert torch.equal(steps.after(torch.zeros(1, 1, 3)), torch.ones(1, 1, 3))
     seen = onnx_graph.random_observations(camera_free_policy, 3)
-    session = onnx_graph.onnxruntime().InferenceSession(str(file))
+    session = onnxruntime_session.onnxruntime().InferenceSession(str(file))
     actions = session.run(None, {name: value.numpy() for name, value in seen.items()})[0]
     expected = after(camera_free_policy.predict_action_chunk(before(seen)))
     assert (torch.from_numpy(actions) - expected).abs().max() < 1e-5
@@ -366,7 +367,9 @@ def test_a_policy_that_cannot_be_exported_is_one_line(camera_free_policy: Any, t
 def test_autocast_around_it_changes_nothing(camera_free_policy: Any, tmp_path: Path) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         file = export_policy(camera_free_policy, tmp_path / "act.onnx")
-    assert onnx_graph.onnxruntime().InferenceSession(str(file)).get_outputs()[0].type == "tensor(float)"
+    assert (
+        onnxruntime_session.onnxruntime().InferenceSession(str(file)).get_outputs()[0].type == "tensor(float)"
+    )
 
 
 @pytest.mark.usefixtures("exported_once")

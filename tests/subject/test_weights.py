@@ -193,6 +193,7 @@ SEQUENCES = {
     "captured": 6,
     "default": 5,
     "auto": 6,
+    "openvino": 6,
     "onnxruntime": 6,
     LOADED: 40,
     ARTIFACT: 40,

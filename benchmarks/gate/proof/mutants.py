@@ -124,8 +124,8 @@ MUTANTS = (
     Mutant(
         "auto without its engine",
         Edit(
-            'if name is None:\n        return "onnxruntime"',
-            'if name is None:\n        return "frozen"',
+            "if missing(engine) is None:\n            return engine",
+            'if missing(engine) is None:\n            return "frozen"',
             "compiling.py",
         ),
         "without an engine",
@@ -164,14 +164,14 @@ MUTANTS = (
     ),
     Mutant(
         "an engine that is made at every step",
-        Edit("self._made[kind], self.by = made, ENGINE", "self.by = ENGINE", "engine.py"),
+        Edit("self._made[kind], self.by = made, self._name", "self.by = self._name", "engine.py"),
         "ops dispatched in a tick",
     ),
     Mutant(
         "a sleep at each prediction",
         Edit(
-            "self.by = ENGINE\n            return",
-            "self.by = ENGINE\n            time.sleep(0.02)\n            return",
+            "self.by = self._name\n            return",
+            "self.by = self._name\n            time.sleep(0.02)\n            return",
             "engine.py",
         ),
         "waits in a tick",
@@ -179,8 +179,8 @@ MUTANTS = (
     Mutant(
         "sessions that are never let go",
         Edit(
-            "self._made[kind], self.by = made, ENGINE",
-            "self._made[kind], self.by = made, ENGINE\n        self._made[kind, id(made)] = made",
+            "self._made[kind], self.by = made, self._name",
+            "self._made[kind], self.by = made, self._name\n        self._made[kind, id(made)] = made",
             "engine.py",
         ),
         "sessions of auto",

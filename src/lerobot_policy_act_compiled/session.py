@@ -1,0 +1,92 @@
+"""What the sessions of all runtimes share: a graph over the weights of a policy as they are now."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from lerobot.policies.act.modeling_act import ACTPolicy
+from torch import Tensor
+
+from .onnx_graph import Graph, one_line
+
+Arrays = dict[str, Any]  # NumPy's
+Run = Callable[[Arrays], list[Any]]  # of observations by name, to the graph's outputs
+
+
+class Session(ABC):
+    """``graph`` over the weights of ``policy`` as they are now.
+
+    Args:
+        threads: that it computes with.
+        bf16: compute in bf16, as under autocast, where the processor can.
+
+    Raises:
+        ValueError: the runtime does not take the graph, or the policy lacks one of its weights.
+    """
+
+    NAME: ClassVar[str]
+    TAKES_BF16: ClassVar[bool]
+    KEEPS_NAN: ClassVar[bool]  # what is computed of NaN is NaN
+
+    def __init__(self, graph: Graph, policy: ACTPolicy, threads: int, *, bf16: bool = False) -> None:
+        try:
+            runtime = self.runtime()
+        except Exception as error:  # as one that lacks a library of the system
+            raise ValueError(f"{self.NAME} cannot be imported ({one_line(error)})") from error
+        try:
+            state = policy.model.state_dict()
+            found = {name: array(state[name]) for name in graph.weights if name in state}
+            if graph.ahead:
+                inputs, run = self.opened(runtime, graph.ahead, {}, threads, bf16=False)
+                computed = run({name: array(state[name]) for name in inputs})
+                found |= zip(graph.computed, computed, strict=True)
+            weights = {name: found[name] for name in graph.weights}
+            self.inputs, self._run = self.opened(runtime, graph.model, weights, threads, bf16=bf16)
+        except Exception as error:  # its own errors share no other base
+            raise ValueError(
+                f"{self.NAME} {runtime.__version__} does not take the graph ({one_line(error)})"
+            ) from error
+
+    @staticmethod
+    @abstractmethod
+    def runtime() -> Any:
+        """The runtime's module."""
+
+    @staticmethod
+    @abstractmethod
+    def opened(
+        runtime: Any, model: bytes, weights: Arrays, threads: int, *, bf16: bool
+    ) -> tuple[list[str], Run]:
+        """The names of inputs that ``model`` has with these weights, and what runs it, in any thread."""
+
+    def __call__(self, observations: dict[str, Tensor]) -> Tensor:
+        """Actions ``(B, S, action_dim)``, fp32, in memory of their own."""
+        return torch.from_numpy(self._run({name: array(observations[name]) for name in self.inputs})[0])
+
+
+def array(tensor: Tensor) -> Any:
+    """Its values where they lie, or, of a strided one, a copy."""
+    return tensor.detach().contiguous().numpy()
+
+
+_with_threads: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def never_end_in_forks(session: Any) -> None:
+    """To end it in a forked process waits, for ever, for threads that only the parent has."""
+    _with_threads[id(session)] = session
+
+
+def _hold_all() -> None:
+    for each in list(_with_threads.values()):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(each))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_hold_all)
