@@ -6,6 +6,7 @@ Inference on a CPU, with as many threads as torch has; in bf16 by OpenVINO alone
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -81,6 +82,7 @@ def by_onnxruntime(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
 
 
 def _openvino(file: Path, threads: int, precision: str) -> Callable[[dict[str, Any]], Any]:
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report to Intel
     runtime = import_module("openvino")
     hints = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],

@@ -79,10 +79,10 @@ class Engine:
         threads = torch.get_num_threads()
         kind = kind_of_call(policy, batch), threads, os.getpid()
         made = self._made.get(kind)
-        if not self._session.KEEPS_NAN and not are_finite(batch.values()):
-            self.by = "eager"
-            return self._eager(policy, batch)
         if made is not None and made.weights.are_those_of(policy):
+            if not self._session.KEEPS_NAN and not are_finite(batch.values()):
+                self.by = "eager"
+                return self._eager(policy, batch)
             self.by = self._name
             return made(batch)
         with self._lock:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from importlib import import_module
 from typing import Any
 
 from .session import Arrays, Run, Session, never_end_in_forks
+
+
+def openvino() -> Any:
+    """The module, imported so that it reports nothing."""
+    # Its import makes an identifier of the user in their home directory and tells Intel of itself. Without
+    # this package it does neither (2026.4).
+    reports = sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        return import_module("openvino")
+    finally:
+        if reports is None:
+            sys.modules.pop("openvino_telemetry", None)
 
 
 class OpenVino(Session):
@@ -18,7 +31,7 @@ class OpenVino(Session):
 
     @staticmethod
     def runtime() -> Any:
-        return import_module("openvino")
+        return openvino()
 
     @staticmethod
     def opened(

@@ -184,7 +184,9 @@ def test_the_guides_ten_lines_drive_a_robot(tiny_policy: Make, tmp_path: Path) -
 
 def test_openvino_takes_the_file_for_one_batch_size(checkpoint: Path, exported: Path) -> None:
     """As docs/export.md says: from a camera's frame to actions in the robot's units."""
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed; nox -s peers installs it")
+    openvino = pytest.importorskip(
+        "openvino", reason="openvino is not installed; nox -s openvino installs it"
+    )
     seen = frame(ACTPolicy.from_pretrained(checkpoint).config)
     model = openvino.Core().read_model(str(exported))
     model.reshape({each.any_name: [1, *list(each.partial_shape)[1:]] for each in model.inputs})

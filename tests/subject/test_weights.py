@@ -189,9 +189,9 @@ class Acts(RuleBasedStateMachine):
 
 # Sequences of eight steps; what compiles at each write takes a second a write.
 SEQUENCES = {
-    "frozen": 4,
+    "frozen": 7,
     "captured": 6,
-    "default": 5,
+    "default": 8,
     "auto": 6,
     "openvino": 6,
     "onnxruntime": 6,

@@ -54,6 +54,7 @@ def test_a_case_names_itself() -> None:
         "compiled",
         "auto",
         "frozen",
+        "auto_cpu",
     ]
 
 
