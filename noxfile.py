@@ -163,7 +163,7 @@ def openvino(session: nox.Session) -> None:
     """Test the policy with OpenVINO installed, which mode auto then takes on a CPU (9 minutes)."""
     _install(session, "test", extra="[openvino]")
     parallel = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
-    session.run("python", "-m", "pytest", *parallel, "tests/subject", *session.posargs)
+    session.run("python", "-m", "pytest", *parallel, "tests/subject", "tests/test_extra.py", *session.posargs)
 
 
 @nox.session(default=False, python=NEWEST_LEROBOT, tags=["test"])
@@ -305,13 +305,13 @@ def effects(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["figures"])
 def picture(session: nox.Session) -> None:
-    """Draw README.md's picture from what ratios and limits recorded (seconds)."""
+    """Draw README.md's pictures from what ratios, limits and peers recorded (seconds)."""
     _page(session, "picture")
 
 
 @nox.session(default=False, tags=["figures"])
 def pages(session: nox.Session) -> None:
-    """Draw every table of figures and the picture from benchmarks/pages/recorded (seconds)."""
+    """Draw every table of figures and the pictures from benchmarks/pages/recorded (seconds)."""
     _page(session)
 
 

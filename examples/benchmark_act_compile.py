@@ -50,7 +50,7 @@ from benchmarks.suite.workloads import PRECISIONS, WORKLOADS
 
 MODES = (
     *("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),  # torch's
-    *("frozen", "onnxruntime", "captured", "auto"),  # and ours
+    *("frozen", "openvino", "onnxruntime", "captured", "auto"),  # and ours
 )
 PHASES = ("inference", "training", "rollout", "tick")
 DEVICES = ("cpu", "cuda", "mps")

@@ -1,4 +1,4 @@
-"""What the extra ``cpu`` adds to an installation."""
+"""What the extras ``cpu`` and ``openvino`` add to an installation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lerobot_policy_act_compiled.onnx_graph import missing
 
 PACKAGE = "lerobot_policy_act_compiled"
 LARGEST = 150e6  # bytes, without what Python compiles when it is installed; TORCH_COMPILE_ACT.md says so
+OF_OPENVINO = 190e6  # bytes of it beside that
 
 
 def needed_by(name: str, extra: str = "") -> set[str]:
@@ -42,9 +43,20 @@ def size(name: str) -> int:
 
 
 @pytest.mark.skipif(missing() is not None, reason="needs the extra cpu: onnxruntime and onnx")
-def test_it_is_small() -> None:
+def test_the_extra_cpu_is_small() -> None:
     added = closed(needed_by(PACKAGE, "cpu")) - closed({"torch", "lerobot"})
     sizes = {name: size(name) for name in sorted(added)}
     print({name: f"{found / 1e6:.1f} MB" for name, found in sizes.items()})
     assert {"onnx", "onnxruntime"} <= set(sizes)
     assert 20e6 < sum(sizes.values()) < LARGEST
+
+
+@pytest.mark.skipif(
+    missing("openvino") is not None, reason="needs the extra openvino; nox -s openvino has it"
+)
+def test_the_extra_openvino_adds_what_the_guide_says() -> None:
+    added = closed(needed_by(PACKAGE, "openvino")) - closed(needed_by(PACKAGE, "cpu") | {"torch", "lerobot"})
+    sizes = {name: size(name) for name in sorted(added) if name != canonicalize_name(PACKAGE)}
+    print({name: f"{found / 1e6:.1f} MB" for name, found in sizes.items()})
+    assert set(sizes) >= {"openvino"}
+    assert 100e6 < sum(sizes.values()) < OF_OPENVINO

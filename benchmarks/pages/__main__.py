@@ -1,4 +1,4 @@
-"""Draw every table and the picture from what is recorded: ``nox -s pages``.
+"""Draw every table and the pictures from what is recorded: ``nox -s pages``.
 
 ``nox -s ratios``, ``limits``, ``peers``, ``breakdown`` and ``effects`` measure, record, and draw.
 
@@ -42,13 +42,14 @@ def draw_tables() -> None:
         write_between_markers(text, ROOT / document, *markers(name))
 
 
-def draw_picture() -> None:
-    """Draw the README's picture.
+def draw_pictures() -> None:
+    """Draw the README's pictures.
 
     Raises:
         ValueError: what it shows is not recorded.
     """
     picture.draw(read(ratios.NAME), read(limits.NAME), ROOT / picture.FILE)
+    picture.draw_runtimes(read(peers.NAME), ROOT / picture.BESIDE_RUNTIMES)
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -65,15 +66,15 @@ def measure(args: argparse.Namespace) -> None:
     if only_prints:
         return
     try:
-        draw_picture()
+        draw_pictures()
     except ValueError as error:
-        print(f"{picture.FILE} stays as it is: {error}", file=sys.stderr)
+        print(f"the README's pictures stay as they are: {error}", file=sys.stderr)
 
 
 def draw(args: argparse.Namespace) -> None:
     if args.page is None:
         draw_tables()
-    draw_picture()
+    draw_pictures()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert page.__doc__ is not None
         one = pages.add_parser(name, prog=f"nox -s {name} --", description=page.__doc__.split("\n\n")[0])
         page.add_options(one)
-    pages.add_parser("picture", prog="nox -s picture --", description="The README's picture alone.")
+    pages.add_parser("picture", prog="nox -s picture --", description="The README's pictures alone.")
     args = parser.parse_args(argv)
     stopped = STOPPED_BETWEEN_ROWS if args.page == effects.NAME else STOPPED
     work = measure if args.page in MEASURED else draw

@@ -1,4 +1,4 @@
-"""The README's picture, of the same records as the tables: first calls and speed-ups beside stock."""
+"""The README's pictures, of the same records as the tables: beside stock, and beside other runtimes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from ..files import write_whole
 from ..plots import NEUTRAL, OURS
 from ..records import Record
 from .limits import rows
+from .peers import COLUMNS, STEP, VARIANTS
 from .records import by_machine, machine
 from .rows import Row, with_records
 
-FILE = Path("docs", "gain.svg")
+FILE, BESIDE_RUNTIMES = Path("docs", "gain.svg"), Path("docs", "runtimes.svg")
 
 
 def draw(ratios: Sequence[Record], limits: Sequence[Record], into: Path) -> None:
@@ -75,3 +76,50 @@ def _draw_speed_ups(axes: Any, gains: Sequence[tuple[Row, Record]]) -> None:
     axes.set_yticks(range(len(gains)), [f"{row}" for row, _ in gains])
     axes.set_title("Times as fast as stock eager in fp32", fontsize=10)
     axes.set_xlim(0, 1.45 * max(ends))
+
+
+def draw_runtimes(peers: Sequence[Record], into: Path) -> None:
+    """``auto`` and the runtimes that a user could pick, on the CPU that was measured last.
+
+    Raises:
+        ValueError: none has been measured beside ``auto`` with each extra.
+    """
+    beside = [each for each in peers if each["row"] == STEP and set(VARIANTS) <= set(each["times_as_fast"])]
+    if not beside:
+        raise ValueError("no runtime is recorded beside auto; run nox -s peers first")
+    found = [each for each in beside if machine(each["about"]) == machine(beside[-1]["about"])]
+
+    from matplotlib.figure import Figure
+
+    about, height = beside[-1]["about"], 0.8 / len(VARIANTS)
+    with plots.style("runtimes", **{"font.size": 9}):
+        figure = Figure(figsize=(9, 0.4 + 0.9 * len(found)), layout="constrained")
+        axes = figure.subplots()
+        for at, record in enumerate(found):
+            for turn, name in enumerate(VARIANTS):
+                times, ours = record["times_as_fast"][name], name.startswith("auto")
+                around = [[times["median"] - times["least"]], [times["most"] - times["median"]]]
+                axes.barh(
+                    at + (turn - (len(VARIANTS) - 1) / 2) * height,
+                    times["median"],
+                    0.85 * height,
+                    color=OURS if ours else NEUTRAL,
+                    alpha=1 if name == "auto" or not ours else 0.6,
+                    xerr=around,
+                    error_kw={"ecolor": NEUTRAL, "capsize": 2},
+                )
+                axes.annotate(
+                    f"{times['median']:.2f}x {COLUMNS[name].replace('`', '')}",
+                    (times["most"], at + (turn - (len(VARIANTS) - 1) / 2) * height),
+                    **BESIDE,
+                )
+        axes.axvline(1, color=NEUTRAL, linestyle=":", linewidth=1)
+        axes.set_yticks(range(len(found)), [f"{each['case'].split('-')[0]}\ninference" for each in found])
+        axes.set_title("Times as fast as stock eager, fp32", fontsize=10)
+        axes.set_xlim(
+            0, 1.35 * max(each["times_as_fast"][name]["most"] for each in found for name in VARIANTS)
+        )
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlabel(f"a CPU with {about['cpu']}, {about['threads']} threads", fontsize=8)
+        write_whole(into, plots.as_svg(figure))

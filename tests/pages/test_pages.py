@@ -20,7 +20,7 @@ from benchmarks.repository import ROOT
 from benchmarks.suite.peers import PEERS
 
 DRAWN = list(pages.drawn())
-RECORDED = {name: records.read(name) for name in ("ratios", "limits")}
+RECORDED = {name: records.read(name) for name in ("ratios", "limits", "peers")}
 NUMBER = re.compile(r"-?\d+\.?\d*")
 
 
@@ -59,19 +59,36 @@ def test_every_record_stands_in_its_table() -> None:
         assert len(rows) - headings == len(of_machine) > 0
 
 
-def test_the_picture_shows_what_is_recorded(tmp_path: Path) -> None:
-    drawn, committed = tmp_path / "gain.svg", ROOT / picture.FILE
-    picture.draw(records.read("ratios"), records.read("limits"), drawn)
-    assert picture.FILE.as_posix() in (ROOT / "README.md").read_text("utf-8")
+def gain(into: Path) -> None:
+    picture.draw(RECORDED["ratios"], RECORDED["limits"], into)
+
+
+def runtimes(into: Path) -> None:
+    picture.draw_runtimes(RECORDED["peers"], into)
+
+
+PICTURES = [(gain, picture.FILE), (runtimes, picture.BESIDE_RUNTIMES)]
+each_picture = pytest.mark.parametrize(("draw", "file"), PICTURES, ids=["gain", "runtimes"])
+
+
+@each_picture
+def test_a_picture_shows_what_is_recorded(draw: Callable[[Path], None], file: Path, tmp_path: Path) -> None:
+    drawn, committed = tmp_path / file.name, ROOT / file
+    draw(drawn)
+    assert file.as_posix() in (ROOT / "README.md").read_text("utf-8")
     assert texts(drawn) == texts(committed), "run nox -s pages"
     if f"Matplotlib v{mpl.__version__}," in committed.read_text("utf-8"):  # another draws elsewhere
         assert coordinates(drawn) == pytest.approx(coordinates(committed), abs=0.5), "run nox -s pages"
 
 
-def test_the_same_records_are_the_same_picture(tmp_path: Path) -> None:
+@each_picture
+def test_the_same_records_are_the_same_picture(
+    draw: Callable[[Path], None], file: Path, tmp_path: Path
+) -> None:
     found = []
-    for name in ("first.svg", "second.svg"):
-        picture.draw(records.read("ratios"), records.read("limits"), tmp_path / name)
+    for turn in ("first", "second"):
+        name = f"{turn}-{file.name}"
+        draw(tmp_path / name)
         found.append((tmp_path / name).read_bytes())
     assert found[0] == found[1]
 
@@ -81,7 +98,8 @@ def test_records_become_tables_and_a_picture(root: Path) -> None:
     for name, found in RECORDED.items():
         kept = json.loads(json.dumps(found).replace('"AVX512 with AMX"', '"AVX512"'))
         records.keep(name, kept)
-    slow = next(record for record in kept if record["row"] == "step")
+        if name == "limits":
+            slow = next(record for record in kept if record["row"] == "step")
     times = {"median": 0.5, "least": 0.25, "most": 7.5}
     records.keep("limits", [{**slow, "times_as_fast": times}])
     assert pages.main([]) == 0
@@ -96,6 +114,7 @@ def test_records_become_tables_and_a_picture(root: Path) -> None:
     [
         ("ratios", "no cold compile is recorded; run nox -s ratios first"),
         ("limits", "no speed-up is recorded of a machine with cpu AVX512 with AMX; run nox -s limits on one"),
+        ("peers", "no runtime is recorded beside auto; run nox -s peers first"),
     ],
 )
 @pytest.mark.parametrize("asked", [[], ["picture"]])
@@ -112,7 +131,8 @@ def test_a_picture_of_nothing_is_exit_code_2(
     monkeypatch.setattr(pages, "read", there.__getitem__)
     assert pages.main(asked) == 2
     assert words in capsys.readouterr().err
-    assert not (root / picture.FILE).exists()
+    unmade = picture.BESIDE_RUNTIMES if missing == "peers" else picture.FILE
+    assert not (root / unmade).exists()
 
 
 @pytest.mark.parametrize("page", ["ratios", "limits", "peers", "breakdown"])
