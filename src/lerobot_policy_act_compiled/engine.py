@@ -24,12 +24,12 @@ from torch import Tensor
 
 from .compiling import FirstCompiler, kind_of_call, log_ready
 from .kept_graphs import KeptGraphs, architecture, is_known
-from .loss import Batch, are_finite
+from .loss import Batch
 from .onnx_graph import Graph, graph_of, missing, one_line, to_install
 from .onnxruntime_session import OnnxRuntime
 from .openvino_session import OpenVino
 from .refused import needs_guards
-from .session import Session
+from .session import Session, are_finite
 from .warm_start import WarmStart
 from .weights import Weights, tensors_of
 
