@@ -38,6 +38,11 @@ IN_BF16 = ("auto", "openvino")  # where the processor computes in it; beside sto
 TICKED, TICKING = ("aloha", "aloha_3cam"), ("auto", EXPORT)
 SECONDS = 30  # of steps in a launch, all variants together
 STEP, BF16, TICK, FIRST = "step beside peers", "step in bf16", "tick", "first action"
+# What ``auto`` is to reach with AVX-512: times as fast as stock eager in fp32.
+TARGETS = {
+    STEP: {"aloha": 1.5, "aloha_3cam": 1.55, "pusht": 2.4, "libero": 2.4},
+    BF16: {"aloha": 3.1, "aloha_3cam": 3.1, "pusht": 5.0, "libero": 5.0},
+}
 NOTHING, KEPT, REPLACED = "nothing kept", "architecture known", "weights replaced"
 
 
@@ -53,28 +58,41 @@ def _table(records: Sequence[Record]) -> str:
     beside = next(tuple(each["times_as_fast"]) for each in records if each["row"] == STEP)
     steps, in_bf16, ticks = (
         [
-            [record["case"].split("-")[0], *(_cell(record, name) for name in names)]
+            [record["case"].split("-")[0], *(_cell(record, name) for name in names), *_verdict(record)]
             for record in records
             if record["row"] == row
         ]
         for row, names in ((STEP, beside), (BF16, IN_BF16), (TICK, ("stock", *TICKING)))
     )
+    target = ["target of `auto`"] if _has_targets(records[0]) else []
     of_first = [each for each in records if each["row"].startswith(FIRST)]
     firsts = [[each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"] for each in of_first]
+    tabled = (
+        ("inference", (*(COLUMNS[name] for name in beside), *target), steps),
+        ("inference in bf16", (*(COLUMNS[name] for name in IN_BF16), *target), in_bf16),
+        ("a tick", [COLUMNS[name] for name in ("stock", *TICKING)], ticks),
+        (f"first action of {of_first[0]['case'].split('-')[0]} by `auto`", ("takes",), firsts),
+    )
     return "\n\n".join(
         (
             f"{measured_on(how)} {peers}. Medians over {launches} fresh launches of {seconds} s of steps, "
             "in brackets the least and the most; times as fast as stock eager in fp32.",
-            table(["inference", *(COLUMNS[name] for name in beside)], steps),
-            *(
-                [table(["inference in bf16", *(COLUMNS[name] for name in IN_BF16)], in_bf16)]
-                if in_bf16
-                else []
-            ),
-            *([table(["a tick", *(COLUMNS[name] for name in ("stock", *TICKING))], ticks)] if ticks else []),
-            table([f"first action of {of_first[0]['case'].split('-')[0]} by `auto`", "takes"], firsts),
+            *(table([what, *columns], found) for what, columns, found in tabled if found),
         )
     )
+
+
+def _has_targets(record: Record) -> bool:
+    return str(record["about"]["cpu"]).startswith("AVX512")
+
+
+def _verdict(record: Record) -> list[str]:
+    """``auto``'s target and whether it is met, where the machine and the row have one."""
+    if record["row"] not in TARGETS or not _has_targets(record):
+        return []
+    target = TARGETS[record["row"]][record["case"].split("-")[0]]
+    met = record["times_as_fast"]["auto"]["median"] >= target
+    return [f"≥ {target:g}x: {'met' if met else '**not met**'}"]
 
 
 def _cell(record: Record, name: str) -> str:

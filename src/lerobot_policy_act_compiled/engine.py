@@ -80,11 +80,7 @@ class Engine:
         kind = kind_of_call(policy, batch), threads, os.getpid()
         made = self._made.get(kind)
         if made is not None and made.weights.are_those_of(policy):
-            if not self._session.KEEPS_NAN and not are_finite(batch.values()):
-                self.by = "eager"
-                return self._eager(policy, batch)
-            self.by = self._name
-            return made(batch)
+            return self._acted(made, policy, batch)
         with self._lock:
             if kind not in self._refused:
                 try:
@@ -97,13 +93,20 @@ class Engine:
         self.by = self._otherwise.by
         return actions
 
+    def _acted(self, made: _Made, policy: ACTPolicy, batch: Batch) -> Tensor:
+        if not self._session.KEEPS_NAN and not are_finite(batch.values()):
+            self.by = "eager"
+            return self._eager(policy, batch)
+        self.by = self._name
+        return made(batch)
+
     def _anew(self, policy: ACTPolicy, batch: Batch, kind: Hashable, threads: int) -> Tensor:
         """Eager mode's actions, and a session that agrees with them: for a new kind, or for other weights."""
         start = time.perf_counter()
         _check(policy, batch, bf16=self._session.TAKES_BF16)
         before = self._made.get(kind)
         if before is not None and before.weights.are_those_of(policy):  # another thread came first
-            return before(batch)
+            return self._acted(before, policy, batch)
         if before is None and len(self._made) >= KINDS:  # those of weights that are gone run no more
             self._made = {each: m for each, m in self._made.items() if m.weights.are_those_of(policy)}
         if before is None and len(self._made) >= KINDS:
@@ -135,11 +138,12 @@ class Engine:
 
     def _right(self, policy: ACTPolicy, batch: Batch) -> _Right:
         actions = self._eager(policy, batch)
+        allowed = TOLERANCE * max(1.0, float(actions.abs().max()))
         if not torch.is_autocast_enabled("cpu"):
-            return _Right(actions, actions, TOLERANCE * max(1.0, float(actions.abs().max())))
+            return _Right(actions, actions, allowed)
         with torch.autocast("cpu", enabled=False):
             exact = self._eager(policy, batch)
-        return _Right(actions, exact, AS_BF16 * float((actions - exact).abs().max()))
+        return _Right(actions, exact, max(allowed, AS_BF16 * float((actions - exact).abs().max())))
 
 
 class _RefusedError(Exception):

@@ -170,8 +170,8 @@ MUTANTS = (
     Mutant(
         "a sleep at each prediction",
         Edit(
-            "self.by = self._name\n            return",
-            "self.by = self._name\n            time.sleep(0.02)\n            return",
+            "        return made(batch)",
+            "        time.sleep(0.02)\n        return made(batch)",
             "engine.py",
         ),
         "waits in a tick",
