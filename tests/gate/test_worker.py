@@ -323,9 +323,8 @@ def test_what_auto_does_by_itself(auto: dict[str, Any]) -> None:
     "names",
     [
         ("weights told apart by address alone",),
-        ("an engine that is made at every step",),
-        # One worker for two that are told by different counters: it takes 20 s to start and to export.
-        ("a sleep at each prediction", "sessions that are never let go"),
+        # One worker for three that are told by different counters: it takes 20 s to start and to export.
+        ("a sleep at each prediction", "sessions that are never let go", "a pass more over each frame"),
     ],
     ids=" and ".join,
 )
