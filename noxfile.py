@@ -160,7 +160,7 @@ def graph_breaks(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["test"])
 def openvino(session: nox.Session) -> None:
-    """Test the policy with OpenVINO installed, which mode auto then takes on a CPU (9 minutes)."""
+    """Test the policy with OpenVINO, which mode auto takes on a CPU with AVX-512 (9 minutes)."""
     _install(session, "test", extra="[openvino]")
     parallel = ("--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
     session.run("python", "-m", "pytest", *parallel, "tests/subject", "tests/test_extra.py", *session.posargs)

@@ -13,7 +13,7 @@ for the motors (see ``ticks``), with ``_ensemble`` temporal ensembling. A varian
 - ``compiled``: made compile-friendly, and the whole of it one graph (``fullgraph=True``)
 - ``auto``: the policy type ``act_compiled`` with ``compile_mode="auto"``: the fastest there is on the device
 - ``frozen``: the same with ``compile_mode="frozen"``: torch's own fastest on a CPU
-- ``auto_cpu``: the same with ``compile_mode="onnxruntime"``: what ``auto`` is where OpenVINO is not installed
+- ``auto_cpu``: the same with ``compile_mode="onnxruntime"``: what ``auto`` is with the extra ``cpu``
 - ``onnxruntime``, ``openvino``: other runtimes over an export, for inference in fp32 on a CPU; see ``peers``
 - ``export``: what ``export_policy`` writes, by plain ONNX Runtime: a tick in fp32 on a CPU
 """

@@ -3,7 +3,7 @@
 They take fp32 policies and observations, OpenVINO also under bf16's autocast. What they do not take,
 ``otherwise`` does, and one line of the log says why. The first call of a kind, and the first with other
 weights, runs eager mode too and returns eager mode's actions; the engine is used from then on if its own
-actions agree with them to TOLERANCE, or, under autocast, are as near to fp32's as twice those of autocast.
+actions agree with them to TOLERANCE, or, in bf16, are at most AS_BF16 times as far from fp32's as they are.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 SESSIONS: dict[str, type[Session]] = {"openvino": OpenVino, "onnxruntime": OnnxRuntime}
 TOLERANCE = 1e-5  # of the largest action, or of 1
-AS_BF16 = 2  # so much further off fp32 than autocast an engine in bf16 may be
+AS_BF16 = 2  # times as far from fp32's actions as those of autocast
 KINDS = 8  # of calls; each has a session of its own, with most weights laid out anew
 
 

@@ -24,7 +24,7 @@ from .ahead import split_off
 from .inductor import no_other_compiles
 from .loss import with_image_list
 
-ENGINES = ("openvino", "onnxruntime")  # the faster first; each is a compile mode
+ENGINES = ("openvino", "onnxruntime")  # each is a compile mode; see compiling for which auto takes
 EXPORTS = ("onnxscript", "onnx_ir", "onnx", "platformdirs")
 EXTRA = {"onnxruntime": "cpu", "openvino": "openvino"}
 AHEAD = "ahead/"  # no name of a state dict has a slash

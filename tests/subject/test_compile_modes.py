@@ -22,7 +22,6 @@ from lerobot_policy_act_compiled import compiling
 from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.compiling import Compiled, mode_for
 from lerobot_policy_act_compiled.inductor import freezing
-from lerobot_policy_act_compiled.onnx_graph import ENGINES, missing
 
 from .compiled_policies import acts_by_engine, as_compiled, each_mode
 from .weight_writes import WRITES
@@ -169,7 +168,6 @@ def test_a_policy_made_in_inference_mode_acts_with_its_own_weights(
 @pytest.mark.parametrize(
     ("mode", "device", "expected"),
     [
-        ("auto", "cpu", next((name for name in ENGINES if missing(name) is None), "frozen")),
         ("auto", "cuda", "captured"),
         ("auto", "mps", "default"),
         ("captured", "mps", "default"),

@@ -148,7 +148,8 @@ def of_another_opset(graph: onnx_graph.Graph, *_: Any) -> onnx_graph.Graph:
     model = onnx.load_from_string(graph.model)
     for each in model.opset_import:
         each.version = 99
-    model.graph.node[0].op_type = "OfTomorrow"  # OpenVINO takes operators that it knows of any opset
+    if ENGINE == "openvino":  # which takes operators that it knows of any opset
+        model.graph.node[0].op_type = "OfTomorrow"
     return dataclasses.replace(graph, model=model.SerializeToString())
 
 

@@ -61,7 +61,7 @@ def assert_engine_acts_as(stock: Any, policy: Any, batches: list[dict[str, Any]]
             {"vision_backbone": "resnet50", "replace_final_stride_with_dilation": True},
             id="resnet50-dilation",
         ),
-        pytest.param(features((), env=True), {"chunk_size": 1, "n_action_steps": 1}, id="chunk_size=1"),
+        pytest.param(features(), {"chunk_size": 1, "n_action_steps": 1}, id="chunk_size=1"),
     ],
 )
 def test_it_acts_as_stock(inputs: Any, fields: dict[str, Any], tiny_policy: Make) -> None:

@@ -114,14 +114,26 @@ def test_what_is_not_finite_is_eager_modes_to_do(tiny_policy: Make, tiny_batch: 
     assert policy.compiled_by() == {"predict_action_chunk": "openvino"}
 
 
+BOTH = {"openvino", "onnxruntime"}
+
+
 @pytest.mark.parametrize(
-    ("installed", "taken"),
-    [({"openvino", "onnxruntime"}, "openvino"), ({"onnxruntime"}, "onnxruntime"), (set(), "frozen")],
+    ("installed", "processor", "taken"),
+    [
+        (BOTH, "AVX512", "openvino"),
+        (BOTH, "AVX512 with AMX", "openvino"),
+        (BOTH, "AVX2", "onnxruntime"),
+        (BOTH, "DEFAULT", "onnxruntime"),
+        ({"openvino"}, "AVX2", "openvino"),
+        ({"onnxruntime"}, "AVX512", "onnxruntime"),
+        (set(), "AVX512", "frozen"),
+    ],
 )
-def test_auto_takes_the_first_that_is_installed(
-    installed: set[str], taken: str, monkeypatch: pytest.MonkeyPatch
+def test_auto_takes_the_faster_of_those_installed(
+    installed: set[str], processor: str, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "missing", lambda name="onnxruntime": None if name in installed else name)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
     compiling._best_on_cpu.cache_clear()
     try:
         assert compiling.mode_for("auto", "cpu") == taken

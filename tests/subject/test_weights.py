@@ -190,11 +190,11 @@ class Acts(RuleBasedStateMachine):
 # Sequences of eight steps; what compiles at each write takes a second a write.
 SEQUENCES = {
     "frozen": 7,
-    "captured": 6,
+    "captured": 10,
     "default": 8,
-    "auto": 6,
-    "openvino": 6,
-    "onnxruntime": 6,
+    "auto": 10,
+    "openvino": 10,
+    "onnxruntime": 10,
     LOADED: 40,
     ARTIFACT: 40,
 }
