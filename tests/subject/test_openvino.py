@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,10 @@ def test_under_autocast_other_weights_are_seen(without_cameras: tuple[Any, Batch
         for _ in range(2):
             off = (acted(policy, batch, bf16=True) - exact).abs().max()
             assert off <= 2 * (expected - exact).abs().max()
-        with torch.no_grad():
+        with torch.no_grad():  # all: it reads some where they lie, and is right about those without a watch
             for each in (stock, policy):
-                each.model.action_head.bias.add_(1.0)
+                for parameter in each.parameters():
+                    parameter.mul_(1.1)
 
 
 @needs_openvino
@@ -97,6 +99,22 @@ def test_an_engine_that_is_further_off_than_autocast_is_not_used(
             assert (acted(policy, batch, bf16=True) - acted(stock, batch, bf16=True)).abs().max() < 2e-2
     assert made.graphs == 2, "a session that was looked at once, and torch's graph"
     assert "openvino is not used: its actions are 1." in caplog.text
+
+
+@needs_openvino
+def test_threads_that_act_at_once_have_their_own_actions(without_cameras: tuple[Any, Batch]) -> None:
+    """OpenVINO's own request is of one call at a time, and raises in another thread."""
+    stock, batch = without_cameras
+    policy = as_compiled(stock, "openvino")
+    shifted = [{name: value + shift for name, value in batch.items()} for shift in (0.0, 0.5, 1.0, 1.5)]
+    expected = [stock.predict_action_chunk(each) for each in shifted]
+    policy.predict_action_chunk(batch)
+    (made,) = vars(policy)["_compiled"].values()
+    session = next(iter(made._made.values())).session
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda turn: (turn % 4, session(shifted[turn % 4])), range(2000)))
+    for which, actions in found:
+        assert (actions - expected[which]).abs().max() < 1e-5
 
 
 @needs_openvino
