@@ -29,6 +29,7 @@ class Optimisation:
 COMPILED, EAGER = "aloha-inference-compiled-fp32-cpu", "aloha-inference-eager-fp32-cpu"
 FASTEST, FASTEST_BF16 = "aloha-inference-frozen-fp32-cpu", "aloha-inference-frozen-bf16-cpu"
 TRAINING, FASTEST_TRAINING = "pusht-training-compiled-fp32-cpu", "pusht-training-auto-fp32-cpu"
+ON_LARGE_IMAGES = "aloha-training-auto-fp32-cpu"
 
 OPTIMISATIONS = (
     Optimisation("tokens are tensors, not a list of one token a pixel", TOKENS_UNROLLED, (COMPILED, EAGER)),
@@ -97,6 +98,16 @@ OPTIMISATIONS = (
         "a mask takes 16 random bits an element",
         Edit("if with_16_bit_masks() and 0 < dropped", "if False and 0 < dropped", "dropout.py"),
         (FASTEST_TRAINING,),
+    ),
+    Optimisation(
+        "relu and dropout are one mask",
+        Edit("if layer.activation is F.relu:", "if False:", LAYERS),
+        (FASTEST_TRAINING,),
+    ),
+    Optimisation(
+        "max pooling is torch's own, with its backward pass",
+        Edit("if not _better_here(backbone, images):", "if True:", "pooling.py"),
+        (ON_LARGE_IMAGES,),
     ),
     Optimisation(
         "AdamW is torch's fused one",

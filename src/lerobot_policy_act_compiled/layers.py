@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
 from .attention import attend_when_acting, is_plain
-from .dropout import attend, attention_better_here, dropout
+from .dropout import attend, attention_better_here, dropout, dropout_of_relu
 from .tracing import in_frozen_graph, with_merged_products
 
 STOCK_BATCH_NORM_FORWARD = FrozenBatchNorm2d.forward
@@ -43,6 +43,8 @@ def _residual(
 
 def _feed_forward(layer: ACTEncoderLayer | ACTDecoderLayer, x: Tensor) -> Tensor:
     hidden = layer.linear1(x)
+    if layer.activation is F.relu:
+        return layer.linear2(dropout_of_relu(layer.dropout, hidden))
     return layer.linear2(dropout(layer.dropout, layer.activation(hidden), like=hidden))
 
 

@@ -32,6 +32,7 @@ from .index_strides import of_moving_terms
 from .kernel_files import few_files
 from .layers import LAYERS, decoder_input, first_token
 from .loss import Batch, Posterior
+from .pooling import features_of
 from .tracing import in_frozen_graph
 
 STOCK_ACT_FORWARD = ACT.forward
@@ -82,7 +83,7 @@ def _position_table(model: ACT, features: Tensor) -> Tensor:
 def _camera_tokens(model: ACT, images: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens ``(N, h*w, B, D)`` of ``images`` (N, B, C, H, W), and their positions ``(h*w, 1, D)``."""
     n_cameras, batch_size = images.shape[:2]
-    features = model.backbone(images.flatten(0, 1))["feature_map"]
+    features = features_of(model.backbone, images.flatten(0, 1))
     positions = _position_table(model, features).to(dtype=features.dtype)
     tokens = model.encoder_img_feat_input_proj(features).flatten(2)  # (N*B, D, h*w)
     tokens = tokens.unflatten(0, (n_cameras, batch_size)).permute(0, 3, 1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from benchmarks.suite.compile_counters import count_compilation, trace
 from benchmarks.suite.step_counters import dispatched
 from lerobot_policy_act_compiled import patch_policy
-from lerobot_policy_act_compiled.dropout import dropout
+from lerobot_policy_act_compiled.dropout import dropout, dropout_of_relu
 from lerobot_policy_act_compiled.inductor import copy_of
 from lerobot_policy_act_compiled.layers import (
     CompileFriendlyDecoderLayer,
@@ -186,3 +187,42 @@ def test_dropout_that_is_off_is_no_operation() -> None:
 def test_another_module_in_dropouts_place_is_called() -> None:
     x = torch.randn(8, 8)
     assert torch.equal(compiled(nn.Tanh(), "aot_eager")(x, x)[0], x.tanh())
+    function = torch.compile(partial(dropout_of_relu, nn.Tanh()), fullgraph=True, backend="aot_eager")
+    assert torch.equal(function(x), x.relu().tanh())
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_relu_and_dropout_are_one_mask(short: bool) -> None:
+    """Eager mode's numbers and gradients from one seed; for the backward pass one bool an element is held."""
+    module, seen = nn.Dropout(0.25), torch.randn(64, 63)
+    seen[0, :3] = torch.tensor([0.0, -0.0, -float("inf")])
+    x, y = (seen.clone().requires_grad_() for _ in range(2))
+    torch.manual_seed(3)
+    module(x.relu()).sum().backward()
+    expected = module(x.relu())
+    function = torch.compile(copy_of(dropout_of_relu), fullgraph=True)
+    held: list[Tensor] = []
+
+    def hold(tensor: Tensor) -> Tensor:
+        held.append(tensor)
+        return tensor
+
+    torch.manual_seed(3)
+    with traced(masks_of_16_bits=short):
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+            function(module, y).sum().backward()
+        found = function(module, y)
+    assert [each.dtype for each in held].count(torch.bool) == 1
+    if not short:
+        assert torch.allclose(found, expected)
+        assert torch.allclose(y.grad, x.grad)
+    assert torch.equal(y.grad > 0, (y.grad > 0) & (seen > 0))
+    assert found[seen <= 0].eq(0).all()
+    kept = (found[seen > 0] != 0).double()
+    assert kept.mean() == pytest.approx(0.75, abs=0.05)
+    assert torch.allclose(found[found != 0], seen[found != 0] / 0.75)
+
+
+def test_nan_goes_through_relu_and_dropout() -> None:
+    function = torch.compile(partial(dropout_of_relu, nn.Dropout(0.25)), fullgraph=True, backend="aot_eager")
+    assert function(torch.full((64,), float("nan"))).isnan().sum() > 32

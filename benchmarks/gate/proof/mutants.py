@@ -73,8 +73,8 @@ MUTANTS = (
     Mutant(
         "a detach that breaks gradients",
         Edit(
-            'model.backbone(images.flatten(0, 1))["feature_map"]',
-            'model.backbone(images.flatten(0, 1))["feature_map"].detach()',
+            "features_of(model.backbone, images.flatten(0, 1))",
+            "features_of(model.backbone, images.flatten(0, 1)).detach()",
         ),
         "loss and gradients",
     ),
