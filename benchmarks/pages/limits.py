@@ -17,6 +17,7 @@ from statistics import median
 from ..markdown import between_markers, markers
 from ..records import Record, described
 from ..repository import ROOT
+from ..suite.timer import PAUSE
 from ..suite.workloads import Case
 from .asking import Ask, asking, at_least
 from .records import (
@@ -166,7 +167,9 @@ def figures(row: Row, launches: int, ask: Ask, place: Path, rates: Record) -> Re
     """What is measured of a row."""
     if row.kind == "step":
         work = ask("work", [row.case.as_variant("eager")])["work"]
-        seconds = step_seconds(ask, [row.stock, row.case], launches)
+        # Where auto acts by another runtime, its threads and torch's wait for work on the same cores.
+        pause = PAUSE if row.case.phase == "inference" else 0
+        seconds = step_seconds(ask, [row.stock, row.case], launches, pause=pause)
         return step(seconds, limit(work, rates, row.case.precision))
     if row.kind == "peak memory":
         return peak_memory(ask, [row.stock, row.case])

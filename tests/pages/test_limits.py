@@ -69,6 +69,9 @@ def asked(root: Path, launches: Callable[[Any], None]) -> Asked:  # noqa: ARG001
     def answers(request: dict[str, Any], *, inductor_cache: Path) -> dict[str, Any]:
         names = [str(Case(**case)) for case in request["cases"]]
         found.append((request["do"], inductor_cache.name))
+        if request["do"] == "alternate":
+            acts = all(case["phase"] == "inference" for case in request["cases"])
+            assert bool(request["pause"]) == acts, "torch's threads and another runtime's are to come to rest"
         return {
             "environment": ENVIRONMENT,
             "rates": RATES,
