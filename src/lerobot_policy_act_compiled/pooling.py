@@ -63,15 +63,24 @@ def _pooled(layer: nn.MaxPool2d, images: Tensor) -> Tensor:
     return torch.ops.act_compiled.max_pool(images, *how, layer.ceil_mode)[0]
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether somebody sees that ``module`` is called."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
 def _better_here(backbone: nn.Module, images: Tensor) -> bool:
-    hooks = backbone._forward_hooks or backbone._forward_pre_hooks  # these see the backbone called
     return (
         torch.compiler.is_compiling()
         and backbone.training
         and images.device.type == "cpu"
         and type(backbone) is IntermediateLayerGetter
         and len(backbone.return_layers) == 1
-        and not hooks
+        and not _has_hooks(backbone)
     )
 
 
@@ -84,6 +93,6 @@ def features_of(backbone: nn.Module, images: Tensor) -> Tensor:
     if not _better_here(backbone, images):
         return backbone(images)["feature_map"]
     for layer in backbone.values():
-        plain = type(layer) is nn.MaxPool2d and not layer.return_indices
+        plain = type(layer) is nn.MaxPool2d and not layer.return_indices and not _has_hooks(layer)
         images = _pooled(layer, images) if plain else layer(images)
     return images

@@ -121,6 +121,12 @@ def with_a_hook() -> nn.Module:
     return backbone
 
 
+def with_a_hook_of_its_pooling() -> nn.Module:
+    backbone = backbone_with(resnets_pool())
+    backbone["maxpool"].register_forward_hook(lambda _module, _args, output: 2 * output)
+    return backbone
+
+
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -128,9 +134,10 @@ def with_a_hook() -> nn.Module:
         backbone_with(nn.AvgPool2d(2)),
         backbone_with(resnets_pool(), {"relu": "early", "layer4": "feature_map"}),
         with_a_hook(),
+        with_a_hook_of_its_pooling(),
         backbone_with(resnets_pool()).eval(),
     ],
-    ids=["another class", "another pooling", "two features", "a hook", "eval mode"],
+    ids=["another class", "another pooling", "two features", "a hook", "the pooling's hook", "eval mode"],
 )
 def test_what_is_not_known_is_called(backbone: nn.Module) -> None:
     expected, _ = trained(features_of, backbone)
