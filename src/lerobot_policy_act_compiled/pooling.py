@@ -2,7 +2,7 @@
 
 Inductor's backward pass looks for each pixel of the images at every window that holds it: 274 of the 5360 ms
 of aloha's step (two cores with AVX-512, torch 2.11, batch 8). Torch's own goes over the windows, which are a
-quarter as many: 40 ms, and 30 in the forward pass.
+quarter as many: 40 ms, and 30 in each pass to find the greatest pixels.
 """
 
 from __future__ import annotations
@@ -17,34 +17,35 @@ _HOW = "int[] kernel, int[] stride, int[] padding, int[] dilation, bool ceil_mod
 _OPERATORS = torch.library.Library("act_compiled", "FRAGMENT")
 # In whatever layout Inductor has given the images: it is the convolution's, channels last.
 _TAGS = (torch.Tag.flexible_layout,)
-_OPERATORS.define(f"max_pool(Tensor images, {_HOW}) -> (Tensor, Tensor)", tags=_TAGS)
-_OPERATORS.define(
-    f"max_pool_backward(Tensor gradient, Tensor images, {_HOW}, Tensor indices) -> Tensor", tags=_TAGS
-)
+_OPERATORS.define(f"max_pool(Tensor images, {_HOW}) -> Tensor", tags=_TAGS)
+_OPERATORS.define(f"max_pool_backward(Tensor gradient, Tensor images, {_HOW}) -> Tensor", tags=_TAGS)
 
 
-def _max_pool(images: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
-    return torch.ops.aten.max_pool2d_with_indices(images, *how)
+def _max_pool(images: Tensor, *how: Any) -> Tensor:
+    return torch.ops.aten.max_pool2d_with_indices(images, *how)[0]
 
 
 def _max_pool_backward(gradient: Tensor, images: Tensor, *how: Any) -> Tensor:
-    return torch.ops.aten.max_pool2d_with_indices_backward(gradient.permute(0, 3, 1, 2), images, *how)
+    # Found anew: kept from the forward pass, indices of 8 bytes would be held at the peak of memory.
+    indices = torch.ops.aten.max_pool2d_with_indices(images, *how)[1]
+    gradient = gradient.permute(0, 3, 1, 2)
+    return torch.ops.aten.max_pool2d_with_indices_backward(gradient, images, *how, indices)
 
 
 def _like_images(_: Tensor, images: Tensor, *__: Any) -> Tensor:
     return torch.empty_like(images)
 
 
-def _hold(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def _hold(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001  # torch names them
     images, *ctx.how = inputs
-    ctx.save_for_backward(images, output[1])
+    ctx.save_for_backward(images)
 
 
-def _gradient(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Any, ...]:
-    images, indices = ctx.saved_tensors
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+    (images,) = ctx.saved_tensors
     # Named by its dimensions, as Inductor forgets a memory format; in another layout all is copied, 160 ms.
     channels_last = gradient.permute(0, 2, 3, 1).contiguous()
-    return torch.ops.act_compiled.max_pool_backward(channels_last, images, *ctx.how, indices), *(None,) * 5
+    return torch.ops.act_compiled.max_pool_backward(channels_last, images, *ctx.how), *(None,) * 5
 
 
 for _device in ("CPU", "Meta"):
@@ -60,7 +61,7 @@ def _pair(number: Any) -> list[int]:
 
 def _pooled(layer: nn.MaxPool2d, images: Tensor) -> Tensor:
     how = [_pair(each) for each in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)]
-    return torch.ops.act_compiled.max_pool(images, *how, layer.ceil_mode)[0]
+    return torch.ops.act_compiled.max_pool(images, *how, layer.ceil_mode)
 
 
 def _has_hooks(module: nn.Module) -> bool:

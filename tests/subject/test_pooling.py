@@ -104,6 +104,21 @@ def test_nothing_is_copied_into_another_layout() -> None:
     assert not [name for name in below if name.endswith(("copy_", "contiguous", "clone"))], below
 
 
+def test_no_indices_are_held_for_the_backward_pass() -> None:
+    """Of 8 bytes each: the gate found tiny's training step at 2% more memory."""
+    held: list[torch.dtype] = []
+
+    def hold(tensor: Tensor) -> Tensor:
+        held.append(tensor.dtype)
+        return tensor
+
+    backbone = backbone_with(resnets_pool())
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+        compiled("inductor")(backbone, images_with_ties()).sum().backward()
+    assert torch.float64 in held
+    assert not {torch.int8, torch.int32, torch.int64} & {*held}
+
+
 def names_below(events: Iterable[Any]) -> Iterator[str]:
     for event in events:
         for child in event.cpu_children:
