@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -48,8 +49,9 @@ class OnnxRuntime(Session):
         session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         never_end_in_forks(session)
 
-        def run(feed: Arrays, _held: Any = values) -> list[Any]:
+        def run(feed: Arrays, meanwhile: Callable[[], None], _held: Any = values) -> list[Any]:
             # Held, as it reads weights where they lie: without them the process dies.
+            meanwhile()
             found: list[Any] = session.run(None, feed)
             return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -50,8 +51,9 @@ class OpenVino(Session):
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
-            # As torch's, its threads are bound to no core: bound, no step was faster (aloha 165.8 ms, and
-            # 165.4 without).
+            # As torch's, its threads are bound to no core. Beside one busy process, two threads bound to two
+            # cores took 36 ms for pusht's step in bf16, 99% within 150; unbound 14 and 17. Alone, bound ones
+            # took 9.7 and unbound ones 12.1, as this machine's kernel wakes both on one core.
             "ENABLE_CPU_PINNING": False,
         }
         compiled = core.compile_model(graph, "CPU", options)
@@ -60,10 +62,15 @@ class OpenVino(Session):
             never_end_in_forks(each)
         one_at_a_time = threading.Lock()  # a request is of one call, and all would share the same threads
 
-        def run(feed: Arrays, _held: Any = weights) -> list[Any]:
+        def run(feed: Arrays, meanwhile: Callable[[], None], _held: Any = weights) -> list[Any]:
             # Held, as it may read weights where they lie.
             with one_at_a_time:
-                return list(request.infer(feed, share_inputs=True).values())
+                request.start_async(feed, share_inputs=True)
+                try:
+                    meanwhile()
+                finally:
+                    request.wait()
+                return [each.data.copy() for each in request.output_tensors]
 
         return [each.any_name for each in compiled.inputs], run
 

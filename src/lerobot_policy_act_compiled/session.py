@@ -17,7 +17,13 @@ from torch import Tensor
 from .onnx_graph import Graph, one_line
 
 Arrays = dict[str, Any]  # NumPy's
-Run = Callable[[Arrays], list[Any]]  # of observations by name, to the graph's outputs
+# Of observations by name, to the graph's outputs. It calls its second argument once, while it computes where
+# the runtime can; what that raises, it raises, and the outputs are lost.
+Run = Callable[[Arrays, Callable[[], None]], list[Any]]
+
+
+def nothing() -> None:
+    """What there is to do meanwhile, where there is nothing."""
 
 
 class Session(ABC):
@@ -45,7 +51,7 @@ class Session(ABC):
             found = {name: array(state[name]) for name in graph.weights if name in state}
             if graph.ahead:
                 inputs, run = self.opened(runtime, graph.ahead, {}, threads, bf16=False)
-                computed = run({name: array(state[name]) for name in inputs})
+                computed = run({name: array(state[name]) for name in inputs}, nothing)
                 found |= zip(graph.computed, computed, strict=True)
             weights = {name: found[name] for name in graph.weights}
             self.inputs, self._run = self.opened(runtime, graph.model, weights, threads, bf16=bf16)
@@ -66,9 +72,14 @@ class Session(ABC):
     ) -> tuple[list[str], Run]:
         """The names of inputs that ``model`` has with these weights, and what runs it, in any thread."""
 
-    def __call__(self, observations: dict[str, Tensor]) -> Tensor:
-        """Actions ``(B, S, action_dim)``, fp32, in memory of their own."""
-        return torch.from_numpy(self._run({name: array(observations[name]) for name in self.inputs})[0])
+    def __call__(self, observations: dict[str, Tensor], meanwhile: Callable[[], None] = nothing) -> Tensor:
+        """Actions ``(B, S, action_dim)``, fp32, in memory of their own.
+
+        Args:
+            meanwhile: called once, beside the runtime's work where it can; what it raises ends the call.
+        """
+        feed = {name: array(observations[name]) for name in self.inputs}
+        return torch.from_numpy(self._run(feed, meanwhile)[0])
 
 
 def array(tensor: Tensor) -> Any:

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from lerobot_policy_act_compiled import compiling, engine, onnx_graph
+from lerobot_policy_act_compiled.openvino_session import openvino
+from lerobot_policy_act_compiled.weights import Weights
 
 from .compiled_policies import as_compiled, count_made
 
@@ -90,7 +92,7 @@ def test_an_engine_that_is_further_off_than_autocast_is_not_used(
 
     def further(*args: Any, bf16: bool) -> Any:
         inputs, run = opened(*args, bf16=bf16)
-        return inputs, lambda feed: [each + (0.1 if bf16 else 0.0) for each in run(feed)]
+        return inputs, lambda *call: [each + (0.1 if bf16 else 0.0) for each in run(*call)]
 
     monkeypatch.setattr(engine.SESSIONS["openvino"], "opened", staticmethod(further))
     policy = as_compiled(stock, "openvino")
@@ -115,6 +117,39 @@ def test_threads_that_act_at_once_have_their_own_actions(without_cameras: tuple[
         found = list(pool.map(lambda turn: (turn % 4, session(shifted[turn % 4])), range(2000)))
     for which, actions in found:
         assert (actions - expected[which]).abs().max() < 1e-5
+
+
+@needs_openvino
+def test_weights_are_looked_at_while_it_computes(
+    without_cameras: tuple[Any, Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the start, and before anybody waits: on pusht's step a look is a tenth."""
+    stock, batch = without_cameras
+    events: list[str] = []
+    request_of = openvino().CompiledModel.create_infer_request
+
+    class Noted:
+        def __init__(self, compiled: Any) -> None:
+            self._request = request_of(compiled)
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("start_async", "wait", "infer"):
+                events.append(name)
+            return getattr(self._request, name)
+
+    def looked(weights: Weights, policy: Any) -> bool:
+        events.append("look")
+        return are_those_of(weights, policy)
+
+    are_those_of = Weights.are_those_of
+    monkeypatch.setattr(openvino().CompiledModel, "create_infer_request", lambda self: Noted(self))
+    monkeypatch.setattr(Weights, "are_those_of", looked)
+    policy = as_compiled(stock, "openvino")
+    policy.predict_action_chunk(batch)
+    events.clear()
+    policy.predict_action_chunk(batch)
+    assert events == ["start_async", "look", "wait"]
+    assert policy.compiled_by() == {"predict_action_chunk": "openvino"}
 
 
 @needs_openvino
