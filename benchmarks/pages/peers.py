@@ -15,6 +15,7 @@ from typing import Any
 from ..markdown import table
 from ..records import Record
 from ..repository import ROOT
+from ..suite.openvino_operators import PARTS, UNBOUND
 from ..suite.peers import PEERS, installed
 from ..suite.timer import PAUSE
 from ..suite.workloads import EXPORT, WORKLOADS, Case
@@ -38,6 +39,8 @@ IN_BF16 = ("auto", "openvino")  # where the processor computes in it; beside sto
 TICKED, TICKING = ("aloha", "aloha_3cam"), ("auto", EXPORT)
 SECONDS = 30  # of steps in a launch, all variants together
 STEP, BF16, TICK, FIRST = "step beside peers", "step in bf16", "tick", "first action"
+OPERATORS = "operators"
+INSIDE = {"auto": "`auto`", "openvino": "by hand", UNBOUND: "by hand, not bound to cores"}
 # What ``auto`` is to reach with AVX-512: times as fast as stock eager in fp32.
 TARGETS = {
     STEP: {"aloha": 1.5, "aloha_3cam": 1.55, "pusht": 2.4, "libero": 2.4},
@@ -67,11 +70,22 @@ def _table(records: Sequence[Record]) -> str:
     target = ["target of `auto`"] if _has_targets(records[0]) else []
     of_first = [each for each in records if each["row"].startswith(FIRST)]
     firsts = [[each["row"].partition(": ")[2], f"{spread(each['seconds'])} s"] for each in of_first]
+    inside = [
+        [
+            *_of_step(record, name),
+            f"{1e3 * each['takes']:.1f}",
+            *(f"{1e3 * each['parts'][p]:.1f}" for p in PARTS),
+        ]
+        for record in records
+        if record["row"] == OPERATORS
+        for name, each in record["operators"].items()
+    ]
     tabled = (
         ("inference", (*(COLUMNS[name] for name in beside), *target), steps),
         ("inference in bf16", (*(COLUMNS[name] for name in IN_BF16), *target), in_bf16),
         ("a tick", [COLUMNS[name] for name in ("stock", *TICKING)], ticks),
         (f"first action of {of_first[0]['case'].split('-')[0]} by `auto`", ("takes",), firsts),
+        ("means in ms", ("by", "takes", *PARTS), inside),
     )
     return "\n\n".join(
         (
@@ -80,6 +94,11 @@ def _table(records: Sequence[Record]) -> str:
             *(table([what, *columns], found) for what, columns, found in tabled if found),
         )
     )
+
+
+def _of_step(record: Record, name: str) -> list[str]:
+    case = record["case"].split("-")
+    return [f"{case[0]} {case[-2]}", INSIDE[name]]
 
 
 def _has_targets(record: Record) -> bool:
@@ -154,7 +173,8 @@ def measure(args: argparse.Namespace) -> list[Record]:
         environment = ask("rates", [Case("tiny", "inference", "stock")])["environment"]
     # Without AVX-512 a step in bf16 takes 40 times as long as in fp32.
     of_bf16 = list(cases) if environment["cpu"].startswith("AVX512") else []
-    with asking(args.launches * (len(cases) + len(of_bf16) + len(ticked) + 3)) as (ask, _):
+    profiled = [*cases.values(), *(_in_bf16(cases[name], "auto") for name in of_bf16)]
+    with asking(args.launches * (len(profiled) + len(ticked) + 3) + len(profiled)) as (ask, _):
         firsts = first_actions(ask, args.launches, first)
         found: dict[str, Any] = {}
         for name, case in cases.items():
@@ -168,6 +188,10 @@ def measure(args: argparse.Namespace) -> list[Record]:
         for name in ticked:
             variants = [Case(name, "tick", each) for each in ("stock", *TICKING)]
             ticks[name] = step(step_seconds(ask, variants, args.launches, **how), WORKLOADS[name].chunk)
+        operators = {
+            case: ask("openvino_operators", [case, case.as_variant("openvino")])["operators"]
+            for case in profiled
+        }
     made = about(environment, "cpu", ROOT, launches=args.launches, seconds=args.seconds, precision="fp32")
     made["peers"] = _releases()
     rows = [as_record(STEP, cases[name], about=made, **each) for name, each in found.items()]
@@ -176,6 +200,7 @@ def measure(args: argparse.Namespace) -> list[Record]:
     ]
     rows += [as_record(TICK, Case(name, "tick", "auto"), about=made, **each) for name, each in ticks.items()]
     rows += [as_record(f"{FIRST}: {name}", first, about=made, seconds=each) for name, each in firsts.items()]
+    rows += [as_record(OPERATORS, case, about=made, operators=each) for case, each in operators.items()]
     keep(NAME, rows, lambda record: machine(record["about"]) != machine(made))
     return rows
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import profiling, roofline
 from .environment import environment
+from .openvino_operators import openvino_operators
 from .precision import in_force, lerobot_train_flags, strict_fp32
 from .serving import serve
 from .steps import prepare
@@ -163,6 +164,7 @@ ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     for f in (
         *(first_call, alternate, memory, difference, traced, save, load, start, replaced),
         *(roofline.rates, roofline.work, profiling.step_breakdown, profiling.compile_breakdown),
+        openvino_operators,
     )
 }
 

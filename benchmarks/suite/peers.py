@@ -81,13 +81,17 @@ def by_onnxruntime(file: Path, threads: int) -> Callable[[dict[str, Any]], Any]:
     return lambda feed: session.run(None, feed)[0]
 
 
+def openvino() -> Any:
+    """The module, which reports nothing to Intel."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return import_module("openvino")
+
+
 def _openvino(file: Path, threads: int, precision: str) -> Callable[[dict[str, Any]], Any]:
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report to Intel
-    runtime = import_module("openvino")
     hints = {
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    request = runtime.Core().compile_model(str(file), "CPU", hints).create_infer_request()
+    request = openvino().Core().compile_model(str(file), "CPU", hints).create_infer_request()
     return lambda feed: request.infer(feed)[0].copy()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 from .steps import prepare
 from .workloads import Case, Step
 
 # s before a step: threads of ONNX Runtime and OpenVINO wait at work for a while, and torch was 3x as slow.
 PAUSE = 0.05
+
+T = TypeVar("T")
 
 
 def fixed_compile_seconds() -> float:
@@ -44,8 +47,8 @@ def warmed_up(case: Case, *, again: bool = True) -> Step:
     return step
 
 
-def turned(steps: Sequence[Step], turn: int) -> list[Step]:
-    """The steps in the order of this turn: each begins with another, so that none is always the first."""
+def turned(steps: Sequence[T], turn: int) -> list[T]:
+    """The steps (or their names) in the order of this turn: no step is always the first."""
     shift = turn % len(steps)
     return [*steps[shift:], *steps[:shift]]
 

@@ -11,6 +11,7 @@ import pytest
 import benchmarks.pages.__main__ as pages
 from benchmarks.markdown import between_markers, markers
 from benchmarks.pages import peers, records
+from benchmarks.suite.openvino_operators import PARTS
 from benchmarks.suite.peers import PEERS
 
 from .conftest import ENVIRONMENT
@@ -40,6 +41,10 @@ def answered(
             assert request["seconds"] == 3
             times = {case: [MS[case.split("-")[2]] / 1e3] * 7 for case in cases}
             return {"seconds": times, **environment}
+        if request["do"] == "openvino_operators":
+            assert [case["variant"] for case in request["cases"]] == ["auto", "openvino"]
+            of_step = {"takes": 0.01, "parts": dict.fromkeys(PARTS, 0.0025)}
+            return {"operators": dict.fromkeys(peers.INSIDE, of_step), **environment}
         return environment
 
     monkeypatch.setattr(peers, "installed", lambda: PEERS)
@@ -71,6 +76,8 @@ def test_what_is_measured_is_kept_and_drawn(root: Path, answered: list[tuple[str
         "| nothing kept | 7.50 (7.00 to 8.00) s |",
         "| architecture known | 0.50 (0.50 to 0.50) s |",
         "| weights replaced | 0.40 (0.40 to 0.40) s |",
+        "| means in ms | by | takes | convolutions | products | all else in OpenVINO | outside |",
+        "| pusht bf16 | by hand, not bound to cores | 10.0 | 2.5 | 2.5 | 2.5 | 2.5 |",
     ):
         assert line in table.splitlines()
     ticks_last = sorted(records.read("peers"), key=lambda each: bool(each["row"] == peers.TICK))
@@ -95,7 +102,7 @@ def test_another_run_replaces_this_machines_rows_and_no_others(
         document.write("\n".join([*markers("peers cpu AVX2"), ""]))
     assert answered
     assert pages.main([*arguments, "aloha"]) == 0
-    assert len(records.read("peers")) == len(elsewhere) + len(elsewhere) - 2
+    assert len(records.read("peers")) == len(elsewhere) + len(elsewhere) - 4
     assert "a tick" in between_markers(root / peers.DOCUMENT, *markers("peers cpu AVX2"))
 
 

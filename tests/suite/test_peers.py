@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.suite import answers, steps
+from benchmarks.suite.openvino_operators import PARTS, UNBOUND, openvino_operators
 from benchmarks.suite.peers import PEERS, installed
 from benchmarks.suite.steps import prepare, step_of
 from benchmarks.suite.ticks import Frame, frame_of
@@ -21,6 +22,21 @@ def test_a_peer_acts_as_stock(name: str) -> None:
     assert not case.compiles
     for _ in range(2):
         assert (step() - stock()).abs().max() < 1e-5
+
+
+def test_openvinos_own_counters_say_where_its_time_goes() -> None:
+    if "openvino" not in installed():
+        pytest.skip("openvino is not installed; nox -s peers installs it")
+    auto, by_hand = Case("tiny", "inference", "auto"), Case("tiny", "inference", "openvino")
+    found = openvino_operators([auto, by_hand], steps=3)["operators"]
+    assert list(found) == ["auto", "openvino", UNBOUND]
+    for each in found.values():
+        assert list(each["parts"]) == list(PARTS)
+        assert all(each["parts"][name] > 0 for name in PARTS[:-1])
+        assert sum(each["parts"].values()) == pytest.approx(each["takes"])
+    stock = Case("tiny", "inference", "stock")
+    with pytest.raises(ValueError, match="tiny-inference-stock-fp32-cpu does not run by OpenVINO"):
+        openvino_operators([stock])
 
 
 def test_openvino_in_bf16_is_as_near_as_bf16_is() -> None:
