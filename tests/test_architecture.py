@@ -43,7 +43,8 @@ EXCEPTIONS = {
 # The adapters to torch's private API, on either side.
 PRIVATE_TORCH = {SUITE / "compile_counters.py", SUITE / "step_counters.py"}
 PRIVATE_TORCH_OF_THE_SUBJECT = {
-    ROOT / "src" / SUBJECT / name for name in ("index_strides.py", "inductor.py", "kernel_files.py")
+    ROOT / "src" / SUBJECT / name
+    for name in ("index_strides.py", "inductor.py", "instruction_sets.py", "kernel_files.py")
 }
 
 

@@ -29,6 +29,7 @@ from .configuration_act_compiled import ACTCompiledConfig
 from .eval_mode import policy_eval
 from .frozen import constant_position_table, fixed_position_table
 from .index_strides import of_moving_terms
+from .instruction_sets import try_once
 from .kernel_files import few_files
 from .layers import LAYERS, decoder_input, first_token
 from .loss import Batch, Posterior
@@ -216,6 +217,7 @@ def make_compile_friendly(module: nn.Module) -> None:
     """Give every ACT module in ``module`` its compile-friendly class, in place; weights stay as they are."""
     few_files()
     of_moving_terms()
+    try_once()
     for part in module.modules():
         cls: Any = type(part)
         part.__class__ = _compile_friendly_class(cls)

@@ -12,6 +12,7 @@ from torch import nn
 from . import compiled_policy
 from .compiling import Asked
 from .configuration_act_compiled import check_mode
+from .instruction_sets import try_once
 from .kernel_files import few_files
 from .modeling_act_compiled import COMPILE_FRIENDLY, make_compile_friendly
 
@@ -101,6 +102,7 @@ def patch_lerobot(
     if _saved:
         return Patch(made_here=False, before=before)
     few_files()
+    try_once()
     for stock, friendly in COMPILE_FRIENDLY.items():
         for name in METHODS:
             if name in vars(friendly):

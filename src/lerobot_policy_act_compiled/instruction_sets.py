@@ -1,0 +1,69 @@
+"""Which of the processor's instruction sets Inductor may use: tried once, not in every process.
+
+Before its first kernel torch compiles a small file for each instruction set that the processor has. It keeps
+these files, but loads each of them in every process again, one after the other, in a Python of its own that
+imports torch. With AVX-512 these are six, and took 10 s of every process that compiles on two cores, however
+much of its own code was kept (torch 2.10). Here what could be loaded is noted beside the file, which torch
+names by the compiler, its flags and torch's release; and those that are new are tried at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+NOTE = ".loaded"  # in place of the source's ending
+
+
+def try_once() -> None:
+    """From now on, in this process; twice is once.
+
+    Where torch's functions are not as they are known, all stays as it is.
+    """
+    try:
+        from torch._inductor import cpu_vec_isa as theirs
+        from torch._inductor.codecache import write
+
+        alone, all_of_them = theirs.VecISA.check_build, theirs.valid_vec_isa_list
+        fingerprint, flags_here = theirs._get_isa_dry_compile_fingerprint, theirs.x86_isa_checker
+        sets = list(theirs.supported_vec_isa_list)
+        known = (
+            list(signature(alone).parameters) == ["self", "code"] and not signature(all_of_them).parameters
+        )
+    except (ImportError, AttributeError, TypeError, ValueError):
+        known = False
+    if not known:
+        log.debug("torch asks in every process what the processor can do: this release has other functions")
+        return
+    if alone.__module__ == __name__:
+        return
+
+    def check_build(self: Any, code: str) -> bool:
+        _, source = write(code, "cpp", extra=fingerprint(self._arch_flags))
+        note = Path(source).with_suffix(NOTE)
+        if note.exists():
+            return True
+        works = bool(alone(self, code))
+        if works:
+            with suppress(OSError):  # it is tried again
+                note.touch()
+        return works
+
+    @cache
+    def valid_vec_isa_list() -> Any:
+        here = flags_here()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(bool, (each for each in sets if all(flag in here for flag in str(each).split()))))
+        return all_of_them()
+
+    check_build.torchs = alone  # type: ignore[attr-defined]
+    valid_vec_isa_list.torchs = all_of_them  # type: ignore[attr-defined]
+    theirs.VecISA.check_build = check_build  # type: ignore[method-assign,unused-ignore]
+    theirs.valid_vec_isa_list = valid_vec_isa_list

@@ -1,0 +1,119 @@
+"""What the processor can do: torch's own answer, asked once and not in every process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch._inductor import cpu_vec_isa
+
+from lerobot_policy_act_compiled import instruction_sets
+
+needs_sets = pytest.mark.skipif(
+    not cpu_vec_isa.x86_isa_checker(), reason="torch tries instruction sets on x86-64 only"
+)
+
+
+@pytest.fixture
+def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Commands that torch ran to try what it had compiled; its functions and its cache are as new."""
+    instruction_sets.try_once()
+    ours = cpu_vec_isa.valid_vec_isa_list
+    monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", getattr(ours, "torchs", ours))
+    check_build = cpu_vec_isa.VecISA.check_build
+    monkeypatch.setattr(cpu_vec_isa.VecISA, "check_build", getattr(check_build, "torchs", check_build))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    found: list[Any] = []
+    run = subprocess.check_call
+
+    def noted(command: Any, **options: Any) -> int:
+        found.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(cpu_vec_isa.subprocess, "check_call", noted)
+    return found
+
+
+@needs_sets
+def test_what_has_been_loaded_is_not_loaded_again(tried: list[Any]) -> None:
+    avx2, code = cpu_vec_isa.VecAVX2(), cpu_vec_isa.VecISA._avx_code
+    assert avx2.check_build(code)
+    assert avx2.check_build(code)
+    assert len(tried) == 2, "torch loads it each time"
+    tried.clear()
+    instruction_sets.try_once()
+    instruction_sets.try_once()
+    for _ in range(2):
+        assert avx2.check_build(code)
+    assert len(tried) == 1
+    assert avx2.check_build(f"// other\n{code}")
+    assert len(tried) == 2, "other code is another question"
+
+
+@needs_sets
+def test_what_could_not_be_loaded_is_tried_again(tried: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    avx2, code = cpu_vec_isa.VecAVX2(), cpu_vec_isa.VecISA._avx_code
+    instruction_sets.try_once()
+    with monkeypatch.context() as broken:
+
+        def fails(*_: Any, **__: Any) -> int:
+            raise subprocess.CalledProcessError(1, "python")
+
+        broken.setattr(cpu_vec_isa.subprocess, "check_call", fails)
+        for _ in range(2):
+            assert not avx2.check_build(code)
+    assert avx2.check_build(code)
+    assert len(tried) == 1
+
+
+@needs_sets
+@pytest.mark.usefixtures("tried")
+def test_the_answer_is_torchs() -> None:
+    listed = cpu_vec_isa.valid_vec_isa_list
+    expected = [str(each) for each in listed()]
+    instruction_sets.try_once()
+    assert cpu_vec_isa.valid_vec_isa_list is not listed
+    assert [str(each) for each in cpu_vec_isa.valid_vec_isa_list()] == expected
+
+
+@pytest.mark.usefixtures("tried")
+def test_a_release_with_other_functions_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    other, listed = Path.touch, cpu_vec_isa.valid_vec_isa_list
+    monkeypatch.setattr(cpu_vec_isa.VecISA, "check_build", other)
+    instruction_sets.try_once()
+    assert cpu_vec_isa.VecISA.check_build is other
+    assert cpu_vec_isa.valid_vec_isa_list is listed
+
+
+SCRIPT = """
+import subprocess, sys
+import torch
+from lerobot_policy_act_compiled import patch_lerobot
+
+started, run = [], subprocess.Popen.__init__
+
+def noted(self, *arguments, **options):
+    started.append((arguments, options))
+    run(self, *arguments, **options)
+
+subprocess.Popen.__init__ = noted
+patch_lerobot()
+torch.compile(lambda x: x.sin() + 1)(torch.zeros(64))
+print(sum("cdll.LoadLibrary" in str(each) for each in started))
+"""
+
+
+@needs_sets
+def test_the_second_process_tries_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = (sys.executable, "-c", SCRIPT)
+    first, second = (
+        int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+        for _ in range(2)
+    )
+    assert first > 0
+    assert second == 0
