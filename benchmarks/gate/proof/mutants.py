@@ -170,8 +170,8 @@ MUTANTS = (
     Mutant(
         "a sleep at each prediction",
         Edit(
-            "        return made(batch)",
-            "        time.sleep(0.02)\n        return made(batch)",
+            "            actions = made(batch, look)",
+            "            time.sleep(0.02)\n            actions = made(batch, look)",
             "engine.py",
         ),
         "waits in a tick",
@@ -274,8 +274,8 @@ HARMLESS = (
     Mutant(
         "an assignment inside a condition",
         Edit(
-            "        made = self._made.get(kind)\n        if made is not None and made.weights",
-            "        if (made := self._made.get(kind)) is not None and made.weights",
+            "        made = self._made.get(kind)\n        if made is not None and (actions",
+            "        if (made := self._made.get(kind)) is not None and (actions",
             "engine.py",
         ),
     ),
