@@ -23,6 +23,10 @@ from .verdict import FASTER, INCONCLUSIVE, SLOWER, Plan, Verdict
 
 MOST_MINUTES = 7 * 24 * 60
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
+# Launches to have, if with shorter steps: with four, 3% in one case alone is called in a sixth to a half of
+# runs, with six in a third and more (docs/gate.md, "Replayed").
+ENOUGH = 6
+SETUP = 55.0  # s of a first launch of the default cases on two cores, beside its steps
 
 
 @dataclass
@@ -177,21 +181,26 @@ class Pace:
     """How long the next launch's steps may take, so that launches fill the time that is left."""
 
     def __init__(self) -> None:
-        self._setup: float | None = None  # of the last launch: starting, warming up, compiling
+        self._setup = SETUP  # or of the last launch, s: starting, warming up, compiling
+        self._taken = 0
 
     def took(self, seconds: float, steps: float) -> None:
         """A launch that was to spend ``steps`` s on steps took ``seconds`` in all."""
         self._setup = max(0.0, seconds - steps)
+        self._taken += 1
 
     def scale(self, left: float, steps: float) -> float | None:
         """Share of ``steps`` s that the next launch should spend; None: it would not fit any more.
 
         The first launch is always taken: what is never measured cannot be decided.
         """
-        if self._setup is None:
-            return 1.0
         launches = max(1, round(left / (self._setup + steps)))
+        if launches < ENOUGH - self._taken:
+            most = int(left / max(self._setup + LEAST_SCALE * steps, 1e-9))
+            launches = max(launches, min(ENOUGH - self._taken, most))
         fits = (left / launches - self._setup) / max(steps, 1e-9)
+        if self._taken == 0:
+            return min(max(fits, LEAST_SCALE), 1.0)
         return min(fits, MOST_SCALE) if fits >= LEAST_SCALE else None
 
 

@@ -158,16 +158,19 @@ def test_decided_cases_get_no_more_launches(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("minutes", "launches"),
     [
-        (0.55, 2),  # after 10 + 8 s there are 15 left: a shorter one
-        (0.65, 2),  # 21 left: a longer one
-        (0.8, 3),  # 30 left: two shorter ones
-        (0.5, 1),  # in 12 s nothing fits
+        (0.55, 2),  # 33 s, of 10 + 8 each: two shorter ones
+        (0.65, 2),  # 39 s: one as asked for and a longer one
+        (0.8, 3),  # 48 s: three shorter ones
+        (1.5, 6),  # 90 s would be five: six shorter ones decide more
+        (2.1, 7),  # 126 s: six are there anyway
+        (0.4, 1),  # in 6 s nothing fits
         (0.01, 1),  # one is always taken
     ],
 )
 def test_launches_fill_the_time_and_no_more(
     monkeypatch: pytest.MonkeyPatch, minutes: float, launches: int
 ) -> None:
+    monkeypatch.setattr(timing, "SETUP", 10.0)
     simulated = Simulated({EAGER: 0.0, COMPILED: 0.0}, setup=10, noise=2.0)
     timings = simulated.run(monkeypatch, minutes)
     assert len(simulated.asked) == launches
