@@ -40,8 +40,8 @@ class StepTime:
 
     Attributes:
         least: the smallest change that is worth a verdict, whatever ``--min-effect`` says.
-        seconds: of steps in a launch, both sides together. A launch takes 50 s beside them (starting
-            4, compiling anew 18, warming up 20; two cores with AVX-512); at these its ratio varies by 0.5 to 2%.
+        seconds: of steps in a launch, both sides together. A launch takes 42 s beside them (starting
+            4, compiling anew 18, warming up 20; with AVX-512); at these its ratio varies by 0.5 to 2%.
     """
 
     case: Case
