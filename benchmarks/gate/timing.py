@@ -23,8 +23,8 @@ from .verdict import FASTER, INCONCLUSIVE, SLOWER, Plan, Verdict
 
 MOST_MINUTES = 7 * 24 * 60
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
-# Launches to have, if with shorter steps: with four, 3% in one case alone is called in a sixth to a half of
-# runs, with six in a third and more (docs/gate.md, "Replayed").
+# Launches to have, if with shorter steps: with three, 3% in one case alone is called in 13 to 35% of runs,
+# with six in 33 to 99% (docs/gate.md, "Replayed").
 ENOUGH = 6
 SETUP = 55.0  # s of a first launch of the default cases on two cores, beside its steps
 
