@@ -53,7 +53,7 @@ class OpenVino(Session):
             "PERFORMANCE_HINT": "LATENCY",
             # As torch's, its threads are bound to no core. Beside one busy process, two threads bound to two
             # cores took 36 ms for pusht's step in bf16, 99% within 150; unbound 14 and 17. Alone, bound ones
-            # took 9.7 and unbound ones 12.1, as this machine's kernel wakes both on one core.
+            # took 9.7 and unbound ones 12.1: probably both often wake on one core.
             "ENABLE_CPU_PINNING": False,
         }
         compiled = core.compile_model(graph, "CPU", options)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch._inductor import cpu_vec_isa
 
-from lerobot_policy_act_compiled import instruction_sets
+from lerobot_policy_act_compiled import ACTCompiledPolicy, instruction_sets, patch_lerobot, patch_policy
 
 needs_sets = pytest.mark.skipif(
     not cpu_vec_isa.x86_isa_checker(), reason="torch tries instruction sets on x86-64 only"
@@ -87,6 +88,23 @@ def test_a_release_with_other_functions_is_left_alone(monkeypatch: pytest.Monkey
     instruction_sets.try_once()
     assert cpu_vec_isa.VecISA.check_build is other
     assert cpu_vec_isa.valid_vec_isa_list is listed
+
+
+@needs_sets
+@pytest.mark.usefixtures("tried")
+@pytest.mark.parametrize(
+    "make",
+    [
+        patch_policy,
+        lambda policy: ACTCompiledPolicy(policy.config),
+        lambda _: patch_lerobot().__exit__(None, None, None),
+    ],
+    ids=["patch_policy", "ACTCompiledPolicy", "patch_lerobot"],
+)
+def test_whoever_makes_a_policy_has_it(make: Callable[[Any], Any], tiny_policy: Callable[[], Any]) -> None:
+    policy = tiny_policy()
+    make(policy)
+    assert cpu_vec_isa.VecISA.check_build.__module__ == instruction_sets.__name__
 
 
 SCRIPT = """
