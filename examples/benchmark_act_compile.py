@@ -46,14 +46,13 @@ from benchmarks.plots import NEUTRAL, OURS, style
 from benchmarks.records import described
 from benchmarks.suite.environment import environment
 from benchmarks.suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
-from benchmarks.suite.workloads import PRECISIONS, WORKLOADS
+from benchmarks.suite.workloads import DEVICES, PRECISIONS, WORKLOADS
 
 MODES = (
     *("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),  # torch's
     *("frozen", "openvino", "onnxruntime", "captured", "auto"),  # and ours
 )
 PHASES = ("inference", "training", "rollout", "tick")
-DEVICES = ("cpu", "cuda", "mps")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
 
 

@@ -43,19 +43,11 @@ class Bisection:
 
     def compare(self, commit: str, *, timed: bool) -> Result:
         """The gate's result on ``commit`` against ``good``."""
-        asked = [
-            "--base",
-            self.good,
-            "--head",
-            commit,
-            "--device",
-            self.device,
-            "--minutes",
-            str(self.minutes),
-        ]
+        asked = ["--base", self.good, "--head", commit, "--device", self.device]
+        asked += ["--minutes", str(self.minutes), *(() if timed else ("--no-times",))]
         if self.case is not None:
             asked += ["--workloads", self._pair]
-        args = gate_parser().parse_args(asked if timed else [*asked, "--no-times"])
+        args = gate_parser().parse_args(asked)
         return gate(args, self.console, self.root, self.command)
 
     @property
@@ -147,16 +139,8 @@ def commits_of(between: str, root: Path) -> tuple[str, list[str]]:
     ]
     if git("merge-base", *known, root=root) != known[0]:
         raise ValueError(f"{good} is no ancestor of {bad}; name a commit before it")
-    listed = git(
-        "rev-list",
-        "--reverse",
-        "--first-parent",
-        "--ancestry-path",
-        "..".join(known),
-        "--",
-        *MEASURED,
-        root=root,
-    )
+    along = ("--reverse", "--first-parent", "--ancestry-path", "..".join(known))
+    listed = git("rev-list", *along, "--", *MEASURED, root=root)
     if not listed:
         raise ValueError(f"no commit of {between} touches {' or '.join(MEASURED)}; nothing can have changed")
     return known[0], listed.split()

@@ -46,10 +46,6 @@ class Change:
     before: float
     after: float
 
-    @property
-    def is_worse(self) -> bool:
-        return self.after > self.before
-
 
 @dataclass(frozen=True)
 class Series:

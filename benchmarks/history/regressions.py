@@ -40,6 +40,7 @@ class Step:
         commits: short hash and first line of each commit after ``good`` up to ``bad``, newest first.
         packages: what was installed before and after, by name, where it differs; and the machine's kernel,
             processor, GPU and driver likewise. None: not known.
+        lasts: whether the newest values are nearer to ``after`` than to ``before``.
     """
 
     benchmark: str
@@ -50,6 +51,7 @@ class Step:
     bad: str
     commits: tuple[str, ...]
     packages: dict[str, tuple[str, str]] | None
+    lasts: bool = True
 
     @property
     def factor(self) -> str:
@@ -77,7 +79,7 @@ class History:
 
     Attributes:
         newest: the last commit that is in it.
-        regressions: steps for the worse that still last, after the baseline.
+        regressions: steps for the worse that still last, after the baseline; the newest commit's first.
         baseline: the commit up to which everything was accepted; None: nothing was.
         damaged: what could not be read and is missing here, a line for each share.
     """
@@ -100,17 +102,11 @@ def read_history(html: Path, home: Path, baseline: str | None, root: Path) -> Hi
         DamagedFileError: a page that asv always writes is missing or cut short.
         ValueError: nothing was published.
     """
-    hashes = _commits(html)
-    accepted = max((revision for revision, commit in hashes.items() if commit == baseline), default=-1)
-    found = []
-    for series in changes.read(html):
-        steps = series.changes()
-        found += [
-            _step(series, change, hashes, home, root)
-            for change in steps
-            if change.is_worse and series.revisions[change.at] > accepted and _lasts(change, steps[-1].after)
-        ]
-    return History(hashes[max(hashes)], tuple(found), baseline)
+    revisions = _revisions(html)
+    accepted = revisions.get(baseline or "", -1)
+    worse = [step for step in all_steps(html, home, root) if step.is_worse and step.lasts]
+    after = tuple(step for step in worse if revisions[step.bad] > accepted)
+    return History(max(revisions, key=revisions.__getitem__), after, baseline)
 
 
 def all_steps(html: Path, home: Path, root: Path) -> list[Step]:
@@ -119,36 +115,33 @@ def all_steps(html: Path, home: Path, root: Path) -> list[Step]:
     Raises:
         DamagedFileError, ValueError: as ``read_history`` does.
     """
-    hashes = _commits(html)
-    order = {commit: revision for revision, commit in hashes.items()}
-    found = [
-        _step(series, change, hashes, home, root)
-        for series in changes.read(html)
-        for change in series.changes()
-    ]
-    return sorted(found, key=lambda step: (-order[step.bad], -abs(step.after - step.before) / step.after))
+    revisions = _revisions(html)
+    hashes = {revision: commit for commit, revision in revisions.items()}
+    found = []
+    for series in changes.read(html):
+        steps = series.changes()
+        found += [_step(series, change, steps[-1].after, hashes, home, root) for change in steps]
+    return sorted(found, key=lambda step: (-revisions[step.bad], -abs(step.after - step.before) / step.after))
 
 
-def _commits(html: Path) -> dict[int, str]:
-    revisions: dict[str, str] = read_if_there(html / "index.json").get("revision_to_hash", {})
-    if not revisions:
+def _revisions(html: Path) -> dict[str, int]:
+    """asv's number of each commit."""
+    commits: dict[str, str] = read_if_there(html / "index.json").get("revision_to_hash", {})
+    if not commits:
         raise ValueError(f"asv published nothing in {html}; run nox -s history first")
-    return {int(revision): commit for revision, commit in revisions.items()}
-
-
-def _lasts(change: changes.Change, now: float) -> bool:
-    """Whether the figure is nearer to what it became than to what it was."""
-    return now > (change.before + change.after) / 2
+    return {commit: int(revision) for revision, commit in commits.items()}
 
 
 def _step(
-    series: changes.Series, change: changes.Change, hashes: dict[int, str], home: Path, root: Path
+    series: changes.Series, change: changes.Change, now: float, hashes: dict[int, str], home: Path, root: Path
 ) -> Step:
-    good, bad = (hashes[series.revisions[at]] for at in (change.at - 1, change.at))
+    at, was, became = change.at, change.before, change.after
+    good, bad = (hashes[series.revisions[index]] for index in (at - 1, at))
     listed = git("log", f"-n{MOST_COMMITS}", "--format=%h %s", f"{good}..{bad}", root=root).splitlines()
     before, after = (recorded(commit, series.machine, home) for commit in (good, bad))
     packages = differing(before, after) if before and after else None
-    return Step(series.name, series.machine, change.before, change.after, good, bad, tuple(listed), packages)
+    lasts = abs(now - became) < abs(now - was)
+    return Step(series.name, series.machine, was, became, good, bad, tuple(listed), packages, lasts)
 
 
 def listed(steps: Iterable[Step]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -51,13 +51,26 @@ def step_breakdown(cases: Sequence[Case]) -> dict[str, Any]:
     with profiled(step.case.device) as profile:
         clock = [timed(step) for _ in range(STEPS)]
     times = dict.fromkeys(KINDS, 0.0)
-    for event in profile.key_averages():
-        kind = kind_of(event.key)
+    for name, seconds, _ in own_times(profile, on_cuda):
+        kind = kind_of(name)
         if kind is not None:
-            own = event.self_device_time_total if on_cuda else event.self_cpu_time_total
-            times[kind] += own / 1e6 / STEPS
+            times[kind] += seconds / STEPS
     takes = fmean(clock)  # as the kinds are means: with a median what is left could be below zero
     return {"takes": takes, "times": {**times, REST: takes - sum(times.values())}, "flops": flops}
+
+
+def own_times(profile: Any, on_cuda: bool) -> Iterator[tuple[str, float, int]]:
+    """Name, own seconds and calls of each operator; on CUDA of each kernel, without the operators.
+
+    torch gives the operator that launched a kernel the kernel's time as well.
+    """
+    from torch.autograd import DeviceType
+
+    for event in profile.key_averages():
+        if not on_cuda:
+            yield event.key, event.self_cpu_time_total / 1e6, event.count
+        elif event.device_type == DeviceType.CUDA:
+            yield event.key, event.self_device_time_total / 1e6, event.count
 
 
 def operator_times(step: Step) -> dict[str, Any]:
@@ -65,8 +78,6 @@ def operator_times(step: Step) -> dict[str, Any]:
 
     Of each the least over PROFILED steps: what else the machine does only adds.
     """
-    from torch.autograd import DeviceType
-
     from .step_counters import profiled
     from .timer import timed
 
@@ -76,11 +87,8 @@ def operator_times(step: Step) -> dict[str, Any]:
     for _ in range(PROFILED):
         with profiled(step.case.device) as profile:
             takes.append(timed(step))
-        for event in profile.key_averages():
-            if on_cuda and event.device_type != DeviceType.CUDA:
-                continue  # the time of its kernels is theirs
-            seconds = (event.self_device_time_total if on_cuda else event.self_cpu_time_total) / 1e6
-            own[event.key] = min(own.get(event.key, (seconds, event.count)), (seconds, event.count))
+        for name, seconds, calls in own_times(profile, on_cuda):
+            own[name] = min(own.get(name, (seconds, calls)), (seconds, calls))
     return {"takes": min(takes), "operators": own}
 
 

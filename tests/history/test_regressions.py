@@ -154,6 +154,18 @@ def test_the_issue_says_how_much_since_when_and_what_to_do(published: Published)
     assert "change 5 of &lt;b&gt;" in text, "a commit message is text"
 
 
+@pytest.mark.parametrize("machines", [("a", "b"), ("b", "a")])
+def test_since_when_is_the_oldest_of_several(published: Published, machines: tuple[str, str]) -> None:
+    early, late = machines
+    published.write(*SAME, *SLOWER, 1.2, 1.2, machine=early)
+    published.write(*SAME, 1.0, 1.01, *SLOWER, machine=late)
+    history = published.read()
+    assert [step.machine for step in history.regressions] == [late, early], "the newest first"
+    good, bad = (commit[:8] for commit in published.commits[4:6])
+    assert issue_title(history) == f"Performance: 2 benchmarks worse since {bad}"
+    assert f"nox -s gate -- --base {good} --head {bad} " in issue_text(history)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

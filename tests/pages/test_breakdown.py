@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,6 +130,18 @@ def test_a_step_is_taken_apart_without_remainder() -> None:
     assert found["times"]["products"] > 0
     assert found["times"]["optimizer"] > 0
     assert found["flops"]["convolutions"] > found["flops"]["products"] > 0
+
+
+def test_on_cuda_a_kernels_time_counts_once() -> None:
+    """torch gives the operator that launches a kernel the kernel's time, too."""
+    cpu, gpu = torch.autograd.DeviceType.CPU, torch.autograd.DeviceType.CUDA
+    events = [
+        SimpleNamespace(key=key, device_type=on, count=2, self_cpu_time_total=5e6, self_device_time_total=2e6)
+        for key, on in (("aten::convolution", cpu), ("implicit_gemm_fprop", gpu))
+    ]
+    profile = SimpleNamespace(key_averages=lambda: events)
+    assert list(profiling.own_times(profile, on_cuda=True)) == [("implicit_gemm_fprop", 2.0, 2)]
+    assert list(profiling.own_times(profile, on_cuda=False)) == [(event.key, 5.0, 2) for event in events]
 
 
 def test_a_compile_is_taken_apart() -> None:
