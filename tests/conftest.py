@@ -27,8 +27,8 @@ from .subject.holding_constants import holding_constants
 
 Make = Callable[..., Any]
 os.environ.update(TRUST_THE_PROCESSOR)  # 10 s less in every process that compiles
-# Threads of a process that a test starts sleep while they wait. Two of them on two cores, beside another test,
-# would spin: five tests of the gate's worker took 128 s beside themselves, and take 54.
+# Threads of a process that a test starts sleep while they wait. Two of them, beside another test on two
+# cores, would spin: six tests of the gate's worker took 128 s beside themselves, and take 54.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 

@@ -35,8 +35,14 @@ path.with_suffix(".part").replace(path)
 while True:
     time.sleep(1)
 """
-HISTORY = "import sys; from pathlib import Path; from benchmarks.history import measure; "
-HISTORY += "sys.exit(measure.main([], root=Path(sys.argv[1])))"
+HISTORY = """
+import sys
+from pathlib import Path
+from benchmarks import one_run
+from benchmarks.history import measure
+one_run.PATIENCE = 1.0
+sys.exit(measure.main([], root=Path(sys.argv[1])))
+"""
 
 
 @pytest.fixture
