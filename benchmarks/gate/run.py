@@ -151,7 +151,7 @@ def gate(
             for timed in step_times(cases)
             if by_engine or timed.variant != "auto"  # without one it is torch's graph, which compiled times
         ]
-        launches = 0
+        launches, before = 0, budget.used
         if stops_here(findings):
             progress("not timed: results, graph breaks or failures come first")
         elif not args.no_times:
@@ -171,7 +171,7 @@ def gate(
         for timing in timings
         if timing.verdict is not None
     ]
-    about = {**result.about, **_about(hello, args, launches, budget, sides)}
+    about = {**result.about, **_about(hello, args, launches, before, budget, sides)}
     if any(case.variant == "auto" for case in cases) and not by_engine and not args.no_times:
         about["auto"] = NO_ENGINE
     return replace(
@@ -183,6 +183,7 @@ def _about(
     hello: Mapping[str, Any],
     args: argparse.Namespace,
     launches: int,
+    before: float,
     budget: Budget,
     sides: Mapping[str, Side],
 ) -> dict[str, str]:
@@ -204,6 +205,7 @@ def _about(
     if not args.no_times:
         in_slices = f"in slices of {SLICE * 1e3:.0f} ms, processor time"
         how = in_slices if pairing_of(args.device) is IN_SLICES else "by turns: base, head, head, base"
+        about["before the launches"] = f"{before:.0f} s"
         about["launches"] = f"{launches} of each side; steps {how}"
     about["minutes"] = f"{budget.used / 60:.1f} of {args.minutes:g}"
     return about

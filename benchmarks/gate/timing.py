@@ -115,14 +115,17 @@ def measure_launch(
     start: StartWorker,
     rng: random.Random,
     scale: float = 1.0,
+    started: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[StepTime, Samples]]:
     """One launch: each case's samples as they come, in random order; compiling and its step before all else.
 
     Args:
         scale: how much of each case's ``seconds`` to spend on its steps.
+        started: called when both workers have answered.
     """
     pairing = pairing_of(cases[0].case.device)
     with pair(start, rng, pairing.environment) as (workers, _):
+        started()
         compiling = [case for case in cases if isinstance(case, CompileTime)]
         for case in compiling:
             yield case, compile_at_once(workers, case, rng.sample(("base", "head"), 2))
@@ -177,28 +180,59 @@ class Budget:
         return self._clock() - self._started
 
 
+class Laps:
+    """Where a launch's time goes.
+
+    Attributes:
+        start: until its workers answer, and from the last case to their end, s.
+        seconds: of each case, its steps included.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.start = 0.0
+        self.seconds: dict[StepTime, float] = {}
+        self._clock, self._last = clock, clock()
+
+    def lap(self) -> float:
+        """Seconds since the one before."""
+        before, self._last = self._last, self._clock()
+        return self._last - before
+
+    def no_case(self) -> None:
+        """What has just been done is no case's."""
+        self.start += self.lap()
+
+
 class Pace:
-    """How long the next launch's steps may take, so that launches fill the time that is left."""
+    """How long the next launch's steps may take, so that launches fill the time that is left.
+
+    What a launch takes beside its steps is known by case, as later launches have fewer of them: a last open
+    case gets many short launches.
+    """
 
     def __init__(self) -> None:
-        self._setup = SETUP  # or of the last launch, s: starting, warming up, compiling
+        self._start = SETUP  # s, for all of a first launch; then until a launch's workers answer
+        self._beside: dict[StepTime, float] = {}
         self._taken = 0
 
-    def took(self, seconds: float, steps: float) -> None:
-        """A launch that was to spend ``steps`` s on steps took ``seconds`` in all."""
-        self._setup = max(0.0, seconds - steps)
+    def took(self, start: float, seconds: Mapping[StepTime, float], scale: float) -> None:
+        """A launch whose workers took ``start`` s, and each case ``seconds`` with its steps at ``scale``."""
+        self._start = start
+        self._beside |= {case: max(0.0, took - scale * case.seconds) for case, took in seconds.items()}
         self._taken += 1
 
-    def scale(self, left: float, steps: float) -> float | None:
-        """Share of ``steps`` s that the next launch should spend; None: it would not fit any more.
+    def scale(self, left: float, cases: Sequence[StepTime]) -> float | None:
+        """Share of its ``seconds`` that each case's steps should take next; None: a launch would not fit.
 
         The first launch is always taken: what is never measured cannot be decided.
         """
-        launches = max(1, round(left / (self._setup + steps)))
+        setup = self._start + sum(self._beside.get(case, 0.0) for case in cases)
+        steps = sum(case.seconds for case in cases)
+        launches = max(1, round(left / (setup + steps)))
         if launches < ENOUGH - self._taken:
-            most = int(left / max(self._setup + LEAST_SCALE * steps, 1e-9))
+            most = int(left / max(setup + LEAST_SCALE * steps, 1e-9))
             launches = max(launches, min(ENOUGH - self._taken, most))
-        fits = (left / launches - self._setup) / max(steps, 1e-9)
+        fits = (left / launches - setup) / max(steps, 1e-9)
         if self._taken == 0:
             return min(max(fits, LEAST_SCALE), 1.0)
         return min(fits, MOST_SCALE) if fits >= LEAST_SCALE else None
@@ -220,14 +254,15 @@ def launch_until_decided(
     tests, launches, pace = len(timings), 0, Pace()
     while undecided := [t for t in timings if not t.decided and len(t.log_ratios) < plan.most]:
         by_case = {timing.case: timing for timing in undecided}
-        steps = sum(case.seconds for case in by_case)
-        scale = pace.scale(budget.left, steps)
+        scale = pace.scale(budget.left, list(by_case))
         if scale is None:
             break
-        began = budget.used
-        for case, samples in measure_launch(list(by_case), start, rng, scale):
+        laps = Laps(lambda: budget.used)
+        for case, samples in measure_launch(list(by_case), start, rng, scale, laps.no_case):
+            laps.seconds[case] = laps.lap()
             by_case[case].add(samples.base, samples.head)
-        pace.took(budget.used - began, scale * steps)
+        laps.no_case()
+        pace.took(laps.start, laps.seconds, scale)
         launches += 1
         look_at(timings, plan)
         decided = sum(timing.decided for timing in timings)

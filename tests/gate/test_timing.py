@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,19 +123,23 @@ def test_a_compile_is_no_slower_below_ten_percent() -> None:
 
 
 class Simulated:
-    """Launches without processes: each takes ``setup`` and its steps' seconds of a clock of its own."""
+    """Launches by a clock of their own: each takes ``setup``, and of a case ``beside`` and its steps."""
 
-    def __init__(self, effects: dict[StepTime, float], setup: float, noise: float = 0.01) -> None:
-        self.now, self.setup, self.effects, self.noise = 0.0, setup, effects, noise
+    def __init__(
+        self, effects: dict[StepTime, float], setup: float, noise: float = 0.01, beside: float = 0.0
+    ) -> None:
+        self.now, self.setup, self.effects, self.noise, self.beside = 0.0, setup, effects, noise, beside
         self.asked: list[list[StepTime]] = []
         self.generator = np.random.default_rng(0)
 
     def launch(
-        self, cases: Sequence[StepTime], _start: Any, _rng: Any, scale: float
+        self, cases: Sequence[StepTime], _start: Any, _rng: Any, scale: float, started: Callable[[], None]
     ) -> Iterator[tuple[StepTime, Samples]]:
         self.asked.append(list(cases))
-        self.now += self.setup + scale * sum(case.seconds for case in cases)
+        self.now += self.setup
+        started()
         for case in cases:
+            self.now += self.beside + scale * case.seconds
             ratio = (1 + self.effects[case]) * math.exp(self.generator.normal() * self.noise)
             yield case, Samples([0.1] * 3, [0.1 * ratio] * 3)
 
@@ -177,6 +181,18 @@ def test_launches_fill_the_time_and_no_more(
     if launches > 1:
         assert simulated.now == pytest.approx(60 * minutes)
     assert all(case.verdict is not None and case.verdict.kind == INCONCLUSIVE for case in timings)
+
+
+def test_a_last_open_case_gets_the_launches_that_fit_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 s to start, and 20 s of each case beside 4 of steps: 50 s a launch of both, 26 of one."""
+    monkeypatch.setattr(timing, "SETUP", 42.0)
+    simulated = Simulated({EAGER: 1.0, COMPILED: 0.025}, setup=2, beside=20.0, noise=0.05)
+    simulated.run(monkeypatch, minutes=5)
+    alone = sum(asked == [COMPILED] for asked in simulated.asked)
+    both = len(simulated.asked) - alone
+    assert 0 < both < 5
+    assert alone >= int((300 - 50 * both) / 26), "as many as there is time for, and not fewer of longer steps"
+    assert simulated.now <= 300
 
 
 def test_the_replay_keeps_and_breaks_promises_as_it_should() -> None:

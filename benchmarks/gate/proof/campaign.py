@@ -1,4 +1,4 @@
-"""The gate's own proof: ``nox -s campaign -- record|mutants|runs|write``; each part resumes.
+"""The gate's own proof: ``nox -s campaign -- record|mutants|runs|pace|write``; each part resumes.
 
 What it records lies in ``recorded/``, one JSON object a line, and is part of the repository: the
 figures in docs/gate.md are drawn from it and from nothing else.
@@ -31,6 +31,7 @@ from ..timing import Budget
 from ..verdict import SLOWER
 from . import evidence
 from .mutants import HARMLESS, MUTANTS
+from .pace import record_pace
 from .recording import SLOWDOWN, record
 from .records import KINDS, append, lines
 from .slowdown import inject, key
@@ -114,6 +115,16 @@ def run_gates(minutes: float, console: Console, root: Path = ROOT) -> None:
             have[kind] += 1
 
 
+def measure_pace(console: Console, root: Path = ROOT) -> None:
+    """Record how long the parts of a gate run take here, on a quiet machine.
+
+    Raises:
+        MeasurementError: a side could not be run.
+    """
+    with _clone(root) as clone:
+        record_pace(lambda number, options: _gated(clone, _harmless(number)[1], console, *options)[0], clone)
+
+
 def _harmless(number: int) -> tuple[str, Callable[[Path], None]]:
     return HARMLESS[number].name, HARMLESS[number].edit.apply
 
@@ -142,6 +153,8 @@ def _do(args: argparse.Namespace, console: Console) -> None:
         try_mutants(args.minutes, console)
     elif args.part == "runs":
         run_gates(args.minutes, console)
+    elif args.part == "pace":
+        measure_pace(console)
     else:
         write_page(args.replays, console)
 
@@ -149,7 +162,7 @@ def _do(args: argparse.Namespace, console: Console) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0: done, or out of time; 2: could not measure, or stopped."""
     parser = argparse.ArgumentParser(prog="nox -s campaign --", description=__doc__)
-    parser.add_argument("part", choices=("record", "mutants", "runs", "write"))
+    parser.add_argument("part", choices=("record", "mutants", "runs", "pace", "write"))
     parser.add_argument("--launches", type=int, default=evidence.LAUNCHES, help="of each case and kind (40)")
     parser.add_argument(
         "--minutes",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
 from ...markdown import table
-from ..cases import StepTime, named
+from ..cases import StepTime
+from ..run import parser as gate_parser
 from ..verdict import Plan
 from .mutants import HARMLESS
+from .pace import KNOWN, Room, in_words, room
 from .records import KINDS, lines, log_ratios
 from .replay import Rates, replay
 from .slowdown import can_be_slowed
@@ -26,7 +28,15 @@ LAUNCHES = 40  # of each kind: fewer say too little
 RUNS = {"same": len(HARMLESS), "slower": 5}  # real ones; each head that is base has one harmless edit
 
 
-HEADER = ("every step slower by", "runs that are red", "target", "", "single cases", "undecided", "launches")
+HEADER = (
+    "every step slower by",
+    "runs that are red",
+    "target",
+    "",
+    "one case alone",
+    "undecided",
+    "launches",
+)
 
 
 def false_alarm_row(rates: Rates) -> list[str]:
@@ -35,21 +45,32 @@ def false_alarm_row(rates: Rates) -> list[str]:
     return ["none (A/A)", alarms, *target, "", f"{rates.undecided:.1%}", f"{rates.launches:.1f}"]
 
 
-def power_row(rates: Rates) -> list[str]:
-    """What is caught of a slowdown: by the run, and of each case where so small a one is worth a verdict."""
-    worth = {name: share for name, share in rates.caught.items() if named(name).least < rates.effect}
-    least, case = min((share, name) for name, share in worth.items())
+def power_row(rates: Rates, alone: Sequence[Rates]) -> list[str]:
+    """What is caught of a slowdown: of every step, by any of them; and of one case alone, by that case.
+
+    Args:
+        alone: of each case that is slower alone; none where that was not replayed.
+    """
+    shares = [(each.caught[each.alone], each.alone) for each in alone if each.alone]
+    least, case = min(shares, default=(1.0, ""))
     target = ["", ""]
     if rates.effect in CAUGHT:
         of_run, of_case = CAUGHT[rates.effect]
         by_run, by_case = met_or_not(rates.alarms >= of_run), met_or_not(least >= of_case)
         both = by_run if by_run == by_case else f"by the run {by_run}, by the least case {by_case}"
         target = [f"≥ {of_run:.0%}" + (f", a case ≥ {of_case:.0%}" if of_case != of_run else ""), both]
-    cases = f"{least:.1%} ({case}) to {max(worth.values()):.1%}"
+    cases = f"{least:.1%} ({case}) to {max(shares)[0]:.1%}" if shares else ""
     start = [f"{rates.effect:.0%}", f"{rates.alarms:.1%}"]
     return [*start, *target, cases, f"{rates.undecided:.1%}", f"{rates.launches:.1f}"]
 
 
+REPLAYED = (
+    "{replays:,} gate runs replayed over the A/A launches, drawn by launch. A run is red when any case is "
+    "called slower. A change that slows one case alone leaves it the time of the others, once they are "
+    "decided: {alone:,} runs for each case. What a launch takes was measured by `nox -s campaign -- pace`: "
+    "{pace}."
+)
+ALONE = 10  # of replays, one for each case that is slower alone
 NOT_YET = "Not recorded yet."
 WORTH = (
     "Each mistake in the model was tried once with counts of aloha, pusht and tiny. Pusht named none that "
@@ -91,7 +112,7 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
     sections = {
         "Ways to pair": pairing_table(pairings) if pairings else NOT_YET,
         "Noise of a launch": noise_table(launches) if launches else NOT_YET,
-        "Replayed": replayed(runs, replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
+        "Replayed": replayed(replays, progress) if fewest("same") >= LEAST_REPLAYED else TOO_FEW,
         "Mutants": mutant_table(mutants) if mutants else NOT_YET,
         "What a case is worth": f"{WORTH}\n\n{worth_table(worth)}" if worth else NOT_YET,
         "Real runs": not_run(runs) + runs_table(runs) if runs else NOT_YET,
@@ -124,51 +145,39 @@ def recorded_where(recorded: Sequence[Line]) -> str:
     return f"{when} One line a launch in benchmarks/gate/proof/recorded.".strip()
 
 
-USED_UP = 0.9  # of its time: one more launch would not have fitted
+def replayed(replays: int, progress: Callable[[str], None]) -> str:
+    """False alarms and power over the recorded A/A launches: in the default time, and with all launches.
 
-
-def shipped_launches(runs: Sequence[Line]) -> list[int]:
-    """Launches that the default time has room for, the fewest and the most; [] where nothing was timed.
-
-    A run that ended early, every case decided, had room for more than it took; and the last launches of one
-    that had time left were of the few cases that were still open.
+    Raises:
+        MeasurementError: how long a launch takes is not recorded.
     """
-    taken = [
-        (max(launches for _, _, launches in run["verdicts"].values()), used_up(run["minutes"]))
-        for run in runs
-        if run["verdicts"]
-    ]
-    most = max((launches for launches, _ in taken), default=0)
-    full = [launches for launches, used in taken if used] or [most]
-    return sorted({min(full), max(full)} - {0})
-
-
-def used_up(minutes: str) -> bool:
-    """Whether a run that took ``9.4 of 9.5`` minutes had no time left."""
-    used, _, whole = minutes.partition(" of ")
-    return float(used) >= USED_UP * float(whole)
-
-
-def replayed(runs: Sequence[Line], replays: int, progress: Callable[[str], None]) -> str:
-    """False alarms and power over the recorded A/A launches: in the default time, and with all launches."""
     plan, recorded = Plan(), decided_on("same")
-    parts = [
-        f"{replays:,} gate runs replayed over the A/A launches, drawn by launch. A run is red when any "
-        "case is called slower; a change that slows one case alone is caught as the single cases are."
-    ]
-    rooms = dict.fromkeys(shipped_launches(runs), "what the default time had room for in a real run")
-    rooms[plan.most] = "however long they take"
+    default = gate_parser().parse_args([]).minutes
+    rooms: dict[str, Room | None] = {
+        f"In the default time, {known} known": room(known, default) for known in KNOWN
+    }
+    rooms[f"With {plan.most} launches, however long they take"] = None
+    parts = [REPLAYED.format(replays=replays, alone=max(1, replays // ALONE), pace=in_words())]
     # A process for each core: 10,000 replays of one effect take a minute and more.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        asked = {
-            (most, effect): pool.submit(replay, recorded, plan, effect=effect, runs=replays, most=most)
-            for most in rooms
-            for effect in (0.0, *EFFECTS)
+
+        def asked(effect: float, room: Room | None, alone: StepTime | None = None) -> Future[Rates]:
+            runs = max(1, replays // ALONE) if alone else replays
+            return pool.submit(replay, recorded, plan, effect=effect, runs=runs, room=room, alone=alone)
+
+        all_slower = {
+            (why, effect): asked(effect, room) for why, room in rooms.items() for effect in (0.0, *EFFECTS)
         }
-        for most, why in rooms.items():
-            rows = [false_alarm_row(asked[most, 0.0].result())]
+        one_slower = {
+            (why, effect): [asked(effect, room, case) for case in recorded if case.least < effect]
+            for why, room in rooms.items()
+            for effect in CAUGHT
+        }
+        for why in rooms:
+            rows = [false_alarm_row(all_slower[why, 0.0].result())]
             for effect in EFFECTS:
-                rows.append(power_row(asked[most, effect].result()))
-                progress(f"replayed {effect:.0%}, {most} launches at most")
-            parts.append(f"With {most} launches at most, {why}:\n\n{table(HEADER, rows)}")
+                each = [found.result() for found in one_slower.get((why, effect), ())]
+                rows.append(power_row(all_slower[why, effect].result(), each))
+                progress(f"{why}: replayed {effect:.0%}")
+            parts.append(f"{why}:\n\n{table(HEADER, rows)}")
     return "\n\n".join(parts)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -15,12 +17,14 @@ from benchmarks.edits import Edit
 from benchmarks.gate import channel
 from benchmarks.gate.cases import CompileTime, StepTime, choose, step_times
 from benchmarks.gate.proof import campaign, evidence, recording, records, tables
-from benchmarks.gate.proof.campaign import run_gates, try_mutants, write_page
+from benchmarks.gate.proof.campaign import measure_pace, run_gates, try_mutants, write_page
 from benchmarks.gate.proof.mutants import Mutant
+from benchmarks.gate.proof.pace import Room, room
 from benchmarks.gate.proof.recording import record
 from benchmarks.gate.proof.records import append, lines, log_ratios
-from benchmarks.gate.proof.replay import Rates
+from benchmarks.gate.proof.replay import Rates, replay
 from benchmarks.gate.run import gate
+from benchmarks.gate.verdict import Plan
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import MeasurementError
 from benchmarks.suite.workloads import Case
@@ -108,6 +112,9 @@ def fill() -> None:
             "verdicts": {str(STEP): ["slower", 1.05, 3]},
         },
     )
+    cases = [str(case) for case in step_times([STEP.case, STEP.case.as_variant("compiled")])]
+    before, beside = {"nothing": 80.0, "base": 30.0}, dict.fromkeys(cases, 6.0)
+    append("pace", {"before": before, "start": 4.0, "beside": beside, "about": "2 cores"})
     ops = ["ops dispatched in eager"]
     mutants = (
         {"name": "a clone", "cause": "ops dispatched", "exit_code": 1, "named": {"a": ops, "b": ops}},
@@ -158,8 +165,10 @@ def test_the_page_says_what_is_met_and_what_is_not(tmp_path: Path, monkeypatch: 
     assert by_name["10%"][1] == "100.0%"
     assert by_name["5%"][3] == "met"
     assert by_name["5%"][4].startswith("100.0%"), "compiling, which has 10% for its least, does not count"
-    assert "With 6 launches at most, what the default time had room for in a real run" in text
-    assert "With 16 launches at most" in text
+    assert "80 s before the launches where nothing is known, 30 where base is, and 22 for a first" in text
+    assert "In the default time, nothing known:" in text
+    assert "In the default time, base known:" in text
+    assert "With 16 launches, however long they take:" in text
     assert "2026-01-01 to 2026-01-02" in text
     assert "do not rely on times yet" not in text
     assert evidence.NOT_YET in text, "how to pair"
@@ -216,38 +225,85 @@ def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
     assert repository.left_behind() == set()
 
 
-def run_of(minutes: float, *launches: int) -> dict[str, Any]:
-    verdicts = {f"case {i}": ["same", 1.0, n] for i, n in enumerate(launches)}
-    return {"verdicts": verdicts, "minutes": f"{minutes} of 9.5"}
-
-
-@pytest.mark.parametrize(
-    ("runs", "launches"),
-    [
-        ([run_of(9.4, 2, 4), run_of(9.5, 3, 3), run_of(9.4, 5)], [3, 5]),
-        ([run_of(9.4, 4), run_of(5.0, 2)], [4]),
-        ([run_of(9.4, 4), run_of(6.5, 2, 12)], [4]),
-        ([run_of(7.0, 2, 4), run_of(5.0, 2)], [4]),
-        ([{"verdicts": {}, "minutes": "0"}], []),
-        ([], []),
-    ],
-    ids=["used up", "one ended early", "one case took long", "all ended early", "not timed", "none"],
-)
-def test_launches_that_the_default_time_has_room_for(runs: list[Any], launches: list[int]) -> None:
-    assert evidence.shipped_launches(runs) == launches
-
-
 def test_a_red_run_is_one_with_any_case_slower() -> None:
     first, second = str(STEP), str(STEP).replace("eager", "compiled")
 
+    def rates(alarms: float, alone: str = "", caught: float = 0.0) -> Rates:
+        return Rates(0.03, 100, alarms, {alone: caught}, undecided=0.2, launches=3.0, alone=alone)
+
     def row(alarms: float, least: float) -> list[str]:
-        caught = {first: least, second: 0.95}
-        return evidence.power_row(Rates(0.03, 100, alarms, caught, undecided=0.2, launches=3.0))
+        return evidence.power_row(rates(alarms), [rates(least, first, least), rates(0.95, second, 0.95)])
 
     both = ["by the run met, by the least case **not met**", f"25.0% ({STEP}) to 95.0%"]
     assert row(0.95, 0.25)[:5] == ["3%", "95.0%", "≥ 90%, a case ≥ 50%", *both]
     assert row(0.85, 0.25)[3] == "**not met**"
     assert row(0.95, 0.55)[3] == "met", "one case alone has a target of its own"
+    assert evidence.power_row(replace(rates(0.5), effect=0.01), [])[2:5] == ["", "", ""]
+
+
+NOISY, QUIETER = STEP, StepTime(STEP.case.as_variant("compiled"))
+# Launches of equal sides that vary by 3% and by 0.3%.
+VARYING = {
+    case: list(np.random.default_rng(0).normal(0.0, noise, 40))
+    for case, noise in ((NOISY, 0.03), (QUIETER, 0.003))
+}
+
+
+def room_for(launches: float) -> Room:
+    """Time for so many launches of both cases, whose start takes 20 s and each case 10 beside its steps."""
+    cases, beside = list(VARYING), dict.fromkeys(VARYING, 10.0)
+    one = 20.0 + sum(beside[case] + case.seconds for case in cases)
+    return Room(launches * one, 20.0, beside)
+
+
+def test_a_run_has_as_many_launches_as_fit() -> None:
+    by_room = {fit: replay(VARYING, Plan(), runs=50, room=room_for(fit)) for fit in (0.1, 3.0, 6.0)}
+    assert by_room[0.1].launches == 1, "the first is always taken"
+    assert by_room[0.1].undecided == 1.0
+    assert 2 < by_room[3.0].launches <= 5
+    assert by_room[3.0].launches < by_room[6.0].launches <= replay(VARYING, Plan(), runs=50).launches
+
+
+def test_what_is_decided_leaves_its_time_to_the_others() -> None:
+    never_decided = [10 * ratio for ratio in VARYING[NOISY]]
+    both = replay({NOISY: never_decided, QUIETER: never_decided}, Plan(), runs=50, room=room_for(4))
+    one = replay({**VARYING, NOISY: never_decided}, Plan(), runs=50, room=room_for(4))
+    assert both.launches <= 5
+    assert one.launches > both.launches
+
+
+def test_one_case_alone_is_slower() -> None:
+    found = replay(VARYING, Plan(), effect=0.05, runs=50, alone=QUIETER, room=room_for(6))
+    assert found.alone == str(QUIETER)
+    assert found.caught[str(QUIETER)] > 0.9
+    assert found.caught[str(NOISY)] < 0.1
+
+
+def test_shorter_steps_vary_more() -> None:
+    """Twice the time beside the steps, so that six launches fit only with shorter ones."""
+    tight = replace(room_for(6), beside=dict.fromkeys(VARYING, 13.0))
+    as_recorded = replay(VARYING, Plan(), runs=200, room=replace(tight, seconds=2 * tight.seconds))
+    assert replay(VARYING, Plan(), runs=200, room=tight).undecided > as_recorded.undecided
+
+
+def test_the_pace_of_a_run_is_recorded(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.commit()
+    edits = [mutant(f"edit {number}") for number in range(4)]
+    monkeypatch.setattr(campaign, "HARMLESS", edits)
+    monkeypatch.setattr(campaign, "gate", partial(gate, command=FAKE))
+    assert campaign.main(["write"]) == 2
+    measure_pace(QUIET, repository.root)
+    (line,) = lines("pace")
+    assert set(line["before"]) == {"nothing", "base"}
+    assert min(line["before"].values()) >= 0
+    assert set(line["beside"]) == set(map(str, step_times(choose(None, "cpu"))))
+    assert room("base", 9.5).seconds == pytest.approx(570 - line["before"]["base"])
+    assert repository.left_behind() == set()
+
+
+def test_without_a_pace_nothing_is_said_of_the_default_time() -> None:
+    with pytest.raises(MeasurementError, match="campaign -- pace"):
+        room("nothing", 9.5)
 
 
 def test_a_page_of_half_a_campaign_says_what_is_missing() -> None:
