@@ -70,7 +70,7 @@ REPLAYED = (
     "decided: {alone:,} runs for each case. What a launch takes was measured by `nox -s campaign -- pace`: "
     "{pace}."
 )
-ALONE = 10  # of replays, one for each case that is slower alone
+ALONE = 2  # replays for each of a case that is slower alone
 NOT_YET = "Not recorded yet."
 WORTH = (
     "Each mistake in the model was tried once with counts of aloha, pusht and tiny. Pusht named none that "
