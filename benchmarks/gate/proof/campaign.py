@@ -31,10 +31,11 @@ from ..timing import Budget
 from ..verdict import SLOWER
 from . import evidence
 from .mutants import HARMLESS, MUTANTS
-from .pace import record_pace
+from .pace import BEFORE, record_pace
 from .recording import SLOWDOWN, record
 from .records import KINDS, append, lines
 from .slowdown import inject, key
+from .tables import newest
 
 
 @contextmanager
@@ -90,28 +91,35 @@ def try_mutants(minutes: float, console: Console, root: Path = ROOT) -> None:
             append("mutants", line)
 
 
-def run_gates(minutes: float, console: Console, root: Path = ROOT) -> None:
+def run_gates(minutes: float, console: Console, root: Path = ROOT, again: str | None = None) -> None:
     """Real gate runs of the shipped budget, by turns: head with a harmless edit, and slower by SLOWDOWN.
+
+    Args:
+        again: a harmless edit to run once more, and nothing else.
 
     Raises:
         MeasurementError: the clone could not be made, or nothing is calibrated yet.
     """
     budget = Budget(minutes)
-    have = Counter(line["kind"] for line in lines("runs"))
+    have = Counter(line["kind"] for line in newest(lines("runs")))
     with _clone(root) as clone:
         while budget.left > 0:
             kind = min(KINDS, key=lambda kind: have[kind] / evidence.RUNS[kind])
-            if have[kind] >= evidence.RUNS[kind]:
+            if again is None and have[kind] >= evidence.RUNS[kind]:
                 break
-            name, edit = _slowdown() if kind == "slower" else _harmless(have[kind])
-            result, line = _gated(clone, edit, console, "--seed", str(have[kind]))
+            number = have[kind] if again is None else [edit.name for edit in HARMLESS].index(again)
+            name, edit = _slowdown() if kind == "slower" and again is None else _harmless(number)
+            result, line = _gated(clone, edit, console, "--seed", str(number))
             verdicts = {
                 t.name: [t.verdict.kind, round(t.verdict.ratio, 4), t.verdict.launches] for t in result.times
             }
-            minutes_used = result.about.get("minutes", "0")
+            about = {"minutes": result.about.get("minutes", "0"), BEFORE: result.about.get(BEFORE, "0 s")}
             append(
-                "runs", {**line, "kind": kind, "edit": name, "verdicts": verdicts, "minutes": minutes_used}
+                "runs",
+                {**line, "kind": "same" if again else kind, "edit": name, "verdicts": verdicts, **about},
             )
+            if again:
+                break
             have[kind] += 1
 
 
@@ -152,7 +160,7 @@ def _do(args: argparse.Namespace, console: Console) -> None:
     elif args.part == "mutants":
         try_mutants(args.minutes, console)
     elif args.part == "runs":
-        run_gates(args.minutes, console)
+        run_gates(args.minutes, console, again=args.again)
     elif args.part == "pace":
         measure_pace(console)
     else:
@@ -169,6 +177,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=float,
         default=240,
         help="stop after so many minutes; the same command goes on later (240)",
+    )
+    parser.add_argument(
+        "--again", choices=[edit.name for edit in HARMLESS], help="in runs: this harmless edit once more"
     )
     parser.add_argument("--replays", type=int, default=10_000, help="gate runs to replay (10000)")
     parser.add_argument("--device", default="cpu", choices=DEVICES)

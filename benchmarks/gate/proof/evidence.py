@@ -15,7 +15,16 @@ from .pace import KNOWN, Room, in_words, room
 from .records import KINDS, lines, log_ratios
 from .replay import Rates, replay
 from .slowdown import can_be_slowed
-from .tables import Line, met_or_not, mutant_table, noise_table, pairing_table, runs_table, worth_table
+from .tables import (
+    Line,
+    met_or_not,
+    mutant_table,
+    newest,
+    noise_table,
+    pairing_table,
+    runs_table,
+    worth_table,
+)
 
 BEGIN, END = "<!-- campaign: written by nox -s campaign -- write -->", "<!-- /campaign -->"
 EFFECTS = (0.01, 0.02, 0.03, 0.05, 0.10)
@@ -101,7 +110,8 @@ def page(replays: int, progress: Callable[[str], None] = lambda _: None) -> str:
         ValueError: nothing at all is recorded.
     """
     names = ("launches", "pairing", "mutants", "worth", "runs")
-    launches, pairings, mutants, worth, runs = (lines(name) for name in names)
+    launches, pairings, mutants, worth, all_runs = (lines(name) for name in names)
+    runs = newest(all_runs)
     if not (launches or pairings):
         raise ValueError("nothing is recorded; run nox -s campaign -- record first")
     parts = [recorded_where([*launches, *pairings])]

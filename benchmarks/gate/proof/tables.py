@@ -98,6 +98,14 @@ def worth_table(lines: Sequence[Line]) -> str:
     return table(["case", "mistakes that it names", "no other case names"], rows)
 
 
+def newest(runs: Iterable[Line]) -> list[Line]:
+    """Real runs without those of a harmless edit that was run again later."""
+    found: dict[Any, Line] = {}
+    for number, run in enumerate(runs):
+        found[run["edit"] if run["kind"] == "same" else number] = run
+    return list(found.values())
+
+
 def runs_table(lines: Sequence[Line]) -> str:
     """Real runs of the shipped budget: a harmless edit is to be green, what is slower red."""
     rows = []

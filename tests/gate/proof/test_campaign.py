@@ -222,6 +222,9 @@ def test_real_runs_take_a_harmless_edit_or_a_slowdown_by_turns(
         assert [line["edit"] for line in lines("runs")] == ["first", "5% injected", "second"]
     assert all(len(line["verdicts"]) == len(step_times(choose(None, "cpu"))) for line in lines("runs"))
     assert [line["kind"] for line in lines("runs")] == ["same", "slower", "same"]
+    run_gates(5.0, QUIET, repository.root, again="first")
+    assert [line["edit"] for line in lines("runs")] == ["first", "5% injected", "second", "first"]
+    assert tables.newest(lines("runs")) == [lines("runs")[at] for at in (3, 1, 2)], "the later run counts"
     assert repository.left_behind() == set()
 
 
