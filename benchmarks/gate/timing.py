@@ -23,8 +23,8 @@ from .verdict import FASTER, INCONCLUSIVE, SLOWER, Plan, Verdict
 
 MOST_MINUTES = 7 * 24 * 60
 LEAST_SCALE, MOST_SCALE = 0.5, 1.5  # of a case's seconds, so that launches fill the time there is
-# Launches to have, if with shorter steps: with three, 3% in one case alone is called in 13 to 35% of runs,
-# with six in 33 to 99% (docs/gate.md, "Replayed").
+# Launches to have, if with shorter steps. Replayed by launches (docs/gate.md of commit a615e90), of runs of
+# three 13 to 35% called 3% in one case, of runs of six 33 to 99%.
 ENOUGH = 6
 SETUP = 55.0  # s of a first launch of the default cases on two cores, beside its steps
 
@@ -228,11 +228,13 @@ class Pace:
         """
         setup = self._start + sum(self._beside.get(case, 0.0) for case in cases)
         steps = sum(case.seconds for case in cases)
+        if not steps:  # only compiling is open: no step can be shorter
+            return 1.0 if self._taken == 0 or setup <= left else None
         launches = max(1, round(left / (setup + steps)))
         if launches < ENOUGH - self._taken:
-            most = int(left / max(setup + LEAST_SCALE * steps, 1e-9))
+            most = int(left / (setup + LEAST_SCALE * steps))
             launches = max(launches, min(ENOUGH - self._taken, most))
-        fits = (left / launches - setup) / max(steps, 1e-9)
+        fits = (left / launches - setup) / steps
         if self._taken == 0:
             return min(max(fits, LEAST_SCALE), 1.0)
         return min(fits, MOST_SCALE) if fits >= LEAST_SCALE else None

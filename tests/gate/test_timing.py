@@ -195,6 +195,13 @@ def test_a_last_open_case_gets_the_launches_that_fit_it_alone(monkeypatch: pytes
     assert simulated.now <= 300
 
 
+def test_a_compile_alone_gets_every_launch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no steps that could be shorter or longer: 7.3 s a launch, whatever 100 s are divided by."""
+    simulated = Simulated({COMPILING: 0.0}, setup=7.3, noise=2.0)
+    simulated.run(monkeypatch, minutes=100 / 60)
+    assert len(simulated.asked) == 13
+
+
 def test_the_replay_keeps_and_breaks_promises_as_it_should() -> None:
     recorded = {case: ratios(0.0, 60, noise=0.012, seed=seed) for seed, case in enumerate((EAGER, COMPILED))}
     calm = replay(recorded, Plan(), runs=200)

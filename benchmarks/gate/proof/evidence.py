@@ -79,7 +79,7 @@ REPLAYED = (
     "decided: {alone:,} runs for each case. What a launch takes was measured by `nox -s campaign -- pace`: "
     "{pace}."
 )
-ALONE = 2  # replays for each of a case that is slower alone
+ALONE = 2  # share of the replays, one in so many, for each case that is slower alone
 NOT_YET = "Not recorded yet."
 WORTH = (
     "Each mistake in the model was tried once with counts of aloha, pusht and tiny. Pusht named none that "
