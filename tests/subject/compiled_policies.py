@@ -12,11 +12,21 @@ import pytest
 import torch
 
 from benchmarks.suite.compile_counters import Compilation, count_compilation
-from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
+from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy, patch_lerobot, patch_policy
 from lerobot_policy_act_compiled.compiling import CAPTURED, mode_for
 from lerobot_policy_act_compiled.configuration_act_compiled import COMPILE_MODES
 from lerobot_policy_act_compiled.onnx_graph import ENGINES, missing
 from lerobot_policy_act_compiled.session import Session
+
+each_way_to_our_policies = pytest.mark.parametrize(
+    "make",
+    [
+        patch_policy,
+        lambda policy: ACTCompiledPolicy(policy.config),
+        lambda _: patch_lerobot().__exit__(None, None, None),
+    ],
+    ids=["patch_policy", "ACTCompiledPolicy", "patch_lerobot"],
+)
 
 
 def as_compiled(stock: Any, mode: str = "default", **fields: Any) -> Any:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from torch._inductor import cpu_vec_isa
 
-from lerobot_policy_act_compiled import ACTCompiledPolicy, instruction_sets, patch_lerobot, patch_policy
+from lerobot_policy_act_compiled import instruction_sets
+
+from .compiled_policies import each_way_to_our_policies
 
 needs_sets = pytest.mark.skipif(
     not cpu_vec_isa.x86_isa_checker(), reason="torch tries instruction sets on x86-64 only"
@@ -92,15 +94,7 @@ def test_a_release_with_other_functions_is_left_alone(monkeypatch: pytest.Monkey
 
 @needs_sets
 @pytest.mark.usefixtures("tried")
-@pytest.mark.parametrize(
-    "make",
-    [
-        patch_policy,
-        lambda policy: ACTCompiledPolicy(policy.config),
-        lambda _: patch_lerobot().__exit__(None, None, None),
-    ],
-    ids=["patch_policy", "ACTCompiledPolicy", "patch_lerobot"],
-)
+@each_way_to_our_policies
 def test_whoever_makes_a_policy_has_it(make: Callable[[Any], Any], tiny_policy: Callable[[], Any]) -> None:
     policy = tiny_policy()
     make(policy)

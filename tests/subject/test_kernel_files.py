@@ -12,7 +12,9 @@ from torch._inductor.async_compile import AsyncCompile, get_compile_threads
 from torch._inductor.codecache import CppPythonBindingsCodeCache
 
 from benchmarks.suite.compile_counters import count_compilation
-from lerobot_policy_act_compiled import ACTCompiledPolicy, kernel_files, patch_lerobot, patch_policy
+from lerobot_policy_act_compiled import kernel_files, patch_policy
+
+from .compiled_policies import each_way_to_our_policies
 
 pytestmark = [
     pytest.mark.usefixtures("fresh_dynamo"),
@@ -49,15 +51,7 @@ def learned(policy: Any, batch: dict[str, Any], *, compiled: bool) -> tuple[list
     return [loss.detach(), *gradients], compilation.kernels
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        patch_policy,
-        lambda policy: ACTCompiledPolicy(policy.config),
-        lambda _: patch_lerobot().__exit__(None, None, None),
-    ],
-    ids=["patch_policy", "ACTCompiledPolicy", "patch_lerobot"],
-)
+@each_way_to_our_policies
 def test_every_way_to_our_policies_asks_for_few_files(
     make: Any, camera_free_policy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

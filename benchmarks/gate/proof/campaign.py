@@ -1,4 +1,4 @@
-"""The gate's own proof: ``nox -s campaign -- record|mutants|runs|pace|write``; each part resumes.
+"""The gate's own proof: ``nox -s campaign -- record|mutants|runs|pace|write``; the first three resume.
 
 What it records lies in ``recorded/``, one JSON object a line, and is part of the repository: the
 figures in docs/gate.md are drawn from it and from nothing else.

@@ -82,7 +82,7 @@ def replay(
     caught = dict.fromkeys(recorded, 0)
     for run in range(runs):
         timings = [Timing(case, base_seconds=[STEP_SECONDS]) for case in recorded]
-        launches += _one_run(timings, {case: draws[case][run] for case in recorded}, shift, plan, room)
+        launches += one_run(timings, {case: draws[case][run] for case in recorded}, shift, plan, room)
         kinds = {timing.case: timing.verdict.kind for timing in timings if timing.verdict is not None}
         for case, kind in kinds.items():
             caught[case] += kind == SLOWER
@@ -99,7 +99,7 @@ def replay(
     )
 
 
-def _one_run(
+def one_run(
     timings: Sequence[Timing], draws: Recorded, shift: Mapping[StepTime, float], plan: Plan, room: Room | None
 ) -> int:
     """As ``timing.launch_until_decided``: undecided cases get one launch after another; how many it took.
