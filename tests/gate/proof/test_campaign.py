@@ -283,7 +283,7 @@ def test_one_case_alone_is_slower() -> None:
     assert found.caught[str(NOISY)] < 0.1
 
 
-@pytest.mark.parametrize(("launches", "times"), [(0.1, 2**0.5), (6.0, 1.0)])
+@pytest.mark.parametrize(("launches", "times"), [(0.1, 2**0.5), (60.0, 1.0)])
 def test_shorter_steps_vary_more(launches: float, times: float) -> None:
     """Where there is no time at all a launch's steps are half as long; the slowdown stays what it is."""
     timing = Timing(NOISY, base_seconds=[1.0])
