@@ -24,7 +24,7 @@ from benchmarks.gate.proof.recording import record
 from benchmarks.gate.proof.records import append, lines, log_ratios
 from benchmarks.gate.proof.replay import Rates, one_run, replay
 from benchmarks.gate.run import gate
-from benchmarks.gate.timing import Timing
+from benchmarks.gate.timing import SETUP, Timing
 from benchmarks.gate.verdict import Plan
 from benchmarks.gate.workplace import workplace
 from benchmarks.repository import MeasurementError
@@ -283,12 +283,12 @@ def test_one_case_alone_is_slower() -> None:
     assert found.caught[str(NOISY)] < 0.1
 
 
-@pytest.mark.parametrize(("launches", "times"), [(0.1, 2**0.5), (60.0, 1.0)])
-def test_shorter_steps_vary_more(launches: float, times: float) -> None:
+@pytest.mark.parametrize(("seconds", "times"), [(1.0, 2**0.5), (8 * (SETUP + 4) + 20, 1.0)])
+def test_shorter_steps_vary_more(seconds: float, times: float) -> None:
     """Where there is no time at all a launch's steps are half as long; the slowdown stays what it is."""
     timing = Timing(NOISY, base_seconds=[1.0])
     draws, shift = {NOISY: [0.01] * 16}, {NOISY: 0.05}
-    one_run([timing], draws, shift, Plan(), room_for(launches))
+    one_run([timing], draws, shift, Plan(), replace(room_for(1), seconds=seconds))
     assert timing.log_ratios[0] == pytest.approx(times * 0.01 + 0.05)
 
 
