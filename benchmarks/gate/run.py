@@ -32,7 +32,7 @@ from .pairing import IN_SLICES, SLICE, pairing_of
 from .report import markdown, remove, write
 from .result import NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Side, accepted, check_out, distance, resolve
-from .tiers import AT_ONCE, compare_exactly, compile_ahead, stops_here, workload_and_phase
+from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair, slowest_first
 from .verdict import Plan
 from .workplace import workplace
@@ -134,11 +134,15 @@ def gate(
             known = {
                 name: AnswerCache(root / ".gate" / "answers", sides[name], hello[name]) for name in sides
             }
+            ahead = [case for case in cases if case.variant == "compiled" and case not in to_count]
             findings, by_engine, compared = compare_exactly(
-                workers, lambda name: start(name, AT_ONCE), to_count, known, progress
+                workers,
+                lambda name: start(name, AT_ONCE),
+                to_count,
+                known,
+                progress,
+                [] if args.no_times else ahead,
             )
-            if not args.no_times and not stops_here(findings):
-                compile_ahead(workers, [case for case in cases if case not in to_count], known, progress)
         by_engine = by_engine or args.device != "cpu"  # on CUDA auto needs none
         for found in findings:
             progress(f"{'worse' if found.red else 'better'}: {found.case}: {found.what} {found.detail}")

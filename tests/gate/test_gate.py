@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from benchmarks.gate import channel, ruler
-from benchmarks.gate.cases import choose
+from benchmarks.gate.cases import choose, counted
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.sides import Side, check_out, resolve
 from benchmarks.gate.tiers import groups
 from benchmarks.repository import PACKAGE, ROOT
+from benchmarks.suite.workloads import Case
 
 from .conftest import PYPROJECT, Repository, Run
 
@@ -163,18 +166,43 @@ def test_without_names_pusht_is_not_counted_and_compiles_ahead(
     repository.commit(seconds=0.21)
     assert said(run_gate("--base", "main", named=False), ": compiling ") == [], "base was timed before"
     assert said(run_gate("--base", "main"), ": compiling ") == [], "what is named is counted, and so compiled"
-    assert said(run_gate("--base", "HEAD^", "--no-times", named=False), ": compiling ") == []
+    assert said(run_gate("--base", "HEAD^", named=False), ": compiling ") == [], "base was head before"
+    assert said(run_gate("--base", "main", "--no-times", named=False), ": compiling ") == []
+    repository.commit(seconds=0.22)
     later = run_gate("--base", "HEAD^", named=False)
     assert len(said(later, ": compiling ")) == 2, "counters of base are known, and it was never timed"
-    assert said(later, "base: results and counters are known")
+    assert said(later, "base: ") == ["base: compiling pusht-training"]
 
 
-def test_code_that_fails_only_where_it_is_timed_is_not_measured(
+def test_code_that_no_longer_compiles_is_red_though_nothing_is_counted_of_it(
     repository: Repository, run_gate: Gate
 ) -> None:
     repository.commit(fails={"warm": "too large"})
     done = run_gate(named=False)
-    assert (done.code, "head failed: RuntimeError: too large" in done.said) == (2, True), done.said
+    assert (done.code, done.report["times"]) == (1, [])
+    assert "| pusht-training | compiling fails: head failed: RuntimeError: too large |" in done.markdown
+    repository.commit()
+    done = run_gate("--base", "HEAD^", named=False)
+    assert (done.code, "compiling pusht-training); choose another base" in done.said) == (2, True), done.said
+
+
+def test_what_breaks_its_graph_is_not_compiled_to_be_timed(repository: Repository, run_gate: Gate) -> None:
+    repository.commit(counts={"graph_breaks": ["a.py:1"]})
+    done = run_gate(named=False)
+    assert done.code == 1
+    assert "base: compiling pusht-training" in done.said
+    assert "head: compiling" not in done.said
+
+
+def test_a_side_begins_with_what_the_other_ends_with() -> None:
+    ahead = [case for case in choose(None, "cpu") if case.compiles and case.phase == "training"]
+    ordered = [group[0] for group in groups(counted(None, "cpu"), ahead)]
+    long = {("warm", "pusht"): 34, ("counts", "tiny"): 22, ("counts", "aloha"): 20}  # s, of a core, cold
+    tiny = ("counts", Case("tiny", "inference", "eager"))
+    takes = [9 if asked == tiny else long.get((asked[0], asked[1].workload), 3) for asked in ordered]
+    done = list(itertools.accumulate(takes))
+    both_are_at = bisect.bisect(done, done[-1] / 2)
+    assert takes[both_are_at] == 3, f"both sides compile {ordered[both_are_at]} at once"
 
 
 def test_what_failed_is_asked_again(repository: Repository, run_gate: Gate) -> None:
