@@ -25,7 +25,7 @@ from .result_files import RESULTS, results_on
 PAGE = "overview.html"
 RATIO, LIMIT, AUTO = "track_compiled_over_eager", "track_limit_over_eager", "track_auto_over_stock"
 SPREAD = "_spread"
-NOISY = 1.25  # a spread above which no figure is shown: beside other work auto was 25x, a limit 34x
+NOISY = 1.5  # a spread above which no figure is shown: beside other work auto was 25x, a limit 34x
 TIMES = {
     "inference": "inference.Inference.time_predict_action_chunk",
     "training": "training.Training.time_training_step",
@@ -58,11 +58,12 @@ class Point:
 
     Attributes:
         commit: its first eight digits.
-        speed_up: eager over compiled time, steps in turns in one process.
+        speed_up: eager over compiled time, steps by turns, over several processes.
         limit: of the speed-up.
         eager, compiled: of a step, each in processes of its own.
-        auto: stock LeRobot's time over that of ``auto``, steps in turns in one process; of inference.
-        spread, auto_spread: of the two, the upper quartile over the lower; None: not measured then.
+        auto: stock LeRobot's time over that of ``auto``, likewise; of inference.
+        spread, auto_spread: of the two, the upper end of the 95% interval over the lower; None: not measured
+            then.
     """
 
     commit: str

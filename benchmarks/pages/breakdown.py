@@ -2,7 +2,7 @@
 
 The rows are those of ``limits``. Inference on a CPU is measured in mode ``frozen``, because torch's
 profiler cannot see into ONNX Runtime; all else in mode ``auto``. A step's products and convolutions stand
-beside the share of ``torch.mm``'s rate that they reach on the machine: what runs at all of it can be made
+beside the share of the machine's rate that they reach: what runs at all of it can be made
 faster by computing less only. A compile is split by what torch waits for.
 """
 
@@ -40,7 +40,7 @@ def step_cells(row: Row, record: Record) -> list[str]:
         cell = f"{1e3 * seconds:.1f} ms" if seconds else ""
         if kind in record["share_of_rate"]:
             flops, share = record["flops"][kind], record["share_of_rate"][kind]
-            cell += f": {flops / 1e9:.1f} GFLOP at {share:.2f} of torch.mm's rate"
+            cell += f": {flops / 1e9:.1f} GFLOP at {share:.2f} of the rate"
         cells.append(cell)
     return cells
 
@@ -77,7 +77,7 @@ def figures(answer: Mapping[str, Any], rate: float) -> Record:
     """What a record keeps of an answer.
 
     Args:
-        rate: of torch.mm in the case's precision, FLOP/s.
+        rate: of products in the case's precision, FLOP/s.
     """
     times, flops = answer["times"], answer.get("flops", {})
     shares = {kind: flops[kind] / times[kind] / rate for kind in MATRIX_WORK if flops and times[kind]}

@@ -1,9 +1,9 @@
 """How fast the fastest mode is, and how fast the machine lets it be: ``nox -s limits``.
 
 Every row is ``compile_mode="auto"`` against stock LeRobot eager in fp32, by turns in one process, over
-fresh launches. Beside it stands the limit: what the step's matrix work takes at the rate of
-``torch.mm`` on this machine and precision, or its memory traffic at the rate of a copy, whichever is
-longer. It is written into TORCH_COMPILE_ACT.md.
+fresh launches. Beside it stands the limit: what the step's matrix work takes at the rate that products
+reach on this machine in this precision, or its memory traffic at the rate of a copy, whichever is longer.
+It is written into TORCH_COMPILE_ACT.md.
 """
 
 from __future__ import annotations

@@ -91,11 +91,11 @@ def measured_on(about: Mapping[str, Any]) -> str:
     )
 
 
-def reached(rates: Mapping[str, float]) -> str:
-    """What ``torch.mm`` does on the machine, and a copy where it was measured."""
+def reached(rates: Mapping[str, Any]) -> str:
+    """What products do on the machine, older records ``torch.mm`` alone; and a copy where it was measured."""
     products = ", ".join(f"{name} {rates[name] / 1e9:.0f}" for name in PRECISIONS)
     copy = f"; a copy {rates['bytes'] / 1e9:.0f} GB/s" if "bytes" in rates else ""
-    return f"torch.mm reaches {products} GFLOP/s{copy}."
+    return f"{rates.get('of', 'torch.mm')} reaches {products} GFLOP/s{copy}."
 
 
 def summary(launches: Sequence[float]) -> dict[str, Any]:

@@ -48,20 +48,23 @@ def first_call(cases: Sequence[Case], fixed: bool = True) -> dict[str, Any]:
 LEAST_ROUNDS, MOST_ROUNDS = 7, 100
 
 
-def alternate(cases: Sequence[Case], seconds: float, pause: float = 0.0) -> dict[str, Any]:
+def alternate(
+    cases: Sequence[Case], seconds: float, pause: float = 0.0, least: int = LEAST_ROUNDS
+) -> dict[str, Any]:
     """Seconds of each case's step, taken by turns so that the machine's drift hits all alike.
 
     The order turns with each round, so that no case is always the first. Rounds are taken for ``seconds``,
-    all cases together, and at least LEAST_ROUNDS of them.
+    all cases together.
 
     Args:
         pause: s before each step, in which the threads of another case's runtime come to rest.
+        least: rounds, however long they take.
     """
     steps = [warmed_up(case) for case in cases]
     found: dict[str, list[float]] = {str(case): [] for case in cases}
     end = time.monotonic() + seconds
     for turn in range(MOST_ROUNDS):
-        if turn >= LEAST_ROUNDS and time.monotonic() > end:
+        if turn >= least and time.monotonic() > end:
             break
         for step in turned(steps, turn):
             if pause:

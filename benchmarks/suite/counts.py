@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import math
-import time
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
+from pathlib import Path
+from statistics import fmean, median, stdev
 from typing import Any
 
 from .asv_cases import TIMEOUT, Machine, has_mode, measured_cases, ready, this_machine, workloads_of
+from .launch import as_request, launch
 from .precision import lerobot_train_flags
-from .roofline import matrix_rate
+from .roofline import product_rate
 from .steps import prepare
-from .timer import PAUSE, timed, turned, warmed_up
+from .timer import PAUSE
 from .workloads import DEVICES, SUITE_VERSION, Case, Step
 
 NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
-PAIRS = 5  # of two steps, one after the other; the ratio's standard deviation is about 2%
-WARM_UP = 3  # pairs that are left out: a process's first steps of stock took 530 ms, later ones 380
+# Fresh processes that a ratio is measured in, and how long each takes steps by turns, s. Of pusht's 24 ms
+# steps it lay within 1 to 2% in a process, and from one to the next between 0.83 and 1.01: each has other
+# places in memory, and other work on a shared machine comes in bursts.
+LAUNCHES = 4
+SECONDS, ROUNDS = 3.0, 4
+STUDENT = 3.182  # of a 95% interval of four
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,18 @@ class Ratio:
     """Of the times of two steps.
 
     Attributes:
-        middle: the median over pairs of steps.
-        spread: the upper quartile over the lower one.
+        middle: the median of the launches.
+        spread: of Student's 95% interval the upper end over the lower one, of the mean logarithm.
     """
 
     middle: float
     spread: float
+
+    @classmethod
+    def of(cls, launches: Sequence[float]) -> Ratio:
+        """Of LAUNCHES launches."""
+        deviation = stdev(math.log(each) for each in launches)
+        return cls(median(launches), math.exp(2 * STUDENT * deviation / math.sqrt(len(launches))))
 
     def named(self, name: str) -> dict[str, float]:
         return {name: self.middle, f"{name}_spread": self.spread}
@@ -77,7 +89,6 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
         found = graph_counts(eager) | eager_counts(eager)
         with count_compilation() as compilation:
             compiled = ready(machine, case)
-        over_eager, seconds = by_turns(compiled, eager)
         return {
             **found,
             "graph_breaks": len(found["graph_breaks"]),
@@ -85,32 +96,44 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
             "launches": kernel_launches(compiled) if on_cuda else NOT_APPLICABLE,
             "cudagraph_skips": compilation.cudagraph_skips if on_cuda else NOT_APPLICABLE,
             "peak_memory_compiled": peak_memory(compiled, case.device),
-            **over_eager.named("compiled_over_eager"),
-            "limit_over_eager": found["flops"] / matrix_rate(case.device) / seconds,
-            **(auto_over_stock(case) if case.phase == "inference" else NO_RATIO).named("auto_over_stock"),
+            **ratios(case, found["flops"]),
         }
 
 
-def auto_over_stock(case: Case) -> Ratio:
-    """Time of ``auto``'s step as a share of stock LeRobot's eager one, by turns in one process."""
-    if not has_mode("auto"):
-        return NO_RATIO
-    auto, stock = (warmed_up(case.as_variant(variant)) for variant in ("auto", "stock"))
-    return by_turns(auto, stock)[0]
+def ratios(case: Case, flops: int) -> dict[str, float]:
+    """Ratios of the times of a compiled ``case`` and its eager step; of inference, of ``auto`` and stock.
+
+    Over LAUNCHES fresh processes, which find compiled in the cache what ``ready`` has compiled.
+
+    Args:
+        flops: of an eager step, for its limit.
+    """
+    eager = case.as_variant("eager")
+    with_auto = case.phase == "inference" and has_mode("auto")
+    auto, stock = (case.as_variant(variant) for variant in ("auto", "stock"))
+    steps = [case, eager, *([auto, stock] if with_auto else [])]
+    request = as_request("alternate", steps, seconds=SECONDS, pause=PAUSE, least=ROUNDS)
+    cache = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    launches = [
+        {name: middle_half(seconds) for name, seconds in found["seconds"].items()}
+        for found in (launch(dict(request), inductor_cache=cache, timeout=TIMEOUT) for _ in range(LAUNCHES))
+    ]
+
+    def over(one: Case, other: Case) -> Ratio:
+        return Ratio.of([found[str(one)] / found[str(other)] for found in launches])
+
+    limit = flops / product_rate(case.device) / median(found[str(eager)] for found in launches)
+    return {
+        **over(case, eager).named("compiled_over_eager"),
+        "limit_over_eager": limit,
+        **(over(auto, stock) if with_auto else NO_RATIO).named("auto_over_stock"),
+    }
 
 
-def by_turns(step: Step, other: Step) -> tuple[Ratio, float]:
-    """The time of ``step`` as a share of that of ``other``, and the median seconds of ``other``."""
-    pairs = []
-    for turn in range(WARM_UP + PAIRS):
-        seconds = {}
-        for each in turned([step, other], turn):
-            time.sleep(PAUSE)
-            seconds[each.case] = timed(each)
-        pairs.append((seconds[step.case], seconds[other.case]))
-    pairs = pairs[WARM_UP:]
-    low, middle, high = quantiles((one / two for one, two in pairs), n=4, method="inclusive")
-    return Ratio(middle, high / low), median(two for _, two in pairs)
+def middle_half(seconds: Sequence[float]) -> float:
+    """The mean of the middle half; a median jumps where steps take 9 or 15 ms, as pusht's by an engine do."""
+    cut = len(seconds) // 4
+    return fmean(sorted(seconds)[cut : len(seconds) - cut])
 
 
 def _figure(name: str, unit: str = "unit") -> Callable[..., float]:
@@ -159,13 +182,13 @@ class Counts(ABC):
     track_peak_memory_compiled = _figure("peak_memory_compiled", "bytes")
     track_kernel_launches = _figure("launches")
     track_cudagraph_skips = _figure("cudagraph_skips")
-    # Time of a compiled step as a share of an eager one's, in one process, by turns; and the ratio's spread.
+    # Time of a compiled step as a share of an eager one's, by turns; and the ratio's spread over processes.
     track_compiled_over_eager = _figure("compiled_over_eager", "ratio")
     track_compiled_over_eager_spread = _figure("compiled_over_eager_spread", "ratio")
     # Time of a step of ``auto`` as a share of one of stock LeRobot, likewise; inference.
     track_auto_over_stock = _figure("auto_over_stock", "ratio")
     track_auto_over_stock_spread = _figure("auto_over_stock_spread", "ratio")
-    # Time that an eager step's products take at ``torch.mm``'s rate, as a share of the step's.
+    # Time that an eager step's products take at the machine's rate, as a share of the step's.
     track_limit_over_eager = _figure("limit_over_eager", "ratio")
 
 

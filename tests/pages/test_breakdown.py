@@ -67,8 +67,8 @@ def test_matrix_work_stands_beside_the_machine_s_rate() -> None:
         "100.0 ms",
         "",
         "",
-        "50.0 ms: 10.0 GFLOP at 1.00 of torch.mm's rate",
-        "30.0 ms: 3.0 GFLOP at 0.50 of torch.mm's rate",
+        "50.0 ms: 10.0 GFLOP at 1.00 of the rate",
+        "30.0 ms: 3.0 GFLOP at 0.50 of the rate",
         "20.0 ms",
     ]
 
