@@ -46,3 +46,6 @@ TOKENS_UNROLLED = Edit(
 )
 ATTENTION_WEIGHTS_ASKED_FOR = Edit("need_weights=False", "need_weights=True", LAYERS)
 CAMERAS_ONE_BY_ONE = Edit("if torch.compiler.is_compiling() and all(", "if False and all(")
+PRODUCTS_BY_MKL = Edit(
+    'options_for_products() if self._asked == "auto" and trains_on_cpu else {}', "{}", "compiling.py"
+)

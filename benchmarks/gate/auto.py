@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -89,9 +89,11 @@ def _of_training(case: Case) -> dict[str, int]:
     from ..suite.compile_counters import CapturingBackend
 
     step, backend = prepare(case), CapturingBackend()
-    compile_ = torch.compile
+    compile_, passes = torch.compile, 0
 
-    def captured(function: Any, **_: Any) -> Any:
+    def captured(function: Any, options: Mapping[str, Any] | None = None, **_: Any) -> Any:
+        nonlocal passes
+        passes += bool(options)
         return compile_(function, backend=backend, fullgraph=True)
 
     with patch.object(torch, "compile", captured):
@@ -106,6 +108,7 @@ def _of_training(case: Case) -> dict[str, int]:
         "auto_training_ops": sum(backend.ops),
         "auto_long_masks": sum("16_bits" not in name for name in masks),
         "auto_unfused": sum(not group.get("fused") for group in groups),
+        "auto_torchs_products": int(not passes),
     }
 
 

@@ -35,6 +35,7 @@ OF_AUTO: dict[str, str] = {
     "auto_training_ops": "ops captured in a training step of auto",
     "auto_long_masks": "dropout masks of auto of more than 16 bits",
     "auto_unfused": "parameter groups of auto without torch's fused optimizer",
+    "auto_torchs_products": "training steps of auto by torch's own products",
 }
 # Allocations are exact for one program, but the order in time of those of two threads is not.
 TOLERANCE = {"peak_memory_eager": 0.005, "peak_memory_compiled": 0.005}

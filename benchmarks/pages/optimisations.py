@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..edits import ATTENTION_WEIGHTS_ASKED_FOR, CAMERAS_ONE_BY_ONE, LAYERS, TOKENS_UNROLLED, Edit
+from ..edits import (
+    ATTENTION_WEIGHTS_ASKED_FOR,
+    CAMERAS_ONE_BY_ONE,
+    LAYERS,
+    PRODUCTS_BY_MKL,
+    TOKENS_UNROLLED,
+    Edit,
+)
 from ..suite.workloads import Case
 
 
@@ -108,6 +115,11 @@ OPTIMISATIONS = (
         "max pooling is torch's own, with its backward pass",
         Edit("if not _better_here(backbone, images):", "if True:", "pooling.py"),
         (ON_LARGE_IMAGES,),
+    ),
+    Optimisation(
+        "products are oneDNN's where MKL has no AVX-512",
+        PRODUCTS_BY_MKL,
+        (FASTEST_TRAINING, ON_LARGE_IMAGES),
     ),
     Optimisation(
         "AdamW is torch's fused one",

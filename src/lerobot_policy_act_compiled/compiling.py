@@ -12,8 +12,8 @@ Modes beyond torch.compile's own:
   ``reduce-overhead``. Elsewhere it is ``default``.
 - ``auto``: the mode for the policy's device: on a CPU ``openvino`` or ``onnxruntime``, the faster of those
   that are installed, else ``frozen``; ``captured`` on CUDA; elsewhere ``default``. In training the optimizer
-  is torch's fused AdamW, equal within rounding, and dropout on a CPU draws other masks than eager mode from
-  the same seed, faster (see ``dropout``).
+  is torch's fused AdamW, equal within rounding, and on a CPU dropout draws other masks than eager mode from
+  the same seed, faster (see ``dropout``), and oneDNN multiplies where it is faster (see ``products``).
 
 torch's own CUDA graphs belong to the main thread; in any other the modes that replay them run without.
 """
@@ -43,6 +43,7 @@ from .inductor import (
 )
 from .loss import are_finite
 from .onnx_graph import ENGINES, missing, to_install
+from .products import options as options_for_products
 from .releases import TAKES_ANY_STRIDE_OF_ONE
 from .tracing import traced
 from .weights import Weights, a_weight_of, can_be_watched
@@ -137,7 +138,9 @@ class Compiled:
         if anew:
             log.info("the weights have changed: %s is compiled anew", self._function.__name__)
         mode = None if self._mode in ("default", "frozen") else self._mode
-        run = torch.compile(copy_of(self._function), fullgraph=True, mode=mode)
+        trains_on_cpu = not self._constants and a_weight_of(policy).device.type == "cpu"
+        options = options_for_products() if self._asked == "auto" and trains_on_cpu else {}
+        run = torch.compile(copy_of(self._function), fullgraph=True, mode=mode, options=options or None)
         constants = self._constants and can_be_watched(policy)
         return _Made(run, Weights(policy) if constants else None, set())
 

@@ -8,6 +8,7 @@ from ...edits import (
     ATTENTION_WEIGHTS_ASKED_FOR,
     CAMERAS_ONE_BY_ONE,
     LAYERS,
+    PRODUCTS_BY_MKL,
     TOKENS_CONCATENATED,
     TOKENS_UNROLLED,
     Edit,
@@ -157,6 +158,7 @@ MUTANTS = (
         Edit('masks_of_16_bits=self._asked == "auto"', "masks_of_16_bits=False", "compiling.py"),
         "masks",
     ),
+    Mutant("products by MKL where it is slow", PRODUCTS_BY_MKL, "torch's own products"),
     Mutant(
         "a warm start that exports again",
         Edit("self._kept.read(name) if keeps else None", "None", "engine.py"),

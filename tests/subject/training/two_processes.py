@@ -122,7 +122,7 @@ def full_weights(policy: Any, sharded: Any) -> dict[str, torch.Tensor]:
 graphs: list[Any] = []  # of the case that runs; DDP's buckets cut one into several
 
 
-def backend(graph: Any, _: Any) -> Any:
+def backend(graph: Any, _: Any, **__: Any) -> Any:
     """torch.compile's, which leaves a graph to torch's kernels."""
     graphs.append(graph)
     return graph.forward
