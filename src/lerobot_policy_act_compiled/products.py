@@ -21,7 +21,8 @@ from torch import Tensor
 from torch._inductor import config
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
-LAST_PASS = "post_grad_custom_post_pass"  # noqa: S105  # Inductor calls it last on a graph
+from .releases import TAKES_A_PASS
+
 LEAST = 1_000_000  # multiplications, below which a call from Python costs more than it saves
 
 _OPERATORS = torch.library.Library("act_compiled", "FRAGMENT")
@@ -80,9 +81,10 @@ def _is_worth_it(*operands: Tensor) -> bool:
 
 def options() -> Mapping[str, Any]:
     """What to give ``torch.compile`` for a step on a CPU; nothing where torch's own products are as fast."""
-    if not mkl_is_slow() or getattr(config, LAST_PASS, None) is not None:  # a pass of somebody else's
+    taken = config.post_grad_custom_post_pass is not None  # by somebody's own
+    if taken or not TAKES_A_PASS or not mkl_is_slow():
         return {}
-    return {LAST_PASS: ByOneDNN()}
+    return {"post_grad_custom_post_pass": ByOneDNN()}
 
 
 @cache

@@ -4,7 +4,8 @@ What differs between them, and where:
 
 - LeRobot 0.6.0: the loss became a masked mean. ``loss`` traces the installed method and rewrites none of it.
 - torch 2.7: graphs hold subclasses of dict and writes to a module's ``__dict__``, see GRAPHS_HOLD_DICTS. They
-  take dimensions of one element with any stride, see TAKES_ANY_STRIDE_OF_ONE.
+  take dimensions of one element with any stride, see TAKES_ANY_STRIDE_OF_ONE, and a pass over graphs, see
+  TAKES_A_PASS.
 """
 
 from __future__ import annotations
@@ -54,3 +55,6 @@ GRAPHS_HOLD_DICTS = torch_is_at_least("2.7")
 # The stride of a dimension of one element means nothing, but torch 2.6 compiles anew where it differs, as it
 # does through DLPack.
 TAKES_ANY_STRIDE_OF_ONE = torch_is_at_least("2.7")
+
+# torch 2.6 forgets, without a word, options of ``torch.compile`` whose type is a union, as a pass over graphs.
+TAKES_A_PASS = torch_is_at_least("2.7")

@@ -39,7 +39,7 @@ from benchmarks.suite.fresh_process import AnswerError
 from benchmarks.suite.steps import prepare
 from benchmarks.suite.workloads import Case, Step
 from lerobot_policy_act_compiled.onnx_graph import missing
-from lerobot_policy_act_compiled.products import mkl_is_slow
+from lerobot_policy_act_compiled.products import options
 
 TINY = Case("tiny", "inference", "eager")
 TRAINING = Case("tiny", "training", "eager")
@@ -309,7 +309,7 @@ def test_what_auto_does_by_itself(auto: dict[str, Any]) -> None:
     assert set(counted) == set(OF_AUTO) - ({"auto_waits"} if not CAN_SLICE else set())
     assert (counted["auto_made"], counted["auto_made_known"], counted["auto_made_written"]) == (1, 0, 0)
     assert (counted["auto_by_torch"], counted["auto_long_masks"], counted["auto_unfused"]) == (0, 0, 0)
-    assert counted["auto_torchs_products"] == int(not mkl_is_slow())
+    assert counted["auto_torchs_products"] == int(not options())
     assert counted["auto_training_ops"] > 100
     assert counted["auto_tick_ops"] > 10
     assert counted.get("auto_waits", 0) == 0

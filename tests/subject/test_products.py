@@ -15,10 +15,14 @@ from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import compiling, products
 from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.loss import policy_loss
+from lerobot_policy_act_compiled.releases import TAKES_A_PASS
 
 from .compiled_policies import as_compiled
 
-pytestmark = pytest.mark.usefixtures("fresh_dynamo")
+pytestmark = [
+    pytest.mark.usefixtures("fresh_dynamo"),
+    pytest.mark.skipif(not TAKES_A_PASS, reason="torch 2.6 forgets the option without a word"),
+]
 
 PRODUCT, WITH_BIAS = "act_compiled::product", "act_compiled::product_and_bias"
 ROWS, WIDTH = 100, 128
@@ -107,7 +111,7 @@ def test_what_was_compiled_is_kept() -> None:
 def test_somebody_else_s_pass_is_left_alone() -> None:
     with config.patch(post_grad_custom_post_pass=products.ByOneDNN()):
         assert products.options() == {}
-    assert set(products.options()) == {products.LAST_PASS}
+    assert set(products.options()) == {"post_grad_custom_post_pass"}
 
 
 @pytest.mark.parametrize(
