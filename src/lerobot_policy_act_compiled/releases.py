@@ -56,5 +56,5 @@ GRAPHS_HOLD_DICTS = torch_is_at_least("2.7")
 # does through DLPack.
 TAKES_ANY_STRIDE_OF_ONE = torch_is_at_least("2.7")
 
-# torch 2.6 forgets, without a word, options of ``torch.compile`` whose type is a union, as a pass over graphs.
+# torch 2.6 forgets, without a word, an option of ``torch.compile`` whose type is a union, as a pass is.
 TAKES_A_PASS = torch_is_at_least("2.7")
