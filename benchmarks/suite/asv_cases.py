@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from .precision import set_lerobot_train_flags
 from .timer import warmed_up
 from .workloads import DEVICES, MODES, SUITE_VERSION, Case, Step, available_devices
 
+NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
 TIMEOUT = 900  # s; a cold compile of a training step takes 160-220 on two cores
 
 # What a device measures, by phase and precision. On two cores a training step of aloha takes

@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean, median, stdev
+from collections.abc import Callable
 from typing import Any
 
-from .asv_cases import TIMEOUT, Machine, has_mode, measured_cases, ready, this_machine, workloads_of
-from .launch import as_request, launch
+from .asv_cases import (
+    NOT_APPLICABLE,
+    TIMEOUT,
+    Machine,
+    measured_cases,
+    ready,
+    this_machine,
+    workloads_of,
+)
 from .precision import lerobot_train_flags
-from .roofline import product_rate
+from .speed_ratios import ratios
 from .steps import prepare
-from .timer import PAUSE
 from .workloads import DEVICES, SUITE_VERSION, Case, Step
-
-NOT_APPLICABLE = math.nan  # asv's own sign; it takes None for a benchmark that failed
-# Fresh processes that a ratio is measured in, and how long each takes steps by turns, s. Of pusht's 24 ms
-# steps it lay within 1 to 2% in a process, and from one to the next between 0.83 and 1.01: each has other
-# places in memory, and other work on a shared machine comes in bursts.
-LAUNCHES = 4
-SECONDS, ROUNDS = 3.0, 4
-STUDENT = 3.182  # of a 95% interval of four
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Of the times of two steps.
-
-    Attributes:
-        middle: the median of the launches.
-        spread: of Student's 95% interval the upper end over the lower one, of the mean logarithm.
-    """
-
-    middle: float
-    spread: float
-
-    @classmethod
-    def of(cls, launches: Sequence[float]) -> Ratio:
-        """Of LAUNCHES launches."""
-        deviation = stdev(math.log(each) for each in launches)
-        return cls(median(launches), math.exp(2 * STUDENT * deviation / math.sqrt(len(launches))))
-
-    def named(self, name: str) -> dict[str, float]:
-        return {name: self.middle, f"{name}_spread": self.spread}
-
-
-NO_RATIO = Ratio(NOT_APPLICABLE, NOT_APPLICABLE)
 
 
 def eager_counts(step: Step) -> dict[str, Any]:
@@ -98,42 +66,6 @@ def figures_of(machine: Machine, case: Case) -> dict[str, Any]:
             "peak_memory_compiled": peak_memory(compiled, case.device),
             **ratios(case, found["flops"]),
         }
-
-
-def ratios(case: Case, flops: int) -> dict[str, float]:
-    """Ratios of the times of a compiled ``case`` and its eager step; of inference, of ``auto`` and stock.
-
-    Over LAUNCHES fresh processes, which find compiled in the cache what ``ready`` has compiled.
-
-    Args:
-        flops: of an eager step, for its limit.
-    """
-    eager = case.as_variant("eager")
-    with_auto = case.phase == "inference" and has_mode("auto")
-    auto, stock = (case.as_variant(variant) for variant in ("auto", "stock"))
-    steps = [case, eager, *([auto, stock] if with_auto else [])]
-    request = as_request("alternate", steps, seconds=SECONDS, pause=PAUSE, least=ROUNDS)
-    cache = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
-    launches = [
-        {name: middle_half(seconds) for name, seconds in found["seconds"].items()}
-        for found in (launch(dict(request), inductor_cache=cache, timeout=TIMEOUT) for _ in range(LAUNCHES))
-    ]
-
-    def over(one: Case, other: Case) -> Ratio:
-        return Ratio.of([found[str(one)] / found[str(other)] for found in launches])
-
-    limit = flops / product_rate(case.device) / median(found[str(eager)] for found in launches)
-    return {
-        **over(case, eager).named("compiled_over_eager"),
-        "limit_over_eager": limit,
-        **(over(auto, stock) if with_auto else NO_RATIO).named("auto_over_stock"),
-    }
-
-
-def middle_half(seconds: Sequence[float]) -> float:
-    """The mean of the middle half; a median jumps where steps take 9 or 15 ms, as pusht's by an engine do."""
-    cut = len(seconds) // 4
-    return fmean(sorted(seconds)[cut : len(seconds) - cut])
 
 
 def _figure(name: str, unit: str = "unit") -> Callable[..., float]:

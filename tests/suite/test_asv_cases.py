@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.repository import ROOT
-from benchmarks.suite import asv_cases, counts
+from benchmarks.suite import asv_cases, counts, speed_ratios
 from benchmarks.suite.answers import ANSWERS
 from benchmarks.suite.asv_cases import SUITE, Machine, measured_cases, skip_unless_measured
 from benchmarks.suite.steps import prepare
@@ -95,8 +95,8 @@ def answered(monkeypatch: pytest.MonkeyPatch, *ratios: float) -> list[dict[str, 
         takes = {"compiled": slower, "auto": slower / 2}
         return {"seconds": {str(case): [0.1 * takes.get(case.variant, 1.0)] * 5 for case in cases}}
 
-    monkeypatch.setattr(counts, "launch", launch)
-    monkeypatch.setattr(counts, "product_rate", lambda _: 1e9)
+    monkeypatch.setattr(speed_ratios, "launch", launch)
+    monkeypatch.setattr(speed_ratios, "product_rate", lambda _: 1e9)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "kept")
     return asked
 
@@ -130,32 +130,32 @@ def test_a_count_that_a_device_lacks_is_not_a_failure(monkeypatch: pytest.Monkey
 
 def test_a_ratio_is_of_fresh_processes_with_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answered(monkeypatch, 0.8, 0.9, 0.9, 1.0)
-    found = counts.ratios(Case("tiny", "inference", "compiled"), flops=10**7)
+    found = speed_ratios.ratios(Case("tiny", "inference", "compiled"), flops=10**7)
     assert [[fields["variant"] for fields in each["cases"]] for each in asked] == [
         ["compiled", "eager", "auto", "stock"]
-    ] * counts.LAUNCHES
+    ] * speed_ratios.LAUNCHES
     assert found["compiled_over_eager"] == pytest.approx(0.9)
     assert found["auto_over_stock"] == pytest.approx(0.45)
     assert found["limit_over_eager"] == pytest.approx(0.1)
     # scipy.stats.t.interval(0.95, 3, scale=stats.sem(numpy.log([0.8, 0.9, 0.9, 1.0])))
     assert found["compiled_over_eager_spread"] == pytest.approx(math.exp(2 * 0.145062), rel=1e-3)
     asked = answered(monkeypatch, 0.8, 0.9, 0.9, 1.0)
-    found = counts.ratios(Case("tiny", "training", "compiled"), flops=10**7)
+    found = speed_ratios.ratios(Case("tiny", "training", "compiled"), flops=10**7)
     assert [fields["variant"] for fields in asked[0]["cases"]] == ["compiled", "eager"]
     assert math.isnan(found["auto_over_stock"])
 
 
 def test_a_step_s_time_is_not_that_of_a_burst_and_does_not_jump() -> None:
-    assert counts.middle_half([1.0, 1.0, 1.0, 9.0]) == 1.0
-    assert counts.middle_half([9.0, 15.0] * 8) == 12.0
-    assert counts.middle_half([2.0]) == 2.0
+    assert speed_ratios.middle_half([1.0, 1.0, 1.0, 9.0]) == 1.0
+    assert speed_ratios.middle_half([9.0, 15.0] * 8) == 12.0
+    assert speed_ratios.middle_half([2.0]) == 2.0
 
 
 def test_what_a_commit_has_not_yet_is_not_measured_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asv_cases, "has_mode", lambda _: False)
-    monkeypatch.setattr(counts, "has_mode", lambda _: False)
+    monkeypatch.setattr(speed_ratios, "has_mode", lambda _: False)
     asked = answered(monkeypatch, 1.0, 1.0, 1.0, 1.0)
-    assert math.isnan(counts.ratios(Case("tiny", "inference", "compiled"), 1)["auto_over_stock"])
+    assert math.isnan(speed_ratios.ratios(Case("tiny", "inference", "compiled"), 1)["auto_over_stock"])
     assert [fields["variant"] for fields in asked[0]["cases"]] == ["compiled", "eager"]
     with pytest.raises(NotImplementedError, match="this commit has no compile_mode auto"):
         skip_unless_measured(CPU_ONLY, Case("aloha", "tick", "auto"))
