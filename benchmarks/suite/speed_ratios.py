@@ -1,4 +1,4 @@
-"""How fast a compiled step is beside an eager one, and ``auto`` beside stock LeRobot, over fresh processes."""
+"""How fast a compiled step is beside an eager one, and ``auto`` beside stock LeRobot, in fresh processes."""
 
 from __future__ import annotations
 
