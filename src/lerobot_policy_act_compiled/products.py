@@ -11,7 +11,7 @@ Inductor calls a pass of ours on each graph, which puts operators in place of ``
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,10 @@ class ByOneDNN(CustomGraphPass):
             aten.addmm.default: ours.product_and_bias.default,
         }
         for node in graph.nodes:
-            if (
-                node.target in other
-                and not node.kwargs
-                and _is_worth_it(*(each.meta["val"] for each in node.args))
-            ):
+            if node.target not in other or node.kwargs:
+                continue
+            operands = [each.meta.get("val") for each in node.all_input_nodes]
+            if len(operands) == len(node.args) and _is_worth_it(operands):
                 node.target = other[node.target]
 
     def uuid(self) -> Any:
@@ -67,10 +66,12 @@ class ByOneDNN(CustomGraphPass):
         return get_hash_for_files((__file__,))
 
 
-def _is_worth_it(*operands: Tensor) -> bool:
-    """Of a product's operands, the bias first where there is one."""
+def _is_worth_it(operands: Sequence[Any]) -> bool:
+    """Of a product's operands, the bias first where there is one; not where another pass left one unknown."""
     *bias, a, b = operands
-    if any(each.dtype != torch.float32 or each.device.type != "cpu" for each in operands):
+    if not all(isinstance(each, Tensor) and each.dtype == torch.float32 for each in operands):
+        return False
+    if any(each.device.type != "cpu" for each in operands):
         return False
     if any(each.dim() != 1 for each in bias):
         return False

@@ -108,6 +108,17 @@ def test_what_was_compiled_is_kept() -> None:
     assert calls == {WITH_BIAS: 2, PRODUCT: 4}
 
 
+def test_a_product_of_which_nothing_is_known_stays_torch_s() -> None:
+    graph = torch.fx.Graph()
+    a, b = graph.placeholder("a"), graph.placeholder("b")
+    known = graph.call_function(torch.ops.aten.mm.default, (a, b))
+    unknown = graph.call_function(torch.ops.aten.mm.default, (known, b))
+    a.meta["val"], b.meta["val"] = torch.ones(ROWS, WIDTH), torch.ones(WIDTH, WIDTH)
+    products.ByOneDNN()(graph)
+    assert known.target is torch.ops.act_compiled.product.default
+    assert unknown.target is torch.ops.aten.mm.default
+
+
 def test_somebody_else_s_pass_is_left_alone() -> None:
     with config.patch(post_grad_custom_post_pass=products.ByOneDNN()):
         assert products.options() == {}
