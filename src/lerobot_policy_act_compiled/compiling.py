@@ -4,8 +4,9 @@ Modes beyond torch.compile's own:
 
 - ``frozen``: the action chunk's graph holds the weights as constants. Batch norm is folded into the
   convolutions, weights are laid out as the processor's kernels read them, what depends on weights
-  alone is computed once. When weights change it is compiled anew. Training is as in ``default``. Under
-  autocast activations stay bf16 from one convolution to the next, where eager mode goes through fp32.
+  alone is computed once, and oneDNN multiplies where it is faster (see ``products``). When weights change
+  it is compiled anew. Training is as in ``default``. Under autocast activations stay bf16 from one
+  convolution to the next, where eager mode goes through fp32.
 - ``openvino``, ``onnxruntime``: on a CPU that runtime runs the action chunk, see ``engine``; training is as
   in ``default``.
 - ``captured``: on CUDA the action chunk is one CUDA graph of our own, see ``capture``; training is as in
@@ -13,7 +14,7 @@ Modes beyond torch.compile's own:
 - ``auto``: the mode for the policy's device: on a CPU ``openvino`` or ``onnxruntime``, the faster of those
   that are installed, else ``frozen``; ``captured`` on CUDA; elsewhere ``default``. In training the optimizer
   is torch's fused AdamW, equal within rounding, and on a CPU dropout draws other masks than eager mode from
-  the same seed, faster (see ``dropout``), and oneDNN multiplies where it is faster (see ``products``).
+  the same seed, faster (see ``dropout``), and oneDNN multiplies as in ``frozen``.
 
 torch's own CUDA graphs belong to the main thread; in any other the modes that replay them run without.
 """
@@ -126,7 +127,7 @@ class Compiled:
                 made = self._make(policy, anew=made is not None)
             start = time.perf_counter()
             # A kind that it has seen needs no freezing: what compiled without it would be slower, and right.
-            with freezing() if made.weights else nullcontext(), self._flags():
+            with freezing(options_for_products()) if made.weights else nullcontext(), self._flags():
                 result = made.run(policy, batch, *args, **kwargs)
             if not made.kinds:
                 log_ready(self._function.__name__, self._named(made), policy, "no artifact", start=start)

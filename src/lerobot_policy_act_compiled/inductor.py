@@ -22,14 +22,17 @@ CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # torch's modes that replay t
 
 
 @contextmanager
-def freezing() -> Iterator[None]:
+def freezing(more: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Graphs that are compiled meanwhile, without gradients, hold their weights as constants.
+
+    Args:
+        more: settings of Inductor for these graphs.
 
     Not torch.compile's ``options``: what Dynamo captures depends on it too (torch 2.11). The setting is the
     whole process's, so no other thread compiles meanwhile: its weights would be constants unwatched.
     """
     keep_device_guard()
-    with compile_lock, config.patch(freezing=True), traced(frozen=True):
+    with compile_lock, config.patch({**(more or {}), "freezing": True}), traced(frozen=True):
         yield
 
 

@@ -1,8 +1,9 @@
-"""Products of a compiled training step by oneDNN: where, which, and that the results are the same."""
+"""Products of training steps and of frozen graphs by oneDNN: where, which, and that the results are the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -106,6 +107,41 @@ def test_what_was_compiled_is_kept() -> None:
         _, calls = trained(compiled(module), module, torch.randn(ROWS, WIDTH))
     assert compilation.cache_hits > 0
     assert calls == {WITH_BIAS: 2, PRODUCT: 4}
+
+
+def frozen_chunk(policy: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, int]]:
+    """The actions that a robot gets in the mode ``frozen``, and who multiplied for them."""
+    policy = as_compiled(policy, "frozen").eval()
+    policy.predict_action_chunk(batch)
+    with profile() as profiled:
+        actions = policy.predict_action_chunk(batch)
+    multiplied = ("mkl::_mkl_linear", "mkldnn::_linear_pointwise")
+    return actions, {each.key: each.count for each in profiled.key_averages() if each.key in multiplied}
+
+
+def test_a_frozen_graph_s_products_are_onednn_s_and_no_other_policy_s(
+    without_cameras: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, batch = without_cameras
+    policy, other = policy.eval(), deepcopy(policy).eval()
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.1)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: False)
+    _, by_torch = frozen_chunk(policy, batch)
+    assert set(by_torch) == {"mkl::_mkl_linear"}
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(products, "LEAST", 1)
+    for each in (policy, other):  # of the same shapes: Inductor's caches tell them apart
+        torch.compiler.reset()
+        actions, multiplied = frozen_chunk(each, batch)
+        assert multiplied == {"mkldnn::_linear_pointwise": by_torch["mkl::_mkl_linear"]}
+        torch.testing.assert_close(actions, each.predict_action_chunk(batch), rtol=1e-4, atol=1e-5)
+
+
+def test_small_products_of_a_frozen_graph_stay_torch_s(without_cameras: tuple[Any, Any]) -> None:
+    _, multiplied = frozen_chunk(*without_cameras)
+    assert set(multiplied) == {"mkl::_mkl_linear"}
 
 
 def test_a_product_of_which_nothing_is_known_stays_torch_s() -> None:
