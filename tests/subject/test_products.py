@@ -1,4 +1,4 @@
-"""Products of training steps and of frozen graphs by oneDNN: where, which, and that the results are the same."""
+"""Products of training steps and frozen graphs by oneDNN: where, which, and that the results are the same."""
 
 from __future__ import annotations
 
