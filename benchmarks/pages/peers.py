@@ -25,7 +25,7 @@ from .rows import as_record, speed_up, step_seconds
 
 NAME, DOCUMENT = "peers", "TORCH_COMPILE_ACT.md"
 MEASURED = ("aloha", "aloha_3cam", "pusht", "libero")
-VARIANTS = ("auto", "auto_cpu", *PEERS)
+VARIANTS = ("auto", "auto_cpu", "frozen", *PEERS)
 COLUMNS = {
     "auto": "`auto`",
     "auto_cpu": "`auto`, extra `cpu`",
