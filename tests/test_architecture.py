@@ -212,7 +212,7 @@ def test_the_ruler_uses_public_names_of_the_subject(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["__main__", "run", "verdict", "exact", "result", "report", "timing", "tiers", "sides"]
+    "name", ["__main__", "run", "verdict", "comparison", "result", "report", "timing", "exact_tiers", "sides"]
 )
 def test_the_gate_decides_without_torch(name: str) -> None:
     """A report can be made, and a verdict tested, on a machine that has no torch."""

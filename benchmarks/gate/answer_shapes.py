@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .exact import COUNTERS, OF_AUTO
+from .comparison import COUNTERS, OF_AUTO
 
 # Counters that every answer has unless the graph breaks; the others depend on the device.
 OF_GRAPH = ("graphs", "ops", "flops", "dispatched_ops", "peak_memory_eager")

@@ -19,11 +19,11 @@ from ..one_run import sigterm_interrupts
 from ..repository import ROOT, MeasurementError, git
 from ..suite.workloads import DEVICES
 from .cases import choose, step_times
-from .exact import describe
+from .comparison import describe
+from .exact_tiers import stops_here
 from .result import UNDECIDED, Result
 from .run import gate
 from .run import parser as gate_parser
-from .tiers import stops_here
 from .verdict import SLOWER
 
 MEASURED = ("src", "pyproject.toml")  # no other commit can have changed the subject

@@ -28,8 +28,8 @@ from ..files import DamagedFileError, read_bytes
 from ..github import gh
 from ..repository import MeasurementError
 from ..suite.workloads import DEVICES
-from . import ruler
-from .exact import Finding
+from . import caveats
+from .comparison import Finding
 from .report import markdown
 from .result import NO_REGRESSION, REGRESSION, CaseTime, Result
 from .verdict import Plan, Verdict
@@ -166,8 +166,8 @@ def ruler_of(number: int, repository: str) -> str:
     if len(files) >= MOST_FILES:
         return f"may differ from base: GitHub lists only {MOST_FILES} of the files that are changed"
     names = {file.get(name) or "" for file in files for name in ("filename", "previous_filename")}
-    found = sorted(name for name in names if name.partition("/")[0] in ruler.RULER)
-    return ruler.in_words(found) if found else ""
+    found = sorted(name for name in names if name.partition("/")[0] in caveats.RULER)
+    return caveats.in_words(found) if found else ""
 
 
 def publish(text: str, device: str, number: int, repository: str) -> str:

@@ -12,7 +12,7 @@ from .. import plots
 from ..files import write_whole
 from ..markdown import cell, render
 from ..plots import NEUTRAL
-from .exact import COUNTERS, Finding, describe
+from .comparison import COUNTERS, Finding, describe
 from .result import CaseTime, Result
 from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER
 

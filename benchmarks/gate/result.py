@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .exact import Finding
+from .comparison import Finding
 from .verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, Verdict
 
 NO_REGRESSION, REGRESSION, UNDECIDED = 0, 1, 3  # 2: command.COULD_NOT_MEASURE

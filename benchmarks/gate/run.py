@@ -20,19 +20,19 @@ from ..one_run import sigterm_interrupts
 from ..repository import ROOT, MeasurementError
 from ..suite.precision import AS_LEROBOT_TRAIN, STRICT, has_tf32
 from ..suite.workloads import DEVICES
-from . import ruler
+from . import caveats
 from .answer_cache import AnswerCache
 from .cases import StepTime, choose, counted, step_times
 from .channel import starter
+from .comparison import explanations
 from .environments import python_for
-from .exact import explanations
+from .exact_tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .identity import machine, versions
 from .operators import find_grown
 from .pairing import IN_SLICES, SLICE, pairing_of
 from .report import markdown, remove, write
 from .result import NO_REGRESSION, UNDECIDED, CaseTime, Result
 from .sides import Side, accepted, check_out, distance, resolve
-from .tiers import AT_ONCE, compare_exactly, stops_here, workload_and_phase
 from .timing import Budget, Timing, launch_until_decided, pair, slowest_first
 from .verdict import Plan
 from .workplace import workplace
@@ -100,8 +100,8 @@ def gate(
     to_count = counted(args.workloads, args.device)
     sources = resolve(args.base, args.head, root)
     base, head = (source.as_shown() for source in sources)
-    files = ruler.changed(sources[0].commit, root)
-    about = {"ruler": ruler.in_words(files)} if files else {}
+    files = caveats.changed(sources[0].commit, root)
+    about = {"ruler": caveats.in_words(files)} if files else {}
     result = Result(
         base, head, distance(*sources, root), plan, accepted=accepted(*sources, root), about=about
     )
@@ -118,13 +118,13 @@ def gate(
         if sides["base"].same_as(sides["head"]):
             progress("the subject's code is the same on both sides: nothing can have changed")
             return replace(result, same_subject=True)
-        if unseen := ruler.unseen(sides["base"].blobs, sides["head"].blobs, cases):
+        if unseen := caveats.unseen(sides["base"].blobs, sides["head"].blobs, cases):
             progress(f"no case runs {unseen}")
             result = replace(result, about={**result.about, "not run": unseen})
         sides = {name: replace(side, python=python_for(side, root, progress)) for name, side in sides.items()}
         start = starter(sides, root, command)
         with pair(start, rng, AT_ONCE) as (workers, hello):
-            if apart := ruler.packages_apart(*(hello[name]["packages"] for name in ("base", "head"))):
+            if apart := caveats.packages_apart(*(hello[name]["packages"] for name in ("base", "head"))):
                 progress(f"the sides have other packages: {apart}")
                 result = replace(result, about={**result.about, "packages": apart})
             if args.device == "cuda" and not hello["head"]["devices"]:

@@ -18,7 +18,7 @@ from ..suite.steps import prepare
 from ..suite.timer import fixed_compile_seconds, timed, warmed_up
 from ..suite.workloads import Case, Step
 from . import cores
-from .auto import auto
+from .auto_counters import auto
 from .graphs import graph, recompiles
 from .identity import hello
 

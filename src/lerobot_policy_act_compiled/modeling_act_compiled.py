@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from . import compiled_policy
 from .configuration_act_compiled import ACTCompiledConfig
 from .eval_mode import policy_eval
-from .frozen import constant_position_table, fixed_position_table
 from .index_strides import of_moving_terms
 from .instruction_sets import try_once
 from .kernel_files import few_files
 from .layers import LAYERS, decoder_input, first_token
 from .loss import Batch, Posterior
 from .pooling import features_of
+from .position_table import constant_position_table, fixed_position_table
 from .tracing import in_frozen_graph
 
 STOCK_ACT_FORWARD = ACT.forward

@@ -89,6 +89,15 @@ class Run:
     markdown: str
     said: str
 
+    @property
+    def asked(self) -> list[str]:
+        """Requests that the run sent in the exact tiers."""
+        return sorted(
+            line.partition("left] ")[2]
+            for line in self.said.splitlines()
+            if " pusht-" in line or " tiny " in line
+        )
+
 
 @pytest.fixture
 def run_gate(repository: Repository, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gate.answer_shapes import ONLY_OF_AN_ENGINE
-from benchmarks.gate.exact import OF_AUTO
+from benchmarks.gate.comparison import OF_AUTO
 from benchmarks.gate.proof.slowdown import key
 from benchmarks.gate.sides import blob_hash
 from benchmarks.suite.workloads import Case

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.gate import answer_cache
 from benchmarks.gate.answer_cache import AnswerCache
 from benchmarks.gate.answer_shapes import OF_COUNTS
-from benchmarks.gate.exact import OF_AUTO
+from benchmarks.gate.comparison import OF_AUTO
 from benchmarks.gate.sides import Side, Source
 
 SOURCE = Source("base", "main", "0" * 40, False, "v1", "first")

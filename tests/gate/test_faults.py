@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate import channel, environments, pairing, report, sides, tiers
+from benchmarks.gate import channel, environments, exact_tiers, pairing, report, sides
 from benchmarks.gate import run as gate_run
 from benchmarks.gate.workplace import workplace
 from benchmarks.one_run import sigterm_interrupts
@@ -105,7 +105,7 @@ def test_a_worker_that_fails(
     if how == "hang":  # enough for the other side, on a busy machine too; to start takes longest
         module, name, seconds = {
             "hello": (channel, "START_SECONDS", 4.0),
-            "counts": (tiers, "TIMEOUT", 2.0),
+            "counts": (exact_tiers, "TIMEOUT", 2.0),
             "sample": (pairing, "STEP_TIMEOUT", 2.0),
         }[request_]
         monkeypatch.setattr(module, name, seconds)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from benchmarks.gate import channel, ruler
-from benchmarks.gate.cases import choose, counted
+from benchmarks.gate import caveats, channel
+from benchmarks.gate.cases import choose
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.sides import Side, check_out, resolve
-from benchmarks.gate.tiers import groups
 from benchmarks.repository import PACKAGE, ROOT
-from benchmarks.suite.workloads import Case
 
 from .conftest import PYPROJECT, Repository, Run
 
@@ -76,7 +72,7 @@ def test_auto_s_tick_is_timed_where_an_engine_runs_it_on_both_sides(
     assert [(time["name"], time["verdict"]["kind"]) for time in done.report["times"]] == [
         (f"{TICK}-auto-fp32-cpu", "slower")
     ]
-    assert f"counts {TICK}" not in asked(done), "the default mode is not asked about"
+    assert f"counts {TICK}" not in done.asked, "the default mode is not asked about"
     assert "auto" not in done.report["about"]
     repository.commit(auto={"auto_by_torch": 1})
     repository.commit(seconds=0.2, auto={"auto_by_torch": 1})
@@ -96,13 +92,6 @@ def test_auto_s_tick_is_timed_where_an_engine_runs_it_on_both_sides(
     )
 
 
-def test_nothing_is_compiled_of_a_step_that_is_timed_in_eager_mode_alone() -> None:
-    wanted = [request for group in groups(choose(None, "cpu")) for request in group]
-    asked_of = {do for do, case in wanted if case.phase == "rollout_ensemble"}
-    assert asked_of == {"graph"}
-    assert {case.phase for do, case in wanted if do == "counts"} == {"inference", "training"}
-
-
 ANOTHER_TORCH = PYPROJECT.replace('"torch"', '"torch>=2"')
 AN_ENGINE = PYPROJECT + '[project.optional-dependencies]\ncpu = ["onnxruntime"]\nother = ["rich"]\n'
 
@@ -116,100 +105,6 @@ def test_other_dependencies_are_another_subject(declared: str, repository: Repos
     assert sides[0].blobs == sides[1].blobs
     assert not sides[0].same_as(sides[1])
     assert "rich" not in sides[1].dependencies
-
-
-def asked(done: Run) -> list[str]:
-    """Requests that the run sent in the exact tiers."""
-    return sorted(
-        line.partition("left] ")[2]
-        for line in done.said.splitlines()
-        if " pusht-" in line or " tiny " in line
-    )
-
-
-def test_base_is_not_asked_again(repository: Repository, run_gate: Gate) -> None:
-    repository.commit()
-    first = run_gate()
-    assert any(line.startswith("base: counts") for line in asked(first))
-    assert "known from an earlier run" not in first.said
-    repository.commit(counts={"ops": 271})
-    second = run_gate("--base", "main")
-    assert not any(line.startswith("base: ") for line in asked(second))
-    assert [line for line in asked(first) if "head" in line] == [
-        line for line in asked(second) if "head" in line
-    ]
-    assert second.code == 1
-    assert "ops captured 270 → 271" in second.markdown
-    third = run_gate("--base", "main", "--workloads", "pusht-inference", "pusht-training")
-    assert [line for line in asked(third) if "base" in line] == ["base: counts pusht-training"]
-
-
-def test_without_names_pusht_is_not_counted_and_compiles_ahead(
-    repository: Repository, run_gate: Gate
-) -> None:
-    def said(done: Run, what: str) -> list[str]:
-        return [line.partition("left] ")[2] for line in done.said.splitlines() if what in line]
-
-    repository.commit(counts={"kernels": 95}, seconds=0.2)
-    first = run_gate(named=False)
-    assert sorted(said(first, ": counts ")) == [
-        f"{side}: counts {case}"
-        for side in ("base", "head")
-        for case in ("aloha-inference", "tiny-inference", "tiny-training")
-    ]
-    assert {f"{side}: outputs aloha-inference" for side in ("base", "head")} <= set(said(first, ": outputs "))
-    assert sorted(said(first, ": compiling ")) == [
-        f"{side}: compiling pusht-training" for side in ("base", "head")
-    ]
-    slower = {time["name"]: time["counters"] for time in first.report["times"]}
-    assert slower["pusht-training-compiled-fp32-cpu"] == ["Inductor kernels 90 \u2192 95"], "those of tiny"
-    repository.commit(seconds=0.21)
-    assert said(run_gate("--base", "main", named=False), ": compiling ") == [], "base was timed before"
-    assert said(run_gate("--base", "main"), ": compiling ") == [], "what is named is counted, and so compiled"
-    assert said(run_gate("--base", "HEAD^", named=False), ": compiling ") == [], "base was head before"
-    assert said(run_gate("--base", "main", "--no-times", named=False), ": compiling ") == []
-    repository.commit(seconds=0.22)
-    later = run_gate("--base", "HEAD^", named=False)
-    assert len(said(later, ": compiling ")) == 2, "counters of base are known, and it was never timed"
-    assert said(later, "base: ") == ["base: compiling pusht-training"]
-
-
-def test_code_that_no_longer_compiles_is_red_though_nothing_is_counted_of_it(
-    repository: Repository, run_gate: Gate
-) -> None:
-    repository.commit(fails={"warm": "too large"})
-    done = run_gate(named=False)
-    assert (done.code, done.report["times"]) == (1, [])
-    assert "| pusht-training | compiling fails: head failed: RuntimeError: too large |" in done.markdown
-    repository.commit()
-    done = run_gate("--base", "HEAD^", named=False)
-    assert (done.code, "compiling pusht-training); choose another base" in done.said) == (2, True), done.said
-
-
-def test_what_breaks_its_graph_is_not_compiled_to_be_timed(repository: Repository, run_gate: Gate) -> None:
-    repository.commit(counts={"graph_breaks": ["a.py:1"]})
-    done = run_gate(named=False)
-    assert done.code == 1
-    assert "base: compiling pusht-training" in done.said
-    assert "head: compiling" not in done.said
-
-
-def test_a_side_begins_with_what_the_other_ends_with() -> None:
-    ahead = [case for case in choose(None, "cpu") if case.compiles and case.phase == "training"]
-    ordered = [group[0] for group in groups(counted(None, "cpu"), ahead)]
-    long = {("warm", "pusht"): 34, ("counts", "tiny"): 22, ("counts", "aloha"): 20}  # s, of a core, cold
-    tiny = ("counts", Case("tiny", "inference", "eager"))
-    takes = [9 if asked == tiny else long.get((asked[0], asked[1].workload), 3) for asked in ordered]
-    done = list(itertools.accumulate(takes))
-    both_are_at = bisect.bisect(done, done[-1] / 2)
-    assert takes[both_are_at] == 3, f"both sides compile {ordered[both_are_at]} at once"
-
-
-def test_what_failed_is_asked_again(repository: Repository, run_gate: Gate) -> None:
-    repository.commit(fails={"counts": "not today"})
-    for _ in range(2):
-        done = run_gate()
-        assert (done.code, "head: counts pusht-inference" in asked(done)) == (1, True)
 
 
 def test_a_slower_commit_is_red_and_the_cause_stands_beside_it(
@@ -233,81 +128,6 @@ def test_a_faster_commit_is_green(repository: Repository, run_gate: Gate) -> Non
     repository.commit(seconds=0.09)
     done = run_gate()
     assert (done.code, done.report["headline"]) == (0, "No regression: of 3 cases 2 faster, 1 same")
-
-
-@pytest.mark.parametrize(
-    ("counts", "code", "said"),
-    [
-        ({"ops": 271}, 1, "ops captured 270 → 271"),
-        ({"dispatched_ops": 499}, 0, "ops dispatched in eager 500 → 499"),
-        ({"peak_memory_eager": 10**6 + 4000}, 0, None),
-        ({"peak_memory_eager": 10**6 + 6000}, 1, "peak memory in eager 1,000,000 → 1,006,000"),
-    ],
-)
-def test_counters_decide_without_statistics(
-    repository: Repository, run_gate: Gate, counts: dict[str, int], code: int, said: str | None
-) -> None:
-    repository.commit(counts=counts)
-    done = run_gate()
-    assert done.code == code
-    assert (said in done.markdown) if said else done.report["findings"] == []
-
-
-def test_a_graph_break_is_red_with_its_place_and_nothing_is_timed(
-    repository: Repository, run_gate: Gate
-) -> None:
-    place = "modeling_act_compiled.py:77: Unsupported Tensor.item() call Explanation: Dynamo cannot"
-    broken = {"graph_breaks": [place], "graphs": 2, "kernels": None, "peak_memory_compiled": None}
-    repository.commit(counts=broken)
-    done = run_gate()
-    assert done.code == 1
-    assert "graph break in pusht-inference at modeling" in done.report["headline"]
-    assert "Explanation" not in done.report["headline"]
-    assert place.replace("_", r"\_") in done.markdown
-    assert done.report["times"] == []
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "what"),
-    [
-        ({"eager_actions": [9.0, 0.25]}, "eager actions, head against base"),
-        ({"compiled_actions": [9.0, 0.25]}, "compiled actions against eager"),
-        ({}, None),
-    ],
-)
-def test_a_graph_that_is_mended_still_has_to_give_the_same_results(
-    repository: Repository, run_gate: Gate, behaviour: dict[str, Any], what: str | None
-) -> None:
-    broken = {"graph_breaks": ["m.py:7"], "graphs": 2, "kernels": None, "peak_memory_compiled": None}
-    repository.commit(counts=broken)
-    repository.commit(**behaviour)
-    for _ in range(2):  # and where base's answers are kept
-        done = run_gate("--base", "HEAD^")
-        assert done.code == (1 if what else 0)
-        red = [finding["what"] for finding in done.report["findings"] if finding["red"]]
-        assert (what in red) if what else red == []
-    assert "base: results and counters are known" in done.said
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "what"),
-    [
-        ({"eager_actions": [0.5, 0.2501]}, "eager actions, head against base"),
-        ({"compiled_actions": [0.5, float("nan")]}, "compiled actions against eager"),
-        ({"state_dict": {"_orig_mod.weight": [2, 2]}}, "state_dict"),
-        ({"loss": 1.0001}, "loss and gradients, head against base"),
-        ({"fails": {"outputs": "shape mismatch"}}, "outputs fails"),
-        ({"graph": {"graph_breaks": ["m.py:7: only with two cameras"]}}, "graph breaks"),
-    ],
-)
-def test_a_wrong_result_is_red(
-    repository: Repository, run_gate: Gate, behaviour: dict[str, Any], what: str
-) -> None:
-    repository.commit(**behaviour)
-    done = run_gate()
-    assert done.code == 1
-    assert what in [finding["what"] for finding in done.report["findings"]]
-    assert done.report["times"] == []
 
 
 def test_a_regression_that_is_meant_is_accepted_with_its_reason(
@@ -421,11 +241,11 @@ def test_packages_that_differ_between_the_sides_are_named_first(
     repository.commit(packages={"onnxruntime": "1.24.0", "onnx_ir": "0.1"})
     assert "packages" not in run_gate("--base", "HEAD^", "--no-times").report["about"]
     few = {f"a{number}": "1" for number in range(20)}
-    assert ruler.packages_apart({}, few).endswith("a15 none → 1 and 12 more")
+    assert caveats.packages_apart({}, few).endswith("a15 none → 1 and 12 more")
 
 
 def test_a_file_that_no_case_runs_is_named_first(repository: Repository, run_gate: Gate) -> None:
-    assert {file for files in ruler.UNSEEN.values() for file in files} < {
+    assert {file for files in caveats.UNSEEN.values() for file in files} < {
         path.name for path in (ROOT / PACKAGE).iterdir()
     }
     for name in ("twin.py", "export.py", "capture.py", "layers.py"):
@@ -441,7 +261,7 @@ def test_a_file_that_no_case_runs_is_named_first(repository: Repository, run_gat
     repository.commit()
     assert "No case runs" not in run_gate("--base", "HEAD^", "--no-times").markdown
     on_cuda = choose(["pusht-tick_ensemble"], "cuda")
-    assert ruler.unseen({"capture.py": "a"}, {"capture.py": "b"}, on_cuda) == ""
+    assert caveats.unseen({"capture.py": "a"}, {"capture.py": "b"}, on_cuda) == ""
 
 
 def test_what_computes_at_once_does_not_spin(

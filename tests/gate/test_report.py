@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.gate import ruler
-from benchmarks.gate.exact import Finding
+from benchmarks.gate import caveats
+from benchmarks.gate.comparison import Finding
 from benchmarks.gate.report import COLOURS, as_json, as_svg, markdown, write
 from benchmarks.gate.result import CaseTime, Result
 from benchmarks.gate.verdict import FASTER, INCONCLUSIVE, SAME, SLOWER, Plan, Verdict
@@ -69,7 +69,7 @@ def test_the_markdown_is_golden() -> None:
 
 
 def test_another_ruler_is_named_before_anything_else() -> None:
-    said = ruler.in_words(["benchmarks/gate/`run`.py", "benchmarks/\udce9.py", "c" * 100, "d", "e"])
+    said = caveats.in_words(["benchmarks/gate/`run`.py", "benchmarks/\udce9.py", "c" * 100, "d", "e"])
     text = markdown(replace(RESULT, about={"ruler": said}))
     headline, _, second, _, sides = text.splitlines()[:5]
     assert headline == markdown(RESULT).splitlines()[0]

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from benchmarks.gate import channel, pairing, report, tiers
+from benchmarks.gate import channel, exact_tiers, pairing, report
 from benchmarks.gate import run as gate_run
 from benchmarks.repository import PACKAGE
 
@@ -135,7 +135,7 @@ FAULTS = (
     Fault("a killed worker", 2, "head's worker was killed", head(fails={"counts": "kill"})),
     Fault("a worker that ends", 2, "head's worker ended with exit code 3", head(fails={"hello": "exit"})),
     Fault("a worker out of memory", 2, "head ran out of memory", head(fails={"counts": "memory"})),
-    Fault("a hung worker", 2, "within 2 s", hung(tiers, "TIMEOUT", fails={"counts": "hang"})),
+    Fault("a hung worker", 2, "within 2 s", hung(exact_tiers, "TIMEOUT", fails={"counts": "hang"})),
     Fault(
         "a hung step",
         2,
@@ -147,7 +147,7 @@ FAULTS = (
         "a grandchild that holds the pipe",
         2,
         "within 2 s",
-        hung(tiers, "TIMEOUT", fails={"counts": "daemon"}),
+        hung(exact_tiers, "TIMEOUT", fails={"counts": "daemon"}),
     ),
     Fault("another module than the side's", 2, "not its own checkout", head(imported="/usr/lib/x.py")),
     Fault("no answer in JSON", 2, f"{MALFORMED} .JSONDecodeError", head(says={"hello": "torch says hello"})),

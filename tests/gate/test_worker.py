@@ -20,7 +20,7 @@ import torch
 from benchmarks.gate import cores
 from benchmarks.gate import worker as side_worker
 from benchmarks.gate.channel import Worker
-from benchmarks.gate.exact import (
+from benchmarks.gate.comparison import (
     COUNTERS,
     OF_AUTO,
     compare_actions,

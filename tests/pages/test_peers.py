@@ -17,8 +17,13 @@ from benchmarks.suite.peers import PEERS
 from .conftest import ENVIRONMENT
 
 MS = {
-    **{"stock": 100.0, "auto": 50.0, "auto_cpu": 80.0, "frozen": 64.0},
-    **{"onnxruntime": 51.0, "openvino": 55.0, "export": 25.0},
+    "stock": 100.0,
+    "auto": 50.0,
+    "auto_cpu": 80.0,
+    "frozen": 64.0,
+    "onnxruntime": 51.0,
+    "openvino": 55.0,
+    "export": 25.0,
 }
 FIRST = {"cold-0": 8.0, "cold-1": 7.0}
 

@@ -19,7 +19,7 @@ import torch
 from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import capture
 from lerobot_policy_act_compiled.cuda_graph import Recording
-from lerobot_policy_act_compiled.frozen import fixed_position_table
+from lerobot_policy_act_compiled.position_table import fixed_position_table
 from lerobot_policy_act_compiled.twin import Twin
 from lerobot_policy_act_compiled.weights import tensors_of
 

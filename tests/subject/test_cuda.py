@@ -22,7 +22,7 @@ from benchmarks.suite.compile_counters import count_compilation
 from benchmarks.suite.precision import lerobot_train_flags, strict_fp32
 from benchmarks.suite.step_counters import held_by_graphs
 from lerobot_policy_act_compiled import save_artifact
-from lerobot_policy_act_compiled.frozen import fixed_position_table
+from lerobot_policy_act_compiled.position_table import fixed_position_table
 
 from .compiled_policies import MODES, as_compiled
 

@@ -1,4 +1,4 @@
-"""What a graph that holds the weights as constants may hold beside them."""
+"""The cameras' position embedding: made once, and a constant of a graph with constant weights."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gate.exact import (
+from benchmarks.gate.comparison import (
     COUNTERS,
     MOST_PLACES,
     OF_AUTO,

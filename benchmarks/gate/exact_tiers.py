@@ -15,7 +15,7 @@ from ..suite.fresh_process import AnswerError
 from ..suite.workloads import Case
 from .answer_cache import AnswerCache
 from .channel import Worker
-from .exact import (
+from .comparison import (
     Finding,
     compare_actions,
     compare_auto,

@@ -1,4 +1,4 @@
-"""What mode ``auto`` does of itself, which no step in the default mode shows; ``exact`` has the words."""
+"""Counters of what mode ``auto`` adds to the default mode; ``comparison`` has the words."""
 
 from __future__ import annotations
 
