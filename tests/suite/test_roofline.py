@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks.suite import roofline
 
-
 OF_A_CONVOLUTION = 2 * (256 * 256 * 3 * 3) * (30 * 40)  # FLOPs
 
 
