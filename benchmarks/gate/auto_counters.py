@@ -19,7 +19,7 @@ KEPT = "ACT_COMPILED_CACHE"  # the environment's name for the directory of kept 
 
 
 def auto(case: Case) -> dict[str, Any]:
-    """The counters of ``comparison.OF_AUTO``, and actions, eager and ``auto``, after each write to the weights.
+    """The counters ``OF_AUTO``, and actions, eager and ``auto``, after each write to the weights.
 
     Both are empty where the commit has no such mode. Without an engine each write costs a compile, so there
     is one.
