@@ -107,7 +107,7 @@ def _become(session: nox.Session, module: str, group: str = "gate") -> None:
 
 
 # Start here. Each group has its tag, and nox lists sessions in the order of this file.
-# Two are the last of their groups: they replace the nox process, so no session can follow them.
+# gate, bisect and gpu replace the nox process, so no session can follow them.
 @nox.session(tags=["start"])
 def tests(session: nox.Session) -> None:
     """Run every test that this machine can run; GPU tests only with a GPU (12 minutes on two cores)."""
@@ -255,24 +255,24 @@ def asv(session: nox.Session) -> None:
 
 @nox.session(default=False, tags=["measure"])
 def campaign(session: nox.Session) -> None:
-    """Measure the gate's own error rates; -- record, mutants, runs or write (hours; resumable)."""
+    """Measure the gate's own error rates; -- record, mutants, runs, pace or write (hours)."""
     _install(session, "gate")
     session.run("python", "-m", "benchmarks.gate.proof.campaign", *session.posargs)
 
 
 @nox.session(default=False, tags=["measure"])
 def bisect(session: nox.Session) -> None:
-    """Find the commit that made ACT worse; -- GOOD..BAD, --help lists the options (two minutes a commit)."""
+    """Find the commit that made ACT worse; -- GOOD..BAD, --help: the options (2 to 10 minutes a commit)."""
     _become(session, "benchmarks.gate.bisect")
 
 
-# figures: the tables and the picture in the documents.
 @nox.session(default=False, tags=["measure"])
 def gpu(session: nox.Session) -> None:
     """Test and time everything on the GPU at hand (at most 8 minutes); -- write: draw its page."""
     _become(session, "benchmarks.gpu", "test")
 
 
+# figures: the tables and the picture in the documents.
 @nox.session(default=False, tags=["figures"])
 def ratios(session: nox.Session) -> None:
     """Measure the ratios to stock LeRobot for README.md (45 minutes)."""

@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Seque
         say(why)
         return 0 if len(left) == 1 else UNDECIDED
 
-    return exit_code("bisect: could not measure", work, interrupted="interrupted; nothing is left behind")
+    return exit_code("bisect: could not measure", work, interrupted="interrupted; nothing is left running")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def gate(
         start = starter(sides, root, command)
         with pair(start, rng, AT_ONCE) as (workers, hello):
             if apart := caveats.packages_apart(*(hello[name]["packages"] for name in ("base", "head"))):
-                progress(f"the sides have other packages: {apart}")
+                progress(f"the sides' packages differ: {apart}")
                 result = replace(result, about={**result.about, "packages": apart})
             if args.device == "cuda" and not hello["head"]["devices"]:
                 raise MeasurementError(
@@ -221,7 +221,7 @@ def main(argv: Sequence[str] | None = None, *, root: Path = ROOT, command: Seque
     return exit_code(
         "gate: could not measure",
         lambda: _run(args, root, command),
-        interrupted="interrupted; nothing is decided and nothing is left behind",
+        interrupted="interrupted; nothing is decided and nothing is left running",
         and_tell=lambda why: _summarise(f"Could not measure: {cell(why)}"),
     )
 

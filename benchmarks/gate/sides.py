@@ -110,7 +110,7 @@ class Side:
         wrong = sorted(name for name, blob in blobs.items() if self.blobs.get(name) != blob)
         if wrong or not blobs:
             raise MeasurementError(
-                f"{self.name} ran other code than {self.source.name}: {', '.join(wrong) or 'nothing'}"
+                f"{self.name} ran other code than {self.source.name}: {', '.join(wrong) or 'no module'}"
             )
 
 

@@ -60,7 +60,7 @@ def _tables(records: Sequence[Record]) -> str:
     how = records[0]["about"]
     by_frozen = " Inference by `frozen`." if how["device"] == "cpu" else ""
     parts = [
-        f"{measured_on(how)}{by_frozen} One launch each, {how['steps']} steps under torch's profiler; "
+        f"{measured_on(how)}{by_frozen} One launch each, {how['steps']} steps under torch's profiler. "
         f"{reached(how['rates'])}"
     ]
     measured = with_records(rows(how["device"]), records)

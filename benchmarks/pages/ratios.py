@@ -137,7 +137,9 @@ def check_cold(made: Record) -> None:
     """
     kept = [record for record in read(NAME) if record["row"] in COLD]
     if not kept or not all(is_same(record["about"], made) for record in kept):
-        raise ValueError("the cold compiles there are of another subject or machine; run without --keep-cold")
+        raise ValueError(
+            "the recorded cold compiles are another commit's or machine's; leave out --keep-cold"
+        )
 
 
 def made_before(file: Path) -> list[Record]:

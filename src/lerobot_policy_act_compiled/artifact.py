@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 FORMAT = 4
 ABOUT = "about.json"
 # Torch 2.11 on an H100: its loader ends the process by a segmentation fault.
-NOT_ON_CUDA = "torch cannot load what it has compiled ahead of time for CUDA; warm_up() makes ready there"
+NOT_ON_CUDA = "torch cannot load what it has compiled ahead of time for CUDA; call warm_up() there"
 PACKAGE = re.compile(r"[0-9a-f]{16}\.pt2")
 # Sets of instructions, as Linux names them, that a compiler uses where the processor has them.
 INSTRUCTIONS = re.compile(r"s?sse|avx|amx|fma|f16c|bmi|vaes|gfni|sve|sme|asimd|bf16|i8mm|fphp")

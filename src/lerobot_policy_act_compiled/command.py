@@ -97,7 +97,7 @@ def _command(command: Sequence[str]) -> tuple[Callable[[], Any], str]:
     found = [each for each in entry_points(group="console_scripts") if each.name == Path(program).name]
     if not found:
         _parser().error(
-            f"there is no command {program}; it is one of Python's console scripts, or python -m ..."
+            f"there is no command {program}; name one of Python's console scripts, or python -m ..."
         )
 
     def run() -> Any:

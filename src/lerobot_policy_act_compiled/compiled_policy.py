@@ -114,7 +114,7 @@ def warm_up(self: ACTPolicy, batch_size: int = 1) -> ACTPolicy:
         log.info("nothing to warm up: the policy is not compiled (compile_model is not set)")
         return self
     weight = a_weight_of(self)
-    log.info("warming up on %s: for seconds, or up to a minute where torch compiles", weight.device)
+    log.info("warming up on %s: takes seconds, or a minute and more where torch compiles", weight.device)
     # Random ones: of zeros a graph could take the wrong one and agree with eager mode.
     observations = random_observations(self, batch_size)
     batch = {name: value.to(weight) for name, value in observations.items()}

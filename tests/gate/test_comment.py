@@ -217,7 +217,7 @@ def test_the_comment_asks_github_whose_ruler_it_was(
         text = github.comments()[0]
         assert text.startswith("**Regression")
         assert "as it always was" not in text
-        assert ("**The ruler is not base's**: " + said in text) is bool(said)
+        assert ("**Review what measures first**: " + said in text) is bool(said)
 
 
 def test_a_later_report_replaces_it(artifacts: Path, github: GitHub) -> None:

@@ -176,7 +176,7 @@ def test_a_worker_that_ran_other_contents(repository: Repository) -> None:
     side.check(imported, dict(side.blobs))
     with pytest.raises(MeasurementError, match=r"head ran other code than .*: __init__\.py"):
         side.check(imported, {"__init__.py": "0" * 40})
-    with pytest.raises(MeasurementError, match=r"head ran other code than .*: nothing"):
+    with pytest.raises(MeasurementError, match=r"head ran other code than .*: no module"):
         side.check(imported, {})
 
 

@@ -222,7 +222,7 @@ def test_another_ruler_is_said(repository: Repository, run_gate: Gate) -> None:
     said = "in 5 files: .github/gate.yml, benchmarks/gone.py, benchmarks/new.py and 2 more"
     assert done.report["about"]["ruler"] == f"differs from base {said}"
     assert f"the ruler differs from base {said}" in done.said
-    assert done.markdown.splitlines()[2].startswith("**The ruler is not base's**")
+    assert done.markdown.splitlines()[2].startswith("**Review what measures first**")
     (repository.root / PACKAGE / "__init__.py").write_text("")
     repository.git("checkout", "-q", base, "--", PACKAGE)
     assert "ruler" in run_gate("--base", base).report["about"], "where nothing is run, too"
@@ -235,7 +235,7 @@ def test_packages_that_differ_between_the_sides_are_named_first(
     done = run_gate("--no-times")
     assert done.code == 1
     assert done.markdown.splitlines()[2].startswith(
-        r"**The sides have other packages**: onnx\_ir none → 0.1, onnxruntime 1.23.2 → 1.24.0. "
+        r"**The sides' packages differ**: onnx\_ir none → 0.1, onnxruntime 1.23.2 → 1.24.0. "
     )
     assert done.report["about"]["head's environment"].endswith("onnxruntime 1.24.0")
     repository.commit(packages={"onnxruntime": "1.24.0", "onnx_ir": "0.1"})

@@ -73,9 +73,9 @@ def test_another_ruler_is_named_before_anything_else() -> None:
     text = markdown(replace(RESULT, about={"ruler": said}))
     headline, _, second, _, sides = text.splitlines()[:5]
     assert headline == markdown(RESULT).splitlines()[0]
-    assert second.startswith("**The ruler is not base's**: it differs from base in 5 files: benchmarks/gate/")
+    assert second.startswith("**Review what measures first**: it differs from base in 5 files: benchmarks/")
     assert r"\`run\`.py, benchmarks/?.py" in second
-    assert f"{'c' * 80} and 2 more. Review" in second
+    assert f"{'c' * 80} and 2 more. Whoever" in second
     assert sides == markdown(RESULT).splitlines()[2]
 
 

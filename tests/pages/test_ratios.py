@@ -161,7 +161,7 @@ def test_cold_compiles_are_kept_for_the_same_subject_and_machine_only(
     for wrong in (["--launches", "5"], ["--launches", "2"]):
         assert pages.main(["ratios", "--keep-cold", *wrong]) == 2
         assert set(asked) == {"traced"}, "nothing is timed"
-        said = "ratios: the cold compiles there are of another subject or machine; run without --keep-cold"
+        said = "ratios: the recorded cold compiles are another commit's or machine's; leave out --keep-cold"
         assert capsys.readouterr().err.splitlines()[-1] == said
         monkeypatch.setattr(records, "subject", lambda _: "def")
     assert (root / "README.md").read_bytes() == page

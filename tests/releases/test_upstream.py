@@ -245,7 +245,7 @@ def test_what_broke_is_told_and_a_strangers_text_is_text(github: GitHub, tmp_pat
     ((method, where, body),) = gh.sent
     assert (method, where) == ("POST", "repos/o/r/issues")
     assert body["title"] == "LeRobot 0.7.0 with torch 2.12.0: 1 of 800 tests of this repository"
-    assert "799 of 800 well" in body["body"]
+    assert "1 of 800 failed" in body["body"]
     assert "<b>" not in body["body"]
     assert "@you" not in body["body"]
 

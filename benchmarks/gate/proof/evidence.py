@@ -82,9 +82,9 @@ REPLAYED = (
 ALONE = 2  # share of the replays, one in so many, for each case that is slower alone
 NOT_YET = "Not recorded yet."
 WORTH = (
-    "Each mistake in the model was tried once with counts of aloha, pusht and tiny. Pusht named none that "
-    "no other case named, so it is counted only where it is named. The mistakes above were tried with tiny "
-    "alone; aloha's prediction was taken back later, for its real size."
+    "Each mistake in the model was tried once with counts of aloha, pusht and tiny. Pusht found none that "
+    "the others missed, so it is counted only on request. The mistakes above were tried with tiny alone; "
+    "aloha's prediction was added again later, for its real size."
 )
 LEAST_REPLAYED = 10  # the mean of fewer is no bias of the pairing, and counts as one in a replay
 TOO_FEW = f"Not every case has {LEAST_REPLAYED} A/A launches yet, the least to draw from."
