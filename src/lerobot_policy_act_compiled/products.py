@@ -64,7 +64,6 @@ class ByOneDNN(CustomGraphPass):
                     node.target = other[node.target]
             elif node.target in _by_mkl():
                 _with_its_weight_laid_out(node)
-        graph.eliminate_dead_code()  # weights as MKL reads them
 
     def uuid(self) -> Any:
         """What Inductor keeps the graphs under that it compiled with this pass: this file's contents."""
@@ -78,13 +77,14 @@ def _by_mkl() -> Sequence[Any]:
 
 
 def _with_its_weight_laid_out(node: torch.fx.Node) -> None:
-    """Make a product with a constant weight oneDNN's, whose layout saves 3 to 12% of an action chunk more.
+    """Make a product with a constant weight oneDNN's, whose layout saves 3 to 13% of an action chunk more.
 
     Inductor never keeps such a graph for another policy: no layout but torch's own can be written to a file.
     """
-    x, _, weight, bias, rows = node.args
+    x, for_mkl, weight, bias, rows = node.args
     graph = node.graph
     assert isinstance(x, torch.fx.Node)
+    assert isinstance(for_mkl, torch.fx.Node)
     assert isinstance(weight, torch.fx.Node)
     if not _is_worth_it(x.meta.get("val"), weight.meta.get("val"), transposed=True):
         return
@@ -99,6 +99,8 @@ def _with_its_weight_laid_out(node: torch.fx.Node) -> None:
     constant.meta.update(weight.meta)
     node.target = torch.ops.mkldnn._linear_pointwise.default
     node.args = (x, constant, bias, "none", [], "")
+    if not for_mkl.users:
+        graph.erase_node(for_mkl)
 
 
 def _is_worth_it(a: Any, b: Any, *, bias: Sequence[Any] = (), transposed: bool = False) -> bool:
