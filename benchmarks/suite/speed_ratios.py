@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 
 from .asv_cases import NOT_APPLICABLE, TIMEOUT, has_mode
 from .launch import as_request, launch
@@ -20,7 +20,6 @@ from .workloads import Case
 # places in memory, and other work on a shared machine comes in bursts.
 LAUNCHES = 4
 SECONDS, ROUNDS = 3.0, 4
-STUDENT = 3.182  # of a 95% interval of four
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,12 @@ class Ratio:
 
     @classmethod
     def of(cls, launches: Sequence[float]) -> Ratio:
-        """Of LAUNCHES launches."""
-        deviation = stdev(math.log(each) for each in launches)
-        return cls(median(launches), math.exp(2 * STUDENT * deviation / math.sqrt(len(launches))))
+        """Of two launches or more."""
+        from scipy import stats
+
+        logarithms = [math.log(each) for each in launches]
+        half = stats.t.ppf(0.975, len(launches) - 1) * stats.sem(logarithms)
+        return cls(median(launches), math.exp(2 * half))
 
     def named(self, name: str) -> dict[str, float]:
         return {name: self.middle, f"{name}_spread": self.spread}
