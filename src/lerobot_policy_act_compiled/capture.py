@@ -28,6 +28,7 @@ from torch import Tensor
 
 from .compiling import CAPTURED, log_ready, usual
 from .cuda_graph import Cuda, Recording, being_recorded, on
+from .garbage_collector import collector_held_back
 from .inductor import copy_of, has_tf32, keep_device_guard, layout_kept, settings
 from .loss import Batch
 from .onnx_graph import one_line
@@ -180,6 +181,7 @@ class _Made:
         self._constants: list[Tensor] = []
         # ``frozen``: what depends on shapes alone is a constant of the graph.
         with (
+            collector_held_back(),
             nullcontext() if arithmetic.channels_last else layout_kept(),
             traced(frozen=True, merged_products=True, constants=self._constants),
         ):

@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .garbage_collector import collector_held_back
 from .inductor import (
     CUDA_GRAPHS,
     copy_of,
@@ -127,7 +128,8 @@ class Compiled:
                 made = self._make(policy, anew=made is not None)
             start = time.perf_counter()
             # A kind that it has seen needs no freezing: what compiled without it would be slower, and right.
-            with freezing(options_for_products()) if made.weights else nullcontext(), self._flags():
+            frozen = freezing(options_for_products()) if made.weights else nullcontext()
+            with collector_held_back(), frozen, self._flags():
                 result = made.run(policy, batch, *args, **kwargs)
             if not made.kinds:
                 log_ready(self._function.__name__, self._named(made), policy, "no artifact", start=start)

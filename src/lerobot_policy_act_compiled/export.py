@@ -22,6 +22,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
 from .configuration_act_compiled import ACTCompiledConfig
+from .garbage_collector import collector_held_back
 from .inductor import inside_torch_compile
 from .loaded_artifact import LoadedArtifact
 from .onnx_graph import Chunk, exported, missing, one_line, quiet, random_observations, to_install
@@ -157,6 +158,7 @@ def _as_lerobot_prepares(frames: Tensor) -> Tensor:
     return (frames.to(torch.float32) / 255).permute(0, 3, 1, 2)
 
 
+@collector_held_back()
 def _program(module: nn.Module, observations: dict[str, Tensor]) -> Any:
     sizes = tuple({0: "batch"} for _ in observations)
     try:

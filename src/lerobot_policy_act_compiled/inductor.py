@@ -15,6 +15,7 @@ import torch._inductor
 from torch._dynamo.convert_frame import compile_lock
 from torch._inductor import config
 
+from .garbage_collector import collector_held_back
 from .tracing import traced
 
 NO_COMPILER = ("InvalidCxxCompiler", "No working C++ compiler", "Cannot find a working triton installation")
@@ -121,6 +122,7 @@ def lacks_compiler(error: BaseException | None) -> bool:
     return False
 
 
+@collector_held_back()
 def compile_ahead(module: torch.nn.Module, arguments: tuple[Any, ...], path: Path) -> None:
     """Compile ``module(*arguments)``, its weights as constants, into a package that runs without Python."""
     with torch.no_grad(), freezing():

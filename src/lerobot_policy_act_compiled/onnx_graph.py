@@ -21,6 +21,7 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from torch import Tensor, nn
 
 from .ahead import split_off
+from .garbage_collector import collector_held_back
 from .inductor import no_other_compiles
 from .loss import with_image_list
 
@@ -127,6 +128,7 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
+@collector_held_back()
 def graph_of(policy: ACTPolicy, observations: dict[str, Tensor]) -> Graph:
     """The graph of ``policy``'s action chunk for observations of these shapes."""
     import onnx_ir

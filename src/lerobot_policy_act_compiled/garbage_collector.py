@@ -1,0 +1,52 @@
+"""Python's garbage collector, held back while a graph is made: nearly all objects of that time stay.
+
+The collector looks through them again and again. Without it a first action of aloha by ONNX Runtime takes
+3.0 s and not 3.6, a first training step of pusht in ``auto`` 34.7 s and not 36.5 (two cores, torch 2.10,
+medians of three fresh processes). Meanwhile garbage takes up to 130 MB of memory more.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_lock = threading.Lock()
+_holders = 0  # blocks that run now, in all threads
+_was_enabled = False
+
+
+@contextmanager
+def collector_held_back() -> Iterator[None]:
+    """No garbage is collected by itself in the block, in the whole process; ``gc.collect()`` still does.
+
+    The last of several blocks that overlap, in any threads, enables the collector again, if it was enabled.
+    """
+    global _holders, _was_enabled
+    with _lock:
+        if not _holders:
+            _was_enabled = gc.isenabled()
+            gc.disable()
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if not _holders and _was_enabled:
+                gc.enable()
+
+
+def _in_a_fork() -> None:
+    """In a child process, as a data loader's, none of the parent's blocks ever ends."""
+    global _lock, _holders
+    _lock = threading.Lock()  # another thread of the parent may hold the one that was copied
+    if _holders and _was_enabled:
+        gc.enable()
+    _holders = 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_fork)
