@@ -6,9 +6,10 @@ what was imported.
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ..suite.precision import in_force, lerobot_train_flags, strict_fp32
@@ -209,6 +210,7 @@ ANSWERS: dict[str, Callable[..., dict[str, Any]]] = {
     for f in (warm, compile, sample, operators, graph, recompiles, counts, outputs, learning, auto)
 }
 
+TIMED = ("sample", "compile")  # of a side; whoever runs it has a garbage collector
 COMPARED, COUNTED = ("outputs", "learning", "auto"), ("graph", "recompiles", "counts")
 
 
@@ -217,14 +219,25 @@ def flags_for(do: str, device: str) -> AbstractContextManager[None]:
     return strict_fp32(device) if do in COMPARED else lerobot_train_flags(device, benchmark=do not in COUNTED)
 
 
+@contextmanager
+def without_garbage_collector() -> Iterator[None]:
+    """Importing, tracing and compiling take 10 to 20% less time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     do = request.pop("do")
     if do == "hello":
-        return hello()
+        with without_garbage_collector():
+            return hello()
     if do == "ballast":
         return ballast(**request)
     case = Case(**request.pop("case"))
-    with flags_for(do, case.device):
+    with flags_for(do, case.device), nullcontext() if do in TIMED else without_garbage_collector():
         return ANSWERS[do](case, **request)
 
 

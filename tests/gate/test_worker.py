@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -171,6 +172,15 @@ def test_a_sample_is_of_the_clock_unless_busy_is_asked_for(monkeypatch: pytest.M
     monkeypatch.setattr(side_worker, "_steps", {(TINY, "fp32"): step})
     assert min(side_worker.sample(TINY, 1)["seconds"]) >= 0.2
     assert max(side_worker.sample(TINY, 1, busy=True)["seconds"]) < 0.05
+
+
+def test_what_is_timed_has_a_garbage_collector_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = dict.fromkeys(side_worker.ANSWERS, lambda _: {"enabled": gc.isenabled()})
+    monkeypatch.setattr(side_worker, "ANSWERS", asked)
+    monkeypatch.setattr(side_worker, "hello", lambda: {"enabled": gc.isenabled()})
+    found = {do: side_worker.answer({"do": do, "case": asdict(TINY)})["enabled"] for do in (*asked, "hello")}
+    assert {do for do, enabled in found.items() if enabled} == {"sample", "compile"}
+    assert gc.isenabled()
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="one core: there is nothing to pin")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +88,26 @@ def test_an_artifact_is_made_without_it(
     with pytest.raises(ZeroDivisionError):
         save_artifact(as_compiled(without_cameras[0]), tmp_path / "artifact", batch_size=4)
     assert seen == [False]
+
+
+def test_torch_and_lerobot_are_imported_without_it() -> None:
+    looks = """
+import gc, sys
+
+class Look:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print(gc.isenabled())
+            raise ImportError
+
+sys.meta_path.insert(0, Look())
+try:
+    import lerobot_policy_act_compiled
+except ImportError:
+    print(gc.isenabled())
+"""
+    done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_who_has_disabled_it_keeps_it_so() -> None:
