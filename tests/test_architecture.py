@@ -176,7 +176,7 @@ def test_the_subject_imports_no_ruler(file: Path) -> None:
     standard = {"__future__", "argparse", "collections", "contextlib", "copy", "dataclasses", "functools"}
     standard |= {"hashlib", "importlib", "json", "logging", "pathlib", "re", "runpy", "sys", "tempfile"}
     standard |= {"concurrent", "inspect", "os", "threading", "time", "types", "typing", "warnings", "weakref"}
-    standard |= {"abc", "ctypes", "itertools", "operator", "platform", "zlib"}
+    standard |= {"abc", "ctypes", "gc", "itertools", "operator", "platform", "zlib"}
     of_the_extra = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "platformdirs"}
     assert imported_at_once(file) & of_the_extra == set(), "without the extra cpu the package must import"
     of_a_gpu = {"triton"} if file.name == "samples_by_triton.py" else set()  # itself imported on CUDA only
