@@ -56,6 +56,21 @@ def auto(case: Case) -> dict[str, Any]:
     return {"counts": counts | _of_training(replace(case, phase="training")), "values": values}
 
 
+def auto_on_cuda(step: Step, of_others: int) -> dict[str, int]:
+    """``AUTO_ON_CUDA`` of a step of ``auto`` that is ready: its launches, its waits, and its memory, bytes.
+
+    Args:
+        of_others: bytes that CUDA graphs of other steps hold.
+    """
+    from ..suite.step_counters import device_waits, kernel_launches, peak_memory
+
+    return {
+        "launches_auto": kernel_launches(step),
+        "device_waits_auto": device_waits(step),
+        "peak_memory_auto": peak_memory(step, step.case.device, of_others=of_others),
+    }
+
+
 def _graphs_made(step: Step) -> int:
     """Graphs that two calls make: by torch.compile, or by an export for an engine."""
     import torch

@@ -12,7 +12,7 @@ BOTH = ("eager", "compiled")
 # What is decided on without being asked. Training and the robot's tick in the cheapest workload that has
 # every part of ACT at its real size; a tick with temporal ensembling predicts a whole chunk, so pusht's
 # inference is in it, and its step is short enough to show what Python adds. Ten minutes is all a pull request
-# gets, so compiled rollouts are left out on a CPU (18 s of a launch). On CUDA auto's tick was never tried.
+# gets, so compiled rollouts are left out on a CPU (18 s of a launch).
 DEFAULT: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     "cpu": (
         ("aloha", "inference", BOTH),
@@ -25,6 +25,7 @@ DEFAULT: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
         ("aloha_3cam", "inference", BOTH),
         ("aloha", "training", BOTH),
         ("aloha", "rollout_ensemble", BOTH),
+        ("aloha", "tick_ensemble", ("auto",)),
     ),
 }
 # What is counted and compared on a CPU where no workload is named: aloha's prediction at its real size, and

@@ -19,9 +19,12 @@ COUNTERS: dict[str, str] = {
     "waits": "waits in eager",
     "launches_eager": "kernel launches in eager",
     "launches_compiled": "kernel launches compiled",
+    "launches_auto": "kernel launches of auto",
+    "device_waits_auto": "waits of auto for the GPU",
     "cudagraph_skips": "CUDA-graph skips",
     "peak_memory_eager": "peak memory in eager",
     "peak_memory_compiled": "peak memory compiled",
+    "peak_memory_auto": "peak memory of auto",
 }
 # The same for mode ``auto``.
 OF_AUTO: dict[str, str] = {
@@ -37,15 +40,16 @@ OF_AUTO: dict[str, str] = {
     "auto_unfused": "parameter groups of auto without torch's fused optimizer",
     "auto_torchs_products": "training steps of auto by torch's own products",
 }
+AUTO_ON_CUDA = ("launches_auto", "device_waits_auto", "peak_memory_auto")
 # Allocations are exact for one program, but the order in time of those of two threads is not.
-TOLERANCE = {"peak_memory_eager": 0.005, "peak_memory_compiled": 0.005}
+TOLERANCE = dict.fromkeys(("peak_memory_eager", "peak_memory_compiled", "peak_memory_auto"), 0.005)
 # Which counters can explain a change of a variant's time.
 OF_COMPILING = ("graph_breaks", "graphs", "recompiles", "ops", "kernels")
 EXPLAINS = {
     "eager": ("dispatched_ops", "flops", "waits", "launches_eager", "peak_memory_eager"),
     "compiled": (*OF_COMPILING, "flops", "launches_compiled", "cudagraph_skips", "peak_memory_compiled"),
     "compile": OF_COMPILING,
-    "auto": tuple(OF_AUTO),  # of tiny, as these are
+    "auto": (*OF_AUTO, *AUTO_ON_CUDA),  # the first of tiny
 }
 MOST_PLACES = 10  # of graph breaks that a report names; report.schema.json takes 200 findings of all cases
 ACTION_TOLERANCE = 1e-5  # absolute, strict fp32
@@ -96,6 +100,8 @@ def compare_counts(case: str, base: Mapping[str, Any], head: Mapping[str, Any]) 
             continue
         if (old is None or new is None) and (base.get("graph_breaks") or head.get("graph_breaks")):
             continue  # what does not compile has no kernels; its graph breaks say so
+        if (old is None or new is None) and name in AUTO_ON_CUDA:
+            continue  # a side that has no mode auto; of head's ``compare_auto`` says so
         if (old is None) != (new is None):
             raise ValueError(f"{case}: {words} is known of one side only: base {old}, head {new}")
         if old is None or new is None or abs(new - old) <= TOLERANCE.get(name, 0.0) * old:

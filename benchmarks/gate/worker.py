@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from ..suite.asv_cases import has_mode
 from ..suite.precision import in_force, lerobot_train_flags, strict_fp32
 from ..suite.profiling import operator_times
 from ..suite.serving import serve
@@ -19,7 +20,7 @@ from ..suite.steps import prepare
 from ..suite.timer import fixed_compile_seconds, timed, warmed_up
 from ..suite.workloads import Case, Step
 from . import cores
-from .auto_counters import auto
+from .auto_counters import auto, auto_on_cuda
 from .graphs import graph, recompiles
 from .identity import hello
 
@@ -138,7 +139,7 @@ def ballast(units: dict[str, int] | None = None) -> dict[str, Any]:
 def counts(case: Case) -> dict[str, Any]:
     """All counts of a case: those of ``graph``, and those of its compiled code."""
     from ..suite.compile_counters import count_compilation
-    from ..suite.step_counters import kernel_launches, peak_memory
+    from ..suite.step_counters import held_by_graphs, kernel_launches, peak_memory
 
     found = graph(case)
     if found["graph_breaks"]:
@@ -155,6 +156,9 @@ def counts(case: Case) -> dict[str, Any]:
             "launches_compiled": kernel_launches(compiled),
             "cudagraph_skips": compilation.cudagraph_skips,
         }
+        if case.phase == "inference" and has_mode("auto"):
+            of_others = held_by_graphs()
+            found |= auto_on_cuda(ready(case.as_variant("auto")), of_others)
     return found
 
 

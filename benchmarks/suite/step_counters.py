@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -147,20 +147,44 @@ def kernel_launches(work: Work) -> int:
     Raises:
         RuntimeError: there is no CUDA device, or the profiler saw no launch at all.
     """
+    count = _calls(work, LAUNCHES)
+    if count == 0:
+        raise RuntimeError("the profiler saw no kernel launch; is CUPTI available to it?")
+    return count
+
+
+def device_waits(work: Work) -> int:
+    """How often ``work`` waits until the CUDA device is done; 2 for a captured action chunk.
+
+    Raises:
+        RuntimeError: there is no CUDA device.
+    """
+    return _calls(work, WAITS) - _calls(lambda: None, WAITS)  # the profiler waits, too, at its end
+
+
+LAUNCHES = {
+    "cudaLaunchKernel",
+    "cudaLaunchKernelExC",
+    "cuLaunchKernel",
+    "cuLaunchKernelEx",
+    "cudaGraphLaunch",
+}
+WAITS = {
+    "cudaDeviceSynchronize",
+    "cudaStreamSynchronize",
+    "cudaEventSynchronize",
+    "cuCtxSynchronize",
+    "cuStreamSynchronize",
+    "cudaMemcpy",
+}
+
+
+def _calls(work: Work, names: Collection[str]) -> int:
+    """Calls of CUDA with these names that the host makes in ``work``."""
     if not torch.cuda.is_available():
-        raise RuntimeError("kernel launches are counted on CUDA devices only, and torch sees none")
+        raise RuntimeError("calls of CUDA are counted on CUDA devices only, and torch sees none")
     torch.cuda.synchronize()
     with profiled("cuda") as profile:
         work()
         torch.cuda.synchronize()
-    launches = {
-        "cudaLaunchKernel",
-        "cudaLaunchKernelExC",
-        "cuLaunchKernel",
-        "cuLaunchKernelEx",
-        "cudaGraphLaunch",
-    }
-    count = sum(event.name() in launches for event in profile.profiler.kineto_results.events())
-    if count == 0:
-        raise RuntimeError("the profiler saw no kernel launch; is CUPTI available to it?")
-    return count
+    return sum(event.name() in names for event in profile.profiler.kineto_results.events())

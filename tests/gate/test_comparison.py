@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gate.comparison import (
+    AUTO_ON_CUDA,
     COUNTERS,
     MOST_PLACES,
     OF_AUTO,
@@ -38,6 +39,13 @@ def test_every_counter_is_compared(name: str) -> None:
     (worse,), (better,) = compare_counts(CASE, old, new), compare_counts(CASE, new, old)
     assert (worse.what, worse.base, worse.head, worse.red) == (COUNTERS[name], 1000, 1010, True)
     assert not better.red
+
+
+@pytest.mark.parametrize("name", AUTO_ON_CUDA)
+def test_a_base_without_auto_has_none_of_its_counters(name: str) -> None:
+    assert compare_counts(CASE, counts(), counts(**{name: 7})) == []
+    (found,) = compare_counts(CASE, counts(**{name: 2}), counts(**{name: 3}))
+    assert explanations([found], "aloha-tick_ensemble", "auto") == [f"{COUNTERS[name]} 2 → 3"]
 
 
 def test_a_graph_break_is_red_even_where_base_has_it() -> None:

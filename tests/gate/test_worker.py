@@ -13,6 +13,7 @@ from functools import partial
 from itertools import pairwise
 from operator import sub
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +21,10 @@ import torch
 
 from benchmarks.gate import cores
 from benchmarks.gate import worker as side_worker
+from benchmarks.gate.answer_shapes import OF_GRAPH, well_formed
 from benchmarks.gate.channel import Worker
 from benchmarks.gate.comparison import (
+    AUTO_ON_CUDA,
     COUNTERS,
     OF_AUTO,
     compare_actions,
@@ -34,7 +37,7 @@ from benchmarks.gate.proof.mutants import MUTANTS, Mutant
 from benchmarks.gate.proof.slowdown import key, slowed
 from benchmarks.gate.sides import Side, blob_hash, check_out, resolve
 from benchmarks.repository import PACKAGE, ROOT
-from benchmarks.suite import compile_counters, precision, timer
+from benchmarks.suite import compile_counters, precision, step_counters, timer
 from benchmarks.suite.compile_counters import count_compilation
 from benchmarks.suite.fresh_process import AnswerError
 from benchmarks.suite.steps import prepare
@@ -299,6 +302,29 @@ def test_results_agree_on_cuda(worker: Worker) -> None:
     assert compare_actions("tiny-inference", first, second) == []
     ask(worker, "sample", case.as_variant("compiled"), samples=1)
     assert compare_actions("tiny-inference", first, ask(worker, "outputs", case)) == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "knows_auto"), [("inference", True), ("inference", False), ("training", True)]
+)
+def test_of_auto_on_cuda_a_prediction_is_counted(
+    phase: str, knows_auto: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By recorded answers; the compiled step's graphs are not of ``auto``."""
+    of_graph = dict.fromkeys(OF_GRAPH, 1)
+    monkeypatch.setattr(side_worker, "graph", lambda _: {"graph_breaks": [], **of_graph})
+    monkeypatch.setattr(side_worker, "ready", lambda case: SimpleNamespace(case=case))
+    monkeypatch.setattr(side_worker, "has_mode", lambda _: knows_auto)
+    launches = {"eager": 900, "compiled": 30, "auto": 3}
+    monkeypatch.setattr(step_counters, "kernel_launches", lambda step: launches[step.case.variant])
+    monkeypatch.setattr(step_counters, "device_waits", lambda step: {"auto": 2}[step.case.variant])
+    monkeypatch.setattr(step_counters, "held_by_graphs", lambda: 7 << 20)
+    monkeypatch.setattr(step_counters, "peak_memory", lambda *_, of_others=0: (50 << 20) - of_others)
+    found = side_worker.counts(Case("tiny", phase, "eager", device="cuda"))
+    assert well_formed("counts", found)
+    of_auto = {"launches_auto": 3, "device_waits_auto": 2, "peak_memory_auto": 43 << 20}
+    expected = of_auto if phase == "inference" and knows_auto else {}
+    assert {name: found[name] for name in AUTO_ON_CUDA if name in found} == expected
 
 
 def test_a_failing_request_is_the_sides_error_and_the_worker_lives(worker: Worker) -> None:

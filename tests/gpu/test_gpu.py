@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gate.proof.mutants import MUTANTS
 from benchmarks.gpu import gated, page, run, steps, subject, tested
 from benchmarks.markdown import markers
 from benchmarks.records import append, read
@@ -171,7 +170,7 @@ def test_the_tests_are_those_marked_gpu(tmp_path: Path) -> None:
     [(1, "Regression: FLOPs 5 to 6", True), (1, "Regression: graph breaks", False), (0, "FLOPs", False)],
 )
 def test_a_verdict_is_right_by_exit_code_and_cause(code: int, said: str, right: bool) -> None:
-    (mutant,) = (each for each in MUTANTS if each.name == "the encoder run twice")
+    mutant = gated.EVERY["the encoder run twice"]
     assert ("failed" not in gated._verdict(mutant, code, said)) is right
 
 

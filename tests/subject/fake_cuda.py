@@ -11,15 +11,16 @@ from lerobot_policy_act_compiled.cuda_graph import Recording
 
 
 class FakeCuda:
-    """As ``cuda_graph.Cuda``; counts what was recorded and replayed, of all objects together."""
+    """As ``cuda_graph.Cuda``; counts what was recorded, replayed and waited for, of all objects together."""
 
     recorded: list[str]  # "graph" and "look"
     replays: int
+    waits: int
     values_change: bool  # the next look finds other values, which nothing has counted
 
     @classmethod
     def forget(cls) -> None:
-        cls.recorded, cls.replays, cls.values_change = [], 0, False
+        cls.recorded, cls.replays, cls.waits, cls.values_change = [], 0, 0, False
 
     def record(self, work: Callable[[], torch.Tensor], *, warm: int = 3) -> Recording:
         for _ in range(warm):
@@ -47,6 +48,7 @@ class FakeCuda:
 
     def wait(self) -> None:
         """Everything is done."""
+        type(self).waits += 1
 
 
 FakeCuda.forget()

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import inspect
 import time
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.suite import step_counters
 from benchmarks.suite.compile_counters import (
     CapturingBackend,
     Compilation,
@@ -23,7 +26,13 @@ from benchmarks.suite.compile_counters import (
     trace,
     without_graph_caches,
 )
-from benchmarks.suite.step_counters import dispatched, kernel_launches, peak_memory, waits
+from benchmarks.suite.step_counters import (
+    device_waits,
+    dispatched,
+    kernel_launches,
+    peak_memory,
+    waits,
+)
 from lerobot_policy_act_compiled.releases import torch_is_at_least
 
 pytestmark = pytest.mark.usefixtures("fresh_dynamo")
@@ -197,10 +206,33 @@ def test_memory_that_cuda_graphs_hold_is_counted_whole(monkeypatch: pytest.Monke
     assert peak_memory(lambda: None, "cuda", of_others=30 * MEBIBYTE) == 3 * MEBIBYTE
 
 
-def test_kernel_launches_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("count", [kernel_launches, device_waits])
+def test_calls_of_cuda_need_a_gpu(count: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RuntimeError, match="counted on CUDA devices only"):
-        kernel_launches(lambda: None)
+        count(lambda: None)
+
+
+def test_calls_of_cuda_are_counted_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By recorded answers: what the profiler saw, its own wait at the end included."""
+    calls: list[str] = []
+
+    @contextmanager
+    def profiled(device: str) -> Iterator[Any]:
+        assert device == "cuda"
+        calls.clear()
+        events = lambda: [SimpleNamespace(name=lambda name=name: name) for name in calls]  # noqa: E731
+        yield SimpleNamespace(profiler=SimpleNamespace(kineto_results=SimpleNamespace(events=events)))
+        assert calls[-1] == "cudaDeviceSynchronize"
+
+    monkeypatch.setattr(step_counters, "profiled", profiled)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("cudaDeviceSynchronize"))
+    step = ["cudaMemcpyAsync", "cudaGraphLaunch", "cudaLaunchKernel", "cudaGraphLaunch"]
+    waits = ["cudaStreamSynchronize", "cudaStreamSynchronize"]
+    assert kernel_launches(lambda: calls.extend(step + waits)) == 3
+    assert device_waits(lambda: calls.extend(step + waits)) == 2
+    assert device_waits(lambda: calls.extend(step)) == 0
 
 
 @pytest.mark.gpu
@@ -210,6 +242,13 @@ def test_kernel_launches_are_counted() -> None:
     assert kernel_launches(lambda: (torch.sin(x), torch.cos(x))) == 2
     with pytest.raises(RuntimeError, match="saw no kernel launch"):
         kernel_launches(lambda: None)
+
+
+@pytest.mark.gpu
+def test_waits_for_a_gpu_are_counted() -> None:
+    x = torch.ones(1000, device="cuda")
+    assert device_waits(lambda: torch.sin(x)) == 0
+    assert device_waits(lambda: (x.sum().item(), torch.cuda.synchronize())) == 2
 
 
 @pytest.mark.gpu

@@ -10,12 +10,13 @@ import pytest
 
 from benchmarks.edits import Edit
 from benchmarks.gate.proof.mutants import HARMLESS, MUTANTS, Mutant
+from benchmarks.gpu.gated import OF_CAPTURE
 from benchmarks.repository import PACKAGE
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *HARMLESS], ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", [*MUTANTS, *HARMLESS, *OF_CAPTURE], ids=lambda mutant: mutant.name)
 def test_an_edit_applies(mutant: Mutant, tmp_path: Path) -> None:
     edit = mutant.edit
     shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE)
