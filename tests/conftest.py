@@ -32,6 +32,9 @@ os.environ.update(TRUST_THE_PROCESSOR)  # 10 s less in every process that compil
 # Threads of a process that a test starts sleep while they wait. Two of them, beside another test on two
 # cores, would spin: six tests of the gate's worker took 128 s beside themselves, and take 54.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Memory that is given back to the system, and faulted in again, takes 7% of a file's time.
+for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+    os.environ.setdefault(name, str(1 << 30))  # read by a process at its start: pytest-xdist's are later
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
