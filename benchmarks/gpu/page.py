@@ -8,6 +8,7 @@ from typing import Any
 from .. import markdown
 from ..records import Record
 from ..repository import ROOT
+from . import targets
 
 DOCUMENT = ROOT / "TORCH_COMPILE_ACT.md"
 HEADER = (
@@ -104,6 +105,8 @@ def section(records: Sequence[Record]) -> str:
             "*: while all steps and tests compile at once.\n\n"
             + markdown.table(HEADER, [row(record) for record in steps])
         )
+        first = [r for r in records if r["part"] == "first call" and _device(r) == device]
+        found.append(targets.table([*steps, *first]))
     others = [f"- {NAMES[r['part']]} {r['name']}: {_short(r)}" for r in records if r["part"] in NAMES]
     return "\n\n".join([*found, "\n".join(others)])
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from benchmarks.gpu import gated, page, run, steps, subject, tested
+from benchmarks.gpu import gated, page, run, steps, subject, targets, tested
 from benchmarks.markdown import markers
 from benchmarks.records import append, read
 from benchmarks.repository import ROOT, MeasurementError, git
@@ -215,6 +215,28 @@ def test_the_document_holds_what_is_recorded(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(page, "DOCUMENT", document)
     page.write(read(run.RECORDED))
     assert document.read_text().split(begin)[1].split(end)[0] in (ROOT / "TORCH_COMPILE_ACT.md").read_text()
+
+
+def test_a_target_is_met_or_not_or_not_measured() -> None:
+    longest = [["void a_kernel_of_attention", 6.0, 400.0]]
+    auto = {**SIDE, "ms": 1.0, "busy": 0.95, "p99": 1.2, "longest": longest}
+    of_step = {"part": "steps", "name": "aloha inference fp32", "stock": {**SIDE, "ms": 12.0}, "auto": auto}
+    first = {"part": "first call", "name": steps.FIRST_CALL, "first_call": 12.5}
+    table = targets.table([{**of_step, "speed_up": 12.0}, first])
+    rows = [line.split(" | ") for line in table.splitlines() if " | " in line]
+    said = {(row[0].strip("| "), row[1]): row[2:] for row in rows}
+    assert said["aloha inference fp32", "≥ 11x stock eager"][:2] == [
+        "12.00x; 12.63x if nothing but the GPU's work took time",
+        "met",
+    ]
+    assert said["aloha inference fp32", "≤ 1.1x GPU busy"][:2] == ["1.05x", "met"]
+    assert said["aloha inference fp32", "≤ 1.1x median at p99"] == [
+        "1.20x",
+        "**not met**",
+        "a\\_kernel\\_of\\_attention… 0.40 |",
+    ]
+    assert said[f"first call, {steps.FIRST_CALL}", "≤ 12 s"][:2] == ["12.5 s", "**not met**"]
+    assert said["aloha training bf16", ""][0] == "not measured"
 
 
 def test_the_newest_record_counts_and_a_failed_test_is_told(tmp_path: Path) -> None:
