@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ needs_the_exporter = pytest.mark.skipif(missing() is not None, reason=f"needs {m
 
 
 @pytest.fixture(autouse=True)
-def enabled_before_and_after() -> Iterator[None]:
+def as_in_a_users_process() -> Iterator[None]:
+    """Nothing is frozen, as the tests' imports are; and each test leaves the collector enabled."""
     assert gc.isenabled()
+    gc.unfreeze()
     yield
     was_enabled = gc.isenabled()
     gc.enable()
+    gc.freeze()
     assert was_enabled
 
 
@@ -108,6 +112,38 @@ except ImportError:
 """
     done = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+class Circle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_a_block_leaves_is_collected_and_nothing_older() -> None:
+    before = weakref.ref(Circle())
+    with collector_held_back():
+        within = weakref.ref(Circle())
+    assert before() is not None
+    assert within() is None
+    gc.collect()
+    assert before() is None
+
+
+@pytest.mark.parametrize("leaves_garbage", [True, False])
+def test_what_a_block_makes_is_old_when_it_ends(leaves_garbage: bool) -> None:
+    with collector_held_back(leaves_garbage=leaves_garbage):
+        made = [[] for _ in range(1000)]  # type: ignore[var-annotated]
+    young = {id(each) for generation in (0, 1) for each in gc.get_objects(generation)}
+    assert not young & {id(each) for each in made}
+
+
+def test_what_somebody_has_frozen_stays_so() -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with collector_held_back():
+        pass
+    assert gc.get_freeze_count() > frozen / 2
+    gc.unfreeze()
 
 
 def test_who_has_disabled_it_keeps_it_so() -> None:
