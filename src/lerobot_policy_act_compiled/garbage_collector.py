@@ -19,14 +19,14 @@ _was_enabled = False
 
 
 @contextmanager
-def collector_held_back(*, leaves_garbage: bool = True) -> Iterator[None]:
+def collector_held_back(generation: int = 0) -> Iterator[None]:
     """No garbage is collected by itself in the block, in the whole process; ``gc.collect()`` still does.
 
     The last of several blocks that overlap, in any threads, enables the collector again, if it was enabled.
 
     Args:
-        leaves_garbage: collect at the end what the block has left, and nothing older: 0.1 s after an export.
-            Else what it has made is old from then on, and is looked through as seldom.
+        generation: of garbage that is collected at the end. 0: what the block has left, 0.1 s after an
+            export. 2: all, which Python soon does by itself where so much is new, as after importing torch.
     """
     global _holders, _was_enabled
     with _lock:
@@ -41,8 +41,7 @@ def collector_held_back(*, leaves_garbage: bool = True) -> Iterator[None]:
         with _lock:
             _holders -= 1
             if not _holders:
-                if leaves_garbage:
-                    gc.collect(0)
+                gc.collect(generation)
                 _let_grow_old()
                 if _was_enabled:
                     gc.enable()

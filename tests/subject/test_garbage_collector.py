@@ -129,9 +129,15 @@ def test_what_a_block_leaves_is_collected_and_nothing_older() -> None:
     assert before() is None
 
 
-@pytest.mark.parametrize("leaves_garbage", [True, False])
-def test_what_a_block_makes_is_old_when_it_ends(leaves_garbage: bool) -> None:
-    with collector_held_back(leaves_garbage=leaves_garbage):
+def test_older_garbage_goes_where_that_is_asked_for() -> None:
+    before = weakref.ref(Circle())
+    with collector_held_back(generation=2):
+        pass
+    assert before() is None
+
+
+def test_what_a_block_makes_is_old_when_it_ends() -> None:
+    with collector_held_back():
         made = [[] for _ in range(1000)]  # type: ignore[var-annotated]
     young = {id(each) for generation in (0, 1) for each in gc.get_objects(generation)}
     assert not young & {id(each) for each in made}
