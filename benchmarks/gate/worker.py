@@ -225,7 +225,7 @@ def flags_for(do: str, device: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def without_garbage_collector() -> Iterator[None]:
-    """Importing, tracing and compiling take 10 to 20% less time."""
+    """Importing, tracing and compiling take 10 to 20% less time. A side's subject may not do so itself."""
     gc.disable()
     try:
         yield

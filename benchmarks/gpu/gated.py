@@ -47,7 +47,7 @@ EVERY = {
     for mutant in (*HARMLESS, *MUTANTS, *OF_CAPTURE)
     if mutant in OF_CAPTURE or mutant.name in ("a renamed variable", "the encoder run twice")
 }
-EDITS = list(EVERY)[:3]  # what eight minutes are enough for
+EDITS = list(EVERY)[:3]  # without --every-edit
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__")
 WORKLOAD = {"cuda": "aloha-inference", "cpu": "tiny-inference"}
 PART = "gate"

@@ -35,9 +35,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--minutes", type=float, default=8.0, help="for all of it (8)")
     made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     made.add_argument("--only", nargs="+", metavar="TEXT", help="steps, edits and files whose name has one")
-    made.add_argument(
-        "--every-edit", action="store_true", help="the gate on five edits, not three: 12 minutes"
-    )
+    made.add_argument("--every-edit", action="store_true", help="the gate on five edits, not three")
     made.add_argument("--anew", action="store_true", help="measure also what is recorded already")
     made.add_argument("--device", choices=DEVICES, default="cuda", help="cpu rehearses the command")
     return made

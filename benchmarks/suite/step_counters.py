@@ -154,7 +154,7 @@ def kernel_launches(work: Work) -> int:
 
 
 def device_waits(work: Work) -> int:
-    """How often ``work`` waits until the CUDA device is done; 2 for a captured action chunk.
+    """How often ``work`` waits until the CUDA device is done.
 
     Raises:
         RuntimeError: there is no CUDA device.

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # what is collected inside may have finalizers, and they may make a graph
 _holders = 0  # blocks that run now, in all threads
 _was_enabled = False
 
@@ -39,12 +39,12 @@ def collector_held_back(generation: int = 0) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _holders -= 1
-            if not _holders:
+            if _holders == 1:
                 gc.collect(generation)
                 _let_grow_old()
-                if _was_enabled:
-                    gc.enable()
+            _holders -= 1
+            if not _holders and _was_enabled:
+                gc.enable()
 
 
 def _let_grow_old() -> None:
@@ -57,7 +57,7 @@ def _let_grow_old() -> None:
 def _in_a_fork() -> None:
     """In a child process, as a data loader's, none of the parent's blocks ever ends."""
     global _lock, _holders
-    _lock = threading.Lock()  # another thread of the parent may hold the one that was copied
+    _lock = threading.RLock()  # another thread of the parent may hold the one that was copied
     if _holders and _was_enabled:
         gc.enable()
     _holders = 0

@@ -237,6 +237,7 @@ def test_a_target_is_met_or_not_or_not_measured() -> None:
     ]
     assert said[f"first call, {steps.FIRST_CALL}", "≤ 12 s"][:2] == ["12.5 s", "**not met**"]
     assert said["aloha training bf16", ""][0] == "not measured"
+    assert targets.TARGETS.keys() <= set(steps.names("cuda")), "or it never is"
 
 
 def test_the_newest_record_counts_and_a_failed_test_is_told(tmp_path: Path) -> None:

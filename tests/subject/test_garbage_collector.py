@@ -129,6 +129,19 @@ def test_what_a_block_leaves_is_collected_and_nothing_older() -> None:
     assert before() is None
 
 
+def test_a_finalizer_may_make_a_graph() -> None:
+    made = []
+
+    class MakesOne(Circle):
+        def __del__(self) -> None:
+            with collector_held_back():
+                made.append(1)
+
+    with collector_held_back():
+        MakesOne()
+    assert made == [1]
+
+
 def test_older_garbage_goes_where_that_is_asked_for() -> None:
     before = weakref.ref(Circle())
     with collector_held_back(generation=2):
