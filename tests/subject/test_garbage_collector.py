@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lerobot_policy_act_compiled import export_policy, save_artifact
+from lerobot_policy_act_compiled import export_policy, garbage_collector, save_artifact
 from lerobot_policy_act_compiled.garbage_collector import collector_held_back
 from lerobot_policy_act_compiled.onnx_graph import missing
 
@@ -28,9 +28,10 @@ needs_the_exporter = pytest.mark.skipif(missing() is not None, reason=f"needs {m
 
 
 @pytest.fixture(autouse=True)
-def as_in_a_users_process() -> Iterator[None]:
+def as_in_a_users_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is frozen, as the tests' imports are; and each test leaves the collector enabled."""
     assert gc.isenabled()
+    monkeypatch.setattr(garbage_collector, "_frozen", False)
     gc.unfreeze()
     yield
     was_enabled = gc.isenabled()
@@ -162,6 +163,9 @@ def test_what_somebody_has_frozen_stays_so() -> None:
     with collector_held_back():
         pass
     assert gc.get_freeze_count() > frozen / 2
+    with mock.patch("gc.get_freeze_count") as count, collector_held_back():
+        pass
+    count.assert_not_called()  # it walks through all of them
     gc.unfreeze()
 
 
