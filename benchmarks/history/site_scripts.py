@@ -12,6 +12,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..files import write_whole
@@ -52,7 +53,7 @@ PACKAGES: dict[str, tuple[str, tuple[str, ...]]] = {
 ADDRESS = re.compile(r'(?:src|href)="(https://[^"]+\.(?:js|css))"')
 INTEGRITY = re.compile(r' integrity="[^"]*"')  # of the minified file; flot's on npm is not minified
 FROM_NETWORK = "asv's pages load their scripts from the network"
-PATIENCE = 60  # s for one package
+PATIENCE = 120  # s
 
 
 class NoScriptsError(Exception):
@@ -71,11 +72,7 @@ def put_beside(html: Path, kept: Path) -> str | None:
         return None
     text = page.read_text(encoding="utf-8")
     try:
-        files = {
-            Path(file).name: _file(package, file, kept)
-            for package, (_, named) in PACKAGES.items()
-            for file in named
-        }
+        files = _files(kept)
     except NoScriptsError as why:
         return f"{FROM_NETWORK}: {why}"
     of_name = {_plain(name): name for name in files}
@@ -95,30 +92,36 @@ def _plain(address: str) -> str:
     return re.sub(r"(-[\d.]+)?(\.min)?\.(js|css)$", r".\3", address.rpartition("/")[2])
 
 
-def _file(package: str, file: str, kept: Path) -> bytes:
-    place = kept / package / Path(file).name
-    if not place.is_file():
-        for each, content in _packed(package).items():
-            write_whole(kept / package / Path(each).name, content)
-    return place.read_bytes()
+def _files(kept: Path) -> dict[str, bytes]:
+    """All scripts by their names; what is not kept yet is fetched first."""
+    places = {
+        package: [kept / package / Path(file).name for file in named]
+        for package, (_, named) in PACKAGES.items()
+    }
+    missing = [package for package, files in places.items() if not all(map(Path.is_file, files))]
+    if missing:
+        _fetch(missing, kept)
+    return {place.name: place.read_bytes() for files in places.values() for place in files}
 
 
-def _packed(package: str) -> dict[str, bytes]:
-    """The files of a package that the page loads, out of npm's archive."""
-    sha512, named = PACKAGES[package]
+def _fetch(packages: Sequence[str], kept: Path) -> None:
+    """Keep what the page loads of each package: one call of npm, which takes a second for all."""
     with tempfile.TemporaryDirectory(prefix="scripts-") as directory:
-        command = ["npm", "pack", "--silent", "--fetch-retries=0", "--pack-destination", directory, package]
+        command = ["npm", "pack", "--silent", "--fetch-retries=0", "--pack-destination", directory, *packages]
         try:
             subprocess.run(command, cwd=directory, capture_output=True, check=True, timeout=PATIENCE)
         except FileNotFoundError:
             raise NoScriptsError("npm is not installed") from None
         except (OSError, subprocess.SubprocessError):
-            raise NoScriptsError(f"npm could not fetch {package}") from None
-        (archive,) = Path(directory).glob("*.tgz")
-        if base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() != sha512:
-            raise NoScriptsError(f"npm's {package} has another hash")
-        with tarfile.open(archive) as packed:
-            return {file: _content(packed, f"package/{file}") for file in named}
+            raise NoScriptsError(f"npm could not fetch {', '.join(packages)}") from None
+        for package in packages:
+            sha512, named = PACKAGES[package]
+            archive = Path(directory) / f"{package.replace('@', '-')}.tgz"
+            if base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode() != sha512:
+                raise NoScriptsError(f"npm's {package} has another hash")
+            with tarfile.open(archive) as packed:
+                for file in named:
+                    write_whole(kept / package / Path(file).name, _content(packed, f"package/{file}"))
 
 
 def _content(packed: tarfile.TarFile, name: str) -> bytes:

@@ -16,23 +16,30 @@ from benchmarks.history import site_scripts
 PAGE = """<script src="https://a.example/jquery-3.3.1.min.js" integrity="sha256-x"></script>
 <script src="asv.js"></script>"""
 NPM = """#!/bin/sh
-[ "$1 $6" = "pack jquery@3.3.1" ] && cp "{archive}" "$5/jquery-3.3.1.tgz"
+[ "$1" = pack ] || exit 2
+echo "$6 $7" >> "{directory}/calls"
+for each in "$6" ${{7:+"$7"}}; do
+    cp "{directory}/$(echo "$each" | tr @ -).tgz" "$5" || exit 1
+done
 """
 
 
 @pytest.fixture
 def html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A page of asv's, and an npm that has one package."""
-    archive = tmp_path / "archive"
-    with tarfile.open(archive, "w:gz") as packed:
-        member = tarfile.TarInfo("package/dist/jquery.min.js")
-        member.size = 4
-        packed.addfile(member, io.BytesIO(b"code"))
-    sha512 = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-    monkeypatch.setattr(site_scripts, "PACKAGES", {"jquery@3.3.1": (sha512, ("dist/jquery.min.js",))})
+    """A page of asv's, and an npm that has two packages and counts its calls."""
+    packages = {}
+    for package, file in (("jquery@3.3.1", "dist/jquery.min.js"), ("flot@0.8.3", "flot.css")):
+        archive = tmp_path / f"{package.replace('@', '-')}.tgz"
+        with tarfile.open(archive, "w:gz") as packed:
+            member = tarfile.TarInfo(f"package/{file}")
+            member.size = 4
+            packed.addfile(member, io.BytesIO(b"code"))
+        sha512 = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        packages[package] = (sha512, (file,))
+    monkeypatch.setattr(site_scripts, "PACKAGES", packages)
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "npm").write_text(NPM.format(archive=archive))
+    (programs / "npm").write_text(NPM.format(directory=tmp_path))
     (programs / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "html").mkdir()
@@ -50,15 +57,26 @@ def test_scripts_lie_beside_the_page_and_are_fetched_once(
         assert text == PAGE.replace("https://a.example/jquery-3.3.1.min.js", "scripts/jquery.min.js").replace(
             ' integrity="sha256-x"', ""
         )
-        assert (html / "scripts" / "jquery.min.js").read_bytes() == b"code"
+        for name in ("jquery.min.js", "flot.css"):
+            assert (html / "scripts" / name).read_bytes() == b"code"
         monkeypatch.setenv("PATH", "")
+    assert (tmp_path / "calls").read_text() == "jquery@3.3.1 flot@0.8.3\n"
+
+
+def test_only_what_is_missing_is_fetched(html: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (kept / "jquery@3.3.1").mkdir(parents=True)
+    (kept / "jquery@3.3.1" / "jquery.min.js").write_bytes(b"kept")
+    assert site_scripts.put_beside(html, kept) is None
+    assert (html / "scripts" / "jquery.min.js").read_bytes() == b"kept"
+    assert (tmp_path / "calls").read_text() == "flot@0.8.3 \n"
 
 
 @pytest.mark.parametrize(
     ("broken", "why"),
     [
         ("no npm", "npm is not installed"),
-        ("no network", "npm could not fetch jquery@3.3.1"),
+        ("no network", "npm could not fetch jquery@3.3.1, flot@0.8.3"),
         ("another archive", "npm's jquery@3.3.1 has another hash"),
         ("another page", "https://a.example/other.js is not known"),
     ],
@@ -71,7 +89,7 @@ def test_without_them_the_page_stays_as_it_is(
     if broken == "no network":
         (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexit 1\n")
     if broken == "another archive":
-        (tmp_path / "archive").write_bytes(b"other")
+        (tmp_path / "jquery-3.3.1.tgz").write_bytes(b"other")
     if broken == "another page":
         (html / "index.html").write_text(PAGE.replace("jquery-3.3.1.min", "other"))
     before = (html / "index.html").read_text()
