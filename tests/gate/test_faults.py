@@ -87,7 +87,7 @@ def test_a_device_that_is_not_there(repository: Repository, run_gate: Gate) -> N
     [
         ("exit", "worker ended with exit code 3: Illegal instruction"),
         ("kill", "worker was killed; out of memory"),
-        ("hang", r"gave no answer within [24] s"),
+        ("hang", r"gave no answer within [12] s"),
         ("memory", "ran out of memory or disk"),
     ],
 )
@@ -104,9 +104,9 @@ def test_a_worker_that_fails(
 ) -> None:
     if how == "hang":  # enough for the other side, on a busy machine too; to start takes longest
         module, name, seconds = {
-            "hello": (channel, "START_SECONDS", 4.0),
-            "counts": (exact_tiers, "TIMEOUT", 2.0),
-            "sample": (pairing, "STEP_TIMEOUT", 2.0),
+            "hello": (channel, "START_SECONDS", 2.0),
+            "counts": (exact_tiers, "TIMEOUT", 1.0),
+            "sample": (pairing, "STEP_TIMEOUT", 1.0),
         }[request_]
         monkeypatch.setattr(module, name, seconds)
     fails: dict[str, Any] = {"fails": {request_: how}}

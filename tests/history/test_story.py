@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.history import measure, publish, result_files
+from benchmarks.history import measure, publish, result_files, site_scripts
 from benchmarks.history.measure import SUBJECT
 from benchmarks.history.regressions import History, issue_text
 from benchmarks.history.result_files import BRANCH
@@ -63,14 +63,14 @@ class Project:
         return git("rev-parse", "HEAD", root=self.work)
 
     def runner(self, name: str) -> Path:
-        """A fresh clone; asv's environment is shared, to save the time of making it."""
+        """A fresh clone; asv's environment and scripts are shared, to save the time of making them."""
         clone = self.directory / name
         shutil.rmtree(clone, ignore_errors=True)
         git("clone", "-q", str(self.server), str(clone), root=self.directory)
         (clone / ".asv").mkdir()
-        environments = self.directory / "environments"
-        environments.mkdir(exist_ok=True)
-        (clone / ".asv" / "env").symlink_to(environments)
+        for shared in ("env", site_scripts.FOLDER):
+            (self.directory / shared).mkdir(exist_ok=True)
+            (clone / ".asv" / shared).symlink_to(self.directory / shared)
         return clone
 
     def measure(self, commits: str, share: str, artifacts: Path) -> None:
