@@ -19,6 +19,14 @@ from .compiled_policies import each_way_to_our_policies
 needs_sets = pytest.mark.skipif(
     not cpu_vec_isa.x86_isa_checker(), reason="torch tries instruction sets on x86-64 only"
 )
+TORCHS_LOAD = """
+import torch
+from ctypes import cdll
+cdll.LoadLibrary("__lib_path__")
+"""
+loads_after_importing_torch = "except" not in cpu_vec_isa.VecISA._avx_py_load or (
+    cpu_vec_isa.VecISA._avx_py_load.startswith(instruction_sets.LOAD.partition("(")[0])
+)
 
 
 @pytest.fixture
@@ -29,6 +37,8 @@ def tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(cpu_vec_isa, "valid_vec_isa_list", getattr(ours, "torchs", ours))
     check_build = cpu_vec_isa.VecISA.check_build
     monkeypatch.setattr(cpu_vec_isa.VecISA, "check_build", getattr(check_build, "torchs", check_build))
+    if loads_after_importing_torch:
+        monkeypatch.setattr(cpu_vec_isa.VecISA, "_avx_py_load", TORCHS_LOAD)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     found: list[Any] = []
     run = subprocess.check_call
@@ -71,6 +81,35 @@ def test_what_could_not_be_loaded_is_tried_again(tried: list[Any], monkeypatch: 
             assert not avx2.check_build(code)
     assert avx2.check_build(code)
     assert len(tried) == 1
+
+
+def said_by(*load: str) -> tuple[int, str]:
+    """Exit code and output of a process that runs this script for loading a file."""
+    script = "".join(load)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout.strip()
+
+
+IMPORTED = "import sys; print('torch' in sys.modules)"
+
+
+@needs_sets
+@pytest.mark.skipif(
+    not (loads_after_importing_torch and sys.platform == "linux"),
+    reason="torch before 2.15 imports itself to load a file, and ours is Linux's way",
+)
+def test_to_load_what_needs_torchs_library_takes_no_import_of_torch(
+    tried: list[Any],
+) -> None:
+    avx2, code = cpu_vec_isa.VecAVX2(), cpu_vec_isa.VecISA._avx_code
+    instruction_sets.try_once()
+    assert avx2.check_build(code)
+    ((*_, load),) = tried
+    assert said_by(load, IMPORTED) == (0, "False")
+    library = load.rpartition('LoadLibrary("')[2].partition('"')[0]
+    elsewhere = instruction_sets.LOAD.format(torchs="/nowhere.so").replace("__lib_path__", library)
+    assert said_by(elsewhere, IMPORTED) == (0, "True"), "it is imported where that library alone is no help"
+    assert said_by(load.replace(library, "/nowhere.so")) == (1, "")
 
 
 @needs_sets
