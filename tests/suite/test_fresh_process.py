@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -206,3 +208,23 @@ def test_what_is_the_machines_doing_and_what_the_codes() -> None:
         assert is_the_machines(wrapped(cause))
     for mistake in (ValueError("shapes"), FileNotFoundError(errno.ENOENT, "no such file"), TypeError()):
         assert not is_the_machines(wrapped(mistake)), "a mistake in head is a regression"
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "from benchmarks.suite.serving import serve; serve(print)",
+        "from benchmarks.command import exit_code; exit_code('x', lambda: 0)",
+    ],
+    ids=["an answering process", "a command"],
+)
+def test_the_end_is_not_spent_on_garbage(ends: str) -> None:
+    """With torch and LeRobot imported Python looks through a million objects there, for 1.3 s."""
+    script = f"""
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count() > 0, file=sys.stderr))
+{ends}
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, input="", capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "True"
