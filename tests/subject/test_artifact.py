@@ -20,6 +20,8 @@ import torch
 from lerobot_policy_act_compiled import artifact, load_artifact, patch_policy, save_artifact
 from lerobot_policy_act_compiled.inductor import compile_ahead, load_ahead
 
+from ..child_process import ENDS_AT_ONCE
+
 Make = Callable[..., Any]
 Batch = dict[str, Any]
 
@@ -287,7 +289,13 @@ def test_two_processes_that_start_at_once_make_one(
 ) -> None:
     """Compiling and loading are stood in for; the locks, the hashes and the files are the real ones."""
     torch.save((policy, without_cameras[1]), tmp_path / "policy.pt")
-    command = [sys.executable, "-c", MAKE_AND_READ, str(tmp_path / "artifact"), str(tmp_path / "policy.pt")]
+    command = [
+        sys.executable,
+        "-c",
+        ENDS_AT_ONCE + MAKE_AND_READ,
+        str(tmp_path / "artifact"),
+        str(tmp_path / "policy.pt"),
+    ]
     running = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(2)]
     said = sorted(process.communicate(timeout=300)[0].strip() for process in running)
     assert [process.returncode for process in running] == [0, 0]

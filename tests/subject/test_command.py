@@ -15,6 +15,8 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot_policy_act_compiled import command
 from lerobot_policy_act_compiled.compiling import mode_for
 
+from ..child_process import ENDS_AT_ONCE
+
 pytestmark = pytest.mark.compat
 
 # As LeRobot's commands use a policy: load it, put it onto its device, connect, act in inference mode.
@@ -60,7 +62,7 @@ def act_compiled(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_robots_command_is_warm_before_it_connects(checkpoint: Path, tmp_path: Path) -> None:
     script = tmp_path / "policy_server.py"
-    script.write_text(ROBOT)
+    script.write_text(ENDS_AT_ONCE + ROBOT)
     before = sorted((file.name, file.read_bytes()) for file in checkpoint.iterdir())
     done = act_compiled("python", str(script), str(checkpoint), "--its=own")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -73,7 +75,7 @@ def test_a_robots_command_is_warm_before_it_connects(checkpoint: Path, tmp_path:
 
 def test_training_is_not_warmed_up_and_options_are_the_patchs(checkpoint: Path, tmp_path: Path) -> None:
     script = tmp_path / "lerobot_train.py"
-    script.write_text(ROBOT)
+    script.write_text(ENDS_AT_ONCE + ROBOT)
     done = act_compiled("--compile_mode=default", "python", str(script), str(checkpoint))
     assert done.returncode == 0, done.stderr[-2000:]
     said = done.stdout.strip().splitlines()[-2:]

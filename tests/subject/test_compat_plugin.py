@@ -14,6 +14,8 @@ import torch
 from benchmarks.suite.compile_counters import count_compilation
 from lerobot_policy_act_compiled import ACTCompiledConfig, ACTCompiledPolicy
 
+from ..child_process import ENDS_AT_ONCE
+
 pytestmark = [pytest.mark.compat, pytest.mark.usefixtures("fresh_dynamo")]
 
 Make = Callable[..., Any]
@@ -58,7 +60,11 @@ print("found, made and processed")
 
 def test_lerobot_finds_and_makes_it(tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", FOUND_BY_LEROBOT], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", ENDS_AT_ONCE + FOUND_BY_LEROBOT],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.endswith("found, made and processed\n")

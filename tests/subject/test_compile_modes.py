@@ -23,6 +23,7 @@ from lerobot_policy_act_compiled.compiled_policy import action_chunk
 from lerobot_policy_act_compiled.compiling import Compiled, mode_for
 from lerobot_policy_act_compiled.inductor import freezing
 
+from ..child_process import ENDS_AT_ONCE
 from .compiled_policies import acts_by_engine, as_compiled, each_mode
 from .weight_writes import WRITES
 
@@ -310,7 +311,7 @@ def test_no_compiler_is_one_line_and_eager_only_where_asked(
     """What takes half a minute to fail is not tried again: not to act, for a copy, or in another mode."""
     environment = {**os.environ, "CXX": str(tmp_path / "nonesuch"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    command = [sys.executable, "-c", WITHOUT_COMPILER]
+    command = [sys.executable, "-c", ENDS_AT_ONCE + WITHOUT_COMPILER]
     stock, batch = without_cameras
     (tmp_path / "policy and batch").write_bytes(pickle.dumps((as_compiled(stock, "auto"), batch)))
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

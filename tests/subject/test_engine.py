@@ -27,6 +27,7 @@ from lerobot_policy_act_compiled.modeling_act_compiled import CompileFriendlyACT
 from lerobot_policy_act_compiled.onnxruntime_session import onnxruntime
 from lerobot_policy_act_compiled.session import Session
 
+from ..child_process import ENDS_AT_ONCE
 from .compiled_policies import ENGINE, acts_by_engine, as_compiled, count_made
 
 pytestmark = [
@@ -636,7 +637,7 @@ def test_a_runtime_reports_nothing_unless_its_user_says_so(
     for each in ("ORT_DISABLE_TELEMETRY", "CI"):
         environment.pop(each, None)
     environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
-    subprocess.run([sys.executable, "-c", QUIET.format(name)], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", ENDS_AT_ONCE + QUIET.format(name)], env=environment, check=True)
     assert not list(tmp_path.iterdir()), "an identifier of the device, or of the user"
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
     onnxruntime()

@@ -19,6 +19,8 @@ from lerobot.policies.act.processor_act import make_act_pre_post_processors
 
 from lerobot_policy_act_compiled import frames, patch_policy
 
+from ..child_process import ENDS_AT_ONCE
+
 pytestmark = pytest.mark.compat
 
 Make = Callable[..., Any]
@@ -96,7 +98,7 @@ print(json.dumps([actions, normalised]))
 def ticked(checkpoint: Path, directory: Path, where: tuple[str, str], *command: str) -> tuple[Any, Any]:
     """The actions of twelve ticks, and how many frames were normalised at each."""
     script = directory / "lerobot_record.py"
-    script.write_text(TICKING)
+    script.write_text(ENDS_AT_ONCE + TICKING)
     asked = [*command, "python", str(script), str(checkpoint), *where, "12"]
     program = [sys.executable, "-m", "lerobot_policy_act_compiled.command", *asked]
     stock = [sys.executable, *asked[-5:]]

@@ -14,6 +14,7 @@ from torch._inductor import cpu_vec_isa
 
 from lerobot_policy_act_compiled import instruction_sets
 
+from ..child_process import ENDS_AT_ONCE
 from .compiled_policies import each_way_to_our_policies
 
 needs_sets = pytest.mark.skipif(
@@ -161,7 +162,7 @@ print(sum("cdll.LoadLibrary" in str(each) for each in started))
 @needs_sets
 def test_the_second_process_tries_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    command = (sys.executable, "-c", SCRIPT)
+    command = (sys.executable, "-c", ENDS_AT_ONCE + SCRIPT)
     first, second = (
         int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
         for _ in range(2)
