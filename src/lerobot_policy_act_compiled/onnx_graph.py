@@ -24,6 +24,7 @@ from .ahead import split_off
 from .garbage_collector import collector_held_back
 from .inductor import no_other_compiles
 from .loss import with_image_list
+from .onnx_operators import sources_left_unread
 
 ENGINES = ("openvino", "onnxruntime")  # each is a compile mode; see compiling for which auto takes
 EXPORTS = ("onnxscript", "onnx_ir", "onnx", "platformdirs")
@@ -96,7 +97,7 @@ def exported(module: nn.Module, observations: dict[str, Tensor], **options: Any)
 
     torch puts placeholders in the place of weights meanwhile, so nobody else may call ``module``.
     """
-    with torch.no_grad(), quiet():
+    with torch.no_grad(), quiet(), sources_left_unread():
         return torch.onnx.export(
             module,
             tuple(observations.values()),
