@@ -126,7 +126,7 @@ while True:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_what_is_started_while_a_command_is_stopped_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_run, "PATIENCE", 2)
+    monkeypatch.setattr(one_run, "PATIENCE", 1)
     command = [sys.executable, "-c", STARTS_ANOTHER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -37,7 +37,7 @@ def base(**behaviour: Any) -> Arrange:
 
 def hung(module: Any, name: str, **behaviour: Any) -> Arrange:
     def arrange(repository: Repository, patch: Patch) -> None:
-        patch.setattr(module, name, 2.0)
+        patch.setattr(module, name, 1.0)
         repository.commit("head", **behaviour)
 
     return arrange

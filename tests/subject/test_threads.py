@@ -134,7 +134,7 @@ def test_nobody_else_compiles_while_weights_become_constants() -> None:
     with freezing():
         thread = threading.Thread(target=other)
         thread.start()
-        thread.join(3)  # without the lock it takes 0.1 s
+        thread.join(1)  # without the lock it takes 0.1 s
         assert thread.is_alive(), "it waits"
         assert settings == []
     thread.join(60)

@@ -89,7 +89,7 @@ def test_what_the_code_raises_is_an_answer_and_the_process_lives(tmp_path: Path)
     ("do", "said"),
     [
         ("memory", "it ran out of memory or disk: RuntimeError: wrapped; free some and retry"),
-        ("hang", "it gave no answer within 2 s and was stopped; does it hang"),
+        ("hang", "it gave no answer within 1 s and was stopped; does it hang"),
         ("exit", "it's worker ended with exit code 3: Illegal instruction"),
         ("kill", r"it's worker was killed; out of memory\? \(not an answer\)"),
     ],
@@ -98,7 +98,7 @@ def test_a_process_that_fails_says_why_in_one_line(do: str, said: str, tmp_path:
     with process(tmp_path) as asked:
         asked.ask("echo", timeout=60)  # it has started
         with pytest.raises(MeasurementError, match=said) as error:
-            asked.ask(do, timeout=2 if do == "hang" else 60)
+            asked.ask(do, timeout=1 if do == "hang" else 60)
         assert not isinstance(error.value, AnswerError)
 
 
@@ -116,8 +116,8 @@ def started_by(asked: FreshProcess) -> list[str]:
 def test_a_grandchild_that_holds_the_pipe_does_not_outlast_the_limit(tmp_path: Path) -> None:
     with process(tmp_path) as asked:
         asked.ask("echo", timeout=60)
-        with pytest.raises(MeasurementError, match="no answer within 2 s"):
-            asked.ask("daemon", timeout=2)
+        with pytest.raises(MeasurementError, match="no answer within 1 s"):
+            asked.ask("daemon", timeout=1)
         assert len(started_by(asked)) == 1, "it left the group, so it is not killed with it"
     assert started_by(asked) == []
 
