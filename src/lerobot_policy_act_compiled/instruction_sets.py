@@ -56,6 +56,10 @@ def try_once() -> None:
         return
     if alone.__module__ == __name__:
         return
+    torchs_load: str = getattr(theirs.VecISA, "_avx_py_load", "")
+    library = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
+    if library.is_file() and torchs_load.startswith("\nimport torch\n"):
+        theirs.VecISA._avx_py_load = LOAD.format(torchs=str(library))
 
     def check_build(self: Any, code: str) -> bool:
         _, source = write(code, "cpp", extra=fingerprint(self._arch_flags))
@@ -63,6 +67,10 @@ def try_once() -> None:
         if note.exists():
             return True
         works = bool(alone(self, code))
+        ours = getattr(theirs.VecISA, "_avx_py_load", "") != torchs_load
+        if not works and ours and Path(source).with_suffix(".so").exists():
+            theirs.VecISA._avx_py_load = torchs_load  # whatever it is that ours lacks here
+            works = bool(alone(self, code))
         if works:
             with suppress(OSError):  # it is tried again
                 note.touch()
@@ -79,6 +87,3 @@ def try_once() -> None:
     valid_vec_isa_list.torchs = all_of_them  # type: ignore[attr-defined]
     theirs.VecISA.check_build = check_build  # type: ignore[method-assign,unused-ignore]
     theirs.valid_vec_isa_list = valid_vec_isa_list
-    torchs = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
-    if torchs.is_file() and getattr(theirs.VecISA, "_avx_py_load", "").startswith("\nimport torch\n"):
-        theirs.VecISA._avx_py_load = LOAD.format(torchs=str(torchs))
