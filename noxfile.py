@@ -110,7 +110,7 @@ def _become(session: nox.Session, module: str, group: str = "gate") -> None:
 # gate, bisect and gpu replace the nox process, so no session can follow them.
 @nox.session(tags=["start"])
 def tests(session: nox.Session) -> None:
-    """Run every test that this machine can run; GPU tests only with a GPU (8 minutes on two cores)."""
+    """Run every test that this machine can run; GPU tests only with a GPU (9 minutes on two cores)."""
     # One file, one process: tests of a file share what they compile.
     _pytest(session, "--numprocesses=auto", "--dist=loadfile", "--no-loadscope-reorder")
 
