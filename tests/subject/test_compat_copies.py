@@ -65,17 +65,9 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("remake", [remake_by_pickle, copy.deepcopy], ids=["pickle", "deepcopy"])
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_copy_acts_and_trains_and_is_another(
-    kind: str,
-    remake: Callable[[Any], Any],
-    tiny_policy: Make,
-    tiny_batch: Make,
-    without_cameras: tuple[Any, dict[str, Any]],
+    kind: str, remake: Callable[[Any], Any], tiny_policy: Make, tiny_batch: Make
 ) -> None:
-    if kind.startswith("act_compiled"):  # which compiles twice, and the cameras' part is longest to compile
-        policy, batch = without_cameras
-    else:
-        policy, batch = tiny_policy(dropout=0.0), tiny_batch(1)
-    policy = MAKERS[kind](policy)
+    policy, batch = MAKERS[kind](tiny_policy(dropout=0.0)), tiny_batch(1)
     action = policy.select_action(batch)  # compiles what is compiled; fills the queue
     made = remake(policy)
 

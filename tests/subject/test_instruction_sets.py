@@ -90,9 +90,8 @@ def test_what_could_not_be_loaded_is_tried_again(tried: list[Any], monkeypatch: 
     assert len(tried) == 1
 
 
-def said_by(*load: str) -> tuple[int, str]:
-    """Exit code and output of a process that runs this script for loading a file."""
-    script = "".join(load)
+def said_by(script: str) -> tuple[int, str]:
+    """Exit code and output of a process that runs this script."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     return done.returncode, done.stdout.strip()
 
@@ -103,7 +102,7 @@ IMPORTED = "import sys; print('torch' in sys.modules)"
 @needs_sets
 @pytest.mark.skipif(
     not (loads_after_importing_torch and sys.platform == "linux"),
-    reason="torch before 2.15 imports itself to load a file, and ours is Linux's way",
+    reason="torch 2.15 loads this way by itself; where there is no Linux, torch's way stays",
 )
 def test_to_load_what_needs_torchs_library_takes_no_import_of_torch(
     tried: list[Any],
@@ -112,10 +111,10 @@ def test_to_load_what_needs_torchs_library_takes_no_import_of_torch(
     instruction_sets.try_once()
     assert avx2.check_build(code)
     ((*_, load),) = tried
-    assert said_by(load, IMPORTED) == (0, "False")
+    assert said_by(load + IMPORTED) == (0, "False")
     library = load.rpartition('LoadLibrary("')[2].partition('"')[0]
     elsewhere = instruction_sets.LOAD.format(torchs="/nowhere.so").replace("__lib_path__", library)
-    assert said_by(elsewhere, IMPORTED) == (0, "True"), "it is imported where that library alone is no help"
+    assert said_by(elsewhere + IMPORTED) == (0, "True"), "it is imported where that library alone is no help"
     assert said_by(load.replace(library, "/nowhere.so")) == (1, "")
 
 
@@ -179,9 +178,8 @@ print(sum("cdll.LoadLibrary" in str(each) for each in started))
 @needs_sets
 def test_the_second_process_tries_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    del environment[
-        "TORCHINDUCTOR_VEC_ISA_OK"
-    ]  # which users do not set, and with which torch 2.7 tries nothing
+    # Users do not set it, and with it torch 2.7 tries nothing.
+    del environment["TORCHINDUCTOR_VEC_ISA_OK"]
     command = (sys.executable, "-c", ENDS_AT_ONCE + SCRIPT)
     first, second = (
         int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)

@@ -219,7 +219,7 @@ def test_what_is_the_machines_doing_and_what_the_codes() -> None:
     ids=["an answering process", "a command"],
 )
 def test_the_end_is_not_spent_on_garbage(ends: str) -> None:
-    """With torch and LeRobot imported Python looks through a million objects there, for 1.3 s."""
+    """With torch and LeRobot imported Python looks through 400,000 objects there, for 1.3 s."""
     script = f"""
 import atexit, gc, sys
 atexit.register(lambda: print(gc.get_freeze_count() > 0, file=sys.stderr))
